@@ -1,0 +1,49 @@
+/** Names and places of everything in an archive folder. Outside `_tidemark/` lie only finished daily files. */
+import path from 'node:path';
+
+export const RESERVED = '_tidemark';
+
+/** Absolute paths inside the archive `dir`. */
+export function archivePaths(dir: string) {
+  const own = path.join(dir, RESERVED);
+  return {
+    dir,
+    own,
+    identity: path.join(own, 'archive.json'),
+    /** Key that signs fences and prune messages, 32 random bytes as hex, mode 0640. */
+    key: path.join(own, 'key'),
+    manifests: path.join(own, 'manifest'),
+    open: path.join(own, 'open'),
+    history: path.join(own, 'history'),
+    receipts: path.join(own, 'receipts'),
+    /** Work in progress of the archiver; swept at its start. */
+    temporary: path.join(own, 'tmp'),
+  } as const;
+}
+
+/** `000000000042.json`. */
+export function manifestName(number: number): string {
+  return `${String(number).padStart(12, '0')}.json`;
+}
+
+/** Number of a manifest file name, undefined for anything else. */
+export function manifestNumber(name: string): number | undefined {
+  const match = /^(\d{12})\.json$/.exec(name);
+  return match ? Number(match[1]) : undefined;
+}
+
+/** Relative path of a new segment; the writer's claim and counter make it unique for ever. */
+export function segmentFile(part: { group: string; table: string; day: string | null; kind: 'segment' | 'keys'; claim: number; counter: number }): string {
+  const label = part.kind === 'keys' ? 'keys' : (part.day ?? 'undated');
+  return `${RESERVED}/open/${part.group}/${part.table}_${label}_${String(part.claim).padStart(9, '0')}-${String(part.counter).padStart(6, '0')}.parquet`;
+}
+
+/** Relative path of a sealed day; `part` from 1: the first has no suffix, the next are `_p2`, `_p3`. */
+export function dailyFile(group: string, table: string, day: string, part: number): string {
+  return `${group}/${table}_${day}${part === 1 ? '' : `_p${part}`}.parquet`;
+}
+
+/** Relative path of the versions of a sealed day that the user's own deletes ended. */
+export function historyFile(group: string, table: string, day: string, part: number): string {
+  return `${RESERVED}/history/${group}/${table}_${day}${part === 1 ? '' : `_p${part}`}.parquet`;
+}

@@ -1,0 +1,100 @@
+/**
+ * What a manifest file holds. A manifest is one numbered JSON commit of the archive: files are deltas (`add`, `drop`), everything else is the
+ * complete state after it. Every CHECKPOINT_EVERY-th also lists all live files, so that opening reads few. `previous` chains them by SHA-256.
+ */
+import type { Epoch } from '../position/epoch.js';
+
+export const FORMAT_VERSION = 1;
+
+/** `_tidemark/archive.json`: identity of the folder, written once by the first archiver. */
+export type ArchiveIdentity = { readonly formatVersion: number; readonly archive: string; readonly source: string; readonly createdAt: string };
+
+/** A file the archive vouches for. */
+export type FileEntry = {
+  /** Path relative to the archive folder, `/`-separated. */
+  readonly file: string;
+  /** `segment`: row versions of one table and day · `keys`: updates and deletes of a table, key and boundary only · `daily`: a sealed day · `history`: versions ended by the user's deletes */
+  readonly kind: 'segment' | 'keys' | 'daily' | 'history';
+  readonly oid: number;
+  readonly schema: string;
+  readonly table: string;
+  /** UTC day `2026-01-12` of the rows' own timestamp; null: undated rows, and `keys`. */
+  readonly day: string | null;
+  readonly rows: number;
+  readonly bytes: number;
+  readonly sha256: string;
+  /** relationSignature of all its rows. */
+  readonly signature: string;
+  /** Sum of the row digests modulo 2^64, decimal: what a merged or sealed successor must reproduce. */
+  readonly digestSum: string;
+  /** Smallest and largest value of the timestamp column as Postgres text; null when there is none. */
+  readonly minTimestamp: string | null;
+  readonly maxTimestamp: string | null;
+  /** Commit LSNs of the first and last change in it. */
+  readonly minLsn: string;
+  readonly maxLsn: string;
+  /** Copy generation, when its rows came from a copy that is not complete yet; null otherwise. */
+  readonly pendingCopy: string | null;
+};
+
+/** The fence whose arrival in the archive proves coverage. */
+export type ArchivedFence = {
+  /** Start of its commit record: the slot is confirmed to exactly this. */
+  readonly lsn: string;
+  /** End of its commit. */
+  readonly end: string;
+  readonly nonce: string;
+  /** 64-bit transaction id: every smaller one is archived. */
+  readonly horizon: string;
+};
+
+/** One archived table. Key: OID. A table dropped and made again under its name is another table. */
+export type TableState = {
+  readonly oid: number;
+  readonly schema: string;
+  readonly table: string;
+  readonly group: string;
+  readonly timestamp: string;
+  /** Columns that identify a row: primary key, else replica identity index, else empty. */
+  readonly key: readonly string[];
+  /** relationSignature of the newest rows. */
+  readonly signature: string;
+  /** open: rows older than the newest fence are covered, since manifest `since`. closed: none is, for `reason`. */
+  readonly coverage: { readonly state: 'open'; readonly since: number } | { readonly state: 'closed'; readonly reason: string };
+  readonly columnTypes: Readonly<Record<string, string>>;
+  readonly ddl: string;
+};
+
+export type CopyState = {
+  readonly generation: string;
+  readonly state: 'running' | 'complete';
+  readonly consistentPoint: string;
+  /** Rows archived of it. */
+  readonly rows: number;
+};
+
+export type Manifest = {
+  readonly formatVersion: number;
+  readonly number: number;
+  /** SHA-256 of the file of manifest number-1; null for the first. */
+  readonly previous: string | null;
+  readonly archive: string;
+  readonly writer: { readonly incarnation: string /** The number of this writer's claim manifest. */; readonly claim: number; readonly pid: number };
+  readonly writtenAt: string;
+  readonly reason: 'claim' | 'flush' | 'copy-begin' | 'copy-end' | 'merge' | 'seal';
+  readonly epoch: Epoch | null;
+  /** W, `lsn:0`; null until the first copy is complete. */
+  readonly position: string | null;
+  /** commit time of the newest archived transaction, ISO; null before any. */
+  readonly committedAt: string | null;
+  /** Newest last; the slot may stand at any of them. At most 32. */
+  readonly fences: readonly ArchivedFence[];
+  readonly copy: CopyState | null;
+  readonly tables: readonly TableState[];
+  /** Where reading the stream may go on: a hint only, continuity is proved from positions. */
+  readonly streamHint: { readonly created: string; readonly sequence: number } | null;
+  readonly add: readonly FileEntry[];
+  readonly drop: readonly string[];
+  /** All live files, in checkpoints; null in the others. */
+  readonly files: readonly FileEntry[] | null;
+};

@@ -1,0 +1,37 @@
+/**
+ * A fence: a transactional logical decoding message whose snapshot horizon rides through the pipe. Every transaction id below `horizon` had finished
+ * before the fence was written, and lies before it in the stream (protocol.md; the commit record is inserted before the id leaves the snapshot).
+ */
+import { createHmac, timingSafeEqual } from 'node:crypto';
+
+export const FENCE_PREFIX = 'tidemark.fence';
+export const PRUNE_PREFIX = 'tidemark.prune';
+
+export type FencePayload = {
+  /** Random UUID. */
+  readonly nonce: string;
+  /** pg_snapshot_xmin() of a snapshot taken before the message: 64-bit transaction id, decimal. */
+  readonly horizon: string;
+  readonly generation: string;
+  /** The archive this slot is bound to. */
+  readonly archive: string;
+};
+
+/** First message of a pruner's transaction: marks its deletes for the archiver. Honoured only with a matching fsynced intent. */
+export type PrunePayload = { readonly run: string; readonly batch: string; readonly archive: string };
+
+/** `json.hmac`: any role may emit messages, so they carry a proof of the archive's key. */
+export function signMessage(key: Buffer, payload: FencePayload | PrunePayload): string {
+  const json = JSON.stringify(payload);
+  return `${json}.${createHmac('sha256', key).update(json).digest('base64url')}`;
+}
+
+/** The payload, or undefined when it was not signed with this key. */
+export function openMessage<T extends FencePayload | PrunePayload>(key: Buffer, text: string): T | undefined {
+  const dot = text.lastIndexOf('.');
+  if (dot < 0) return undefined;
+  const expected = createHmac('sha256', key).update(text.slice(0, dot)).digest();
+  const given = Buffer.from(text.slice(dot + 1), 'base64url');
+  if (given.length !== expected.length || !timingSafeEqual(given, expected)) return undefined;
+  return JSON.parse(text.slice(0, dot)) as T;
+}

@@ -1,0 +1,19 @@
+/** Logs: pino JSON with stable event names in `event`; pretty on a terminal. No secret and no row value is ever passed in. */
+import pino, { type Logger } from 'pino';
+import pretty from 'pino-pretty';
+
+export type Log = Logger;
+
+/** `level`: pino's level names. Pretty output when stderr is a terminal or `pretty` is asked for; JSON lines otherwise. */
+export function createLog(service: string, options: { level?: string; pretty?: boolean } = {}): Log {
+  const base = { name: 'tidemark', service, pid: process.pid };
+  const level = options.level ?? 'info';
+  const fancy = options.pretty ?? process.stderr.isTTY === true;
+  if (fancy) {
+    return pino(
+      { level, base },
+      pretty({ destination: 2, sync: true, ignore: 'pid,hostname,name', messageFormat: '{service} {event} {msg}', hideObject: false }),
+    );
+  }
+  return pino({ level, base, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }));
+}
