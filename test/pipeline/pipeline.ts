@@ -1,0 +1,205 @@
+/**
+ * The whole way on real engines, for tests: a database, a stream, an archive folder and the three services as processes that can be started with a
+ * fault armed, killed and started again. Owns all of them and leaves nothing behind.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import pg from 'pg';
+import { type NatsServer, startNats } from '../../services/demo/engines/nats.js';
+import { type PostgresServer, startPostgres } from '../../services/demo/engines/postgres.js';
+import { ArchiveFollower, type ArchiveState } from '../../src/archive/manifest.js';
+
+export type ServiceName = 'capture' | 'archiver' | 'pruner';
+
+/** How a service process ended. */
+export type Ending = { code: number | null; signal: NodeJS.Signals | null; log: string };
+
+export type PipelineOptions = {
+  major?: number;
+  /** Tables to make before anything else runs. */
+  schema: string;
+  /** Lines below `tables:`, indented by two spaces. */
+  tables: string;
+  /** Further top-level lines of tidemark.yaml. */
+  yaml?: string;
+  flushEvery?: string;
+  retention?: string;
+  /** Archive folder; default: inside the temporary folder. */
+  archiveDir?: string;
+};
+
+const SERVICES_DIR = fileURLToPath(new URL('../../services/', import.meta.url));
+
+/** Polls `condition` every 25 ms until it gives something true. Throws with `what` and the last reason after `timeoutMs`. */
+export async function until<T>(what: string, condition: () => Promise<T | undefined | false>, timeoutMs = 60_000): Promise<T> {
+  const deadline = Date.now() + timeoutMs;
+  let reason: unknown;
+  while (Date.now() < deadline) {
+    try {
+      const result = await condition();
+      if (result) return result;
+    } catch (error) {
+      reason = error;
+    }
+    await pause(25);
+  }
+  throw new Error(`waited ${timeoutMs} ms for: ${what}${reason ? ` (${String(reason)})` : ''}`);
+}
+
+export class Service {
+  readonly name: ServiceName;
+  readonly process: ChildProcess;
+  readonly ended: Promise<Ending>;
+  #log = '';
+
+  constructor(name: ServiceName, configFile: string, env: Record<string, string>) {
+    this.name = name;
+    this.process = spawn(process.execPath, [path.join(SERVICES_DIR, name, 'main.js'), '-c', configFile], {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    for (const stream of [this.process.stdout, this.process.stderr]) {
+      stream?.on('data', (bytes: Buffer) => {
+        this.#log += bytes.toString();
+      });
+    }
+    this.ended = once(this.process, 'exit').then(([code, signal]) => ({ code, signal, log: this.#log }) as Ending);
+  }
+
+  /** Everything it has printed. */
+  get log(): string {
+    return this.#log;
+  }
+
+  get running(): boolean {
+    return this.process.exitCode === null && this.process.signalCode === null;
+  }
+
+  signal(name: NodeJS.Signals): void {
+    this.process.kill(name);
+  }
+
+  /** SIGTERM, then waits; SIGKILL after 20 s. */
+  async stop(): Promise<Ending> {
+    if (this.running) this.process.kill('SIGTERM');
+    const hard = setTimeout(() => this.process.kill('SIGKILL'), 20_000);
+    const ending = await this.ended;
+    clearTimeout(hard);
+    return ending;
+  }
+}
+
+export class Pipeline implements AsyncDisposable {
+  readonly postgres: PostgresServer;
+  readonly nats: NatsServer;
+  readonly dir: string;
+  readonly archiveDir: string;
+  readonly configFile: string;
+  readonly databaseUrl: string;
+  /** Superuser connection to the test's database; results as text. */
+  readonly sql: pg.Client;
+  readonly #services: Service[] = [];
+
+  private constructor(parts: { postgres: PostgresServer; nats: NatsServer; dir: string; archiveDir: string; databaseUrl: string; sql: pg.Client }) {
+    this.postgres = parts.postgres;
+    this.nats = parts.nats;
+    this.dir = parts.dir;
+    this.archiveDir = parts.archiveDir;
+    this.configFile = path.join(parts.dir, 'tidemark.yaml');
+    this.databaseUrl = parts.databaseUrl;
+    this.sql = parts.sql;
+  }
+
+  static async start(options: PipelineOptions): Promise<Pipeline> {
+    const dir = await mkdtemp(path.join(tmpdir(), 'tidemark-test-'));
+    const [postgres, nats] = await Promise.all([startPostgres(options.major === undefined ? {} : { major: options.major }), startNats()]);
+    const databaseUrl = await postgres.createDatabase();
+    const sql = new pg.Client({ connectionString: databaseUrl, types: { getTypeParser: () => (text: string) => text } as never });
+    sql.on('error', () => undefined); // servers are stopped under us on purpose
+    await sql.connect();
+    await sql.query(`CREATE TABLE beat (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); ${options.schema}`);
+    const archiveDir = options.archiveDir ?? path.join(dir, 'archived_data');
+    await mkdir(archiveDir, { recursive: true });
+    const pipeline = new Pipeline({ postgres, nats, dir, archiveDir, databaseUrl, sql });
+    await writeFile(
+      pipeline.configFile,
+      [
+        `source: { url: "${databaseUrl}", name: test }`,
+        `stream: { url: "${nats.url}" }`,
+        `archive: { dir: "${archiveDir}", flush: { every: ${options.flushEvery ?? '500ms'} } }`,
+        `prune: { retention: ${options.retention ?? '24h'}, schedule: "0 0 1 1 *" }`,
+        'tables:',
+        '  beat: { timestamp: at, prune: false }',
+        options.tables,
+        options.yaml ?? '',
+      ].join('\n'),
+    );
+    return pipeline;
+  }
+
+  /** Starts a service process; `fault` arms TIDEMARK_FAULT. */
+  service(name: ServiceName, fault?: string): Service {
+    const service = new Service(name, this.configFile, fault === undefined ? {} : { TIDEMARK_FAULT: fault });
+    this.#services.push(service);
+    return service;
+  }
+
+  /** Runs the CLI to its end. */
+  async cli(args: readonly string[], env: Record<string, string> = {}): Promise<{ code: number | null; stdout: string; stderr: string }> {
+    const child = spawn(process.execPath, [path.join(SERVICES_DIR, 'cli', 'main.js'), ...args], {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (bytes: Buffer) => {
+      stdout += bytes.toString();
+    });
+    child.stderr.on('data', (bytes: Buffer) => {
+      stderr += bytes.toString();
+    });
+    const [code] = (await once(child, 'close')) as [number | null];
+    return { code, stdout, stderr };
+  }
+
+  async doctorFix(): Promise<void> {
+    const { code, stdout, stderr } = await this.cli(['doctor', '--fix', '-c', this.configFile]);
+    if (code !== 0) throw new Error(`doctor --fix ended with ${code}\n${stdout}${stderr}`);
+  }
+
+  /** The archive as its newest manifest says, undefined before the first. */
+  async state(): Promise<ArchiveState | undefined> {
+    return new ArchiveFollower(this.archiveDir).refresh();
+  }
+
+  /** Waits until everything committed so far is archived and covered by a fence: a row of `beat` written now is. */
+  async archived(timeoutMs = 60_000): Promise<ArchiveState> {
+    const { xid } = (await this.query<{ xid: string }>('INSERT INTO beat DEFAULT VALUES RETURNING xmin::text AS xid'))[0] as { xid: string };
+    return until(
+      'everything committed is archived and covered',
+      async () => {
+        const state = await this.state();
+        const fence = state?.fences.at(-1);
+        return state?.position && fence && BigInt(fence.horizon) > BigInt(xid) ? state : undefined;
+      },
+      timeoutMs,
+    );
+  }
+
+  async query<T extends Record<string, string | null>>(text: string): Promise<T[]> {
+    return (await this.sql.query(text)).rows as T[];
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const service of this.#services) if (service.running) service.signal('SIGKILL');
+    await Promise.all(this.#services.map((service) => service.ended));
+    await this.sql.end().catch(() => undefined);
+    await Promise.all([this.postgres[Symbol.asyncDispose](), this.nats[Symbol.asyncDispose]()]);
+    await rm(this.dir, { recursive: true, force: true });
+  }
+}
