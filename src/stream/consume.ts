@@ -1,0 +1,267 @@
+/**
+ * Reads the chunks of a stream in order: fragments put together, at most ~8 MB asked for ahead, no acknowledgements (the reader's position is its own
+ * manifest). Sequence numbers serve to notice messages that got lost on the way here, never to prove continuity: that is done from positions.
+ */
+import { AckPolicy, createInbox, DeliverPolicy, type Msg, nanos, ReplayPolicy, type StreamInfo, type Subscription } from 'nats';
+import { type ChunkHeader, decodeChunkHeader } from '../change/chunk.js';
+import { formatPosition } from '../position/position.js';
+import { Halt } from '../runtime/errors.js';
+import { sleep } from '../runtime/service.js';
+import { isNotFound, type StreamConnection } from './topology.js';
+
+/** One whole chunk. `sequence`: of its last message; `firstSequence`: of its first fragment (reading again must start there). */
+export type StreamChunk = {
+  readonly header: ChunkHeader;
+  readonly payload: Buffer;
+  readonly sequence: number;
+  readonly firstSequence: number;
+  /** Creation time of the stream, ISO: a sequence means nothing in another one. */
+  readonly streamCreated: string;
+};
+
+export type ReadOptions = {
+  /** Called when reading stumbles and goes on by itself. */
+  readonly notice?: (reason: string) => void;
+  /** End when this sequence has been read, instead of waiting for more. */
+  readonly until?: number;
+};
+
+/** A pull asks for at most this much; more than 64 MB outstanding makes the server stall. */
+const PULL_BYTES = 8 * 1024 * 1024;
+const PULL_MESSAGES = 4096;
+const PULL_EXPIRES_MS = 3000;
+/** Silence for this much longer than a pull lives means that it is lost. */
+const PULL_GRACE_MS = 2000;
+const CONSUMER_IDLE_MS = 300_000;
+
+/**
+ * Chunks from `from.sequence` on (the beginning without one, or when the stream is not the one `from.created` names). Waits while the stream does
+ * not exist; heals broken connections and vanished consumers by itself. Throws Halt POISON for a message that is no chunk. Ends when `signal` aborts.
+ */
+export async function* readChunks(
+  stream: StreamConnection,
+  from: { sequence?: number; created?: string },
+  signal: AbortSignal,
+  options: ReadOptions = {},
+): AsyncGenerator<StreamChunk> {
+  const reader = new StreamReader(stream, from, signal, options);
+  const fragments = new FragmentGroup();
+  try {
+    for await (const { message, sequence, created } of reader.messages()) {
+      const header = readHeader(stream, message, sequence);
+      const whole = fragments.add(header, message.data, sequence);
+      if (whole !== undefined) yield { ...whole, streamCreated: created };
+      if (options.until !== undefined && sequence >= options.until) return;
+    }
+  } finally {
+    reader.close();
+  }
+}
+
+/** Header of a message of the stream. Throws Halt POISON when it is none of ours. */
+function readHeader(stream: StreamConnection, message: Msg, sequence: number): ChunkHeader {
+  try {
+    return decodeChunkHeader((name) => (message.headers?.has(name) ? message.headers.get(name) : undefined));
+  } catch (error) {
+    throw new Halt('POISON', {
+      seen: `message ${sequence} of stream ${stream.name} is not a chunk (${(error as Error).message}).`,
+      safe: 'Nothing behind it was taken; the source still holds what is not archived.',
+      remedy: `let only capture publish to ${stream.subject}; stop the services, delete the stream and start them: capture publishes again what is not archived`,
+      cause: error,
+    });
+  }
+}
+
+/** Puts the fragments of one chunk together. A group that is interrupted by another chunk was left by a publisher that died: it is dropped. */
+export class FragmentGroup {
+  #header: ChunkHeader | undefined;
+  #parts: Uint8Array[] = [];
+  #first = 0;
+
+  /** The whole chunk when this was its last fragment. */
+  add(header: ChunkHeader, data: Uint8Array, sequence: number): Omit<StreamChunk, 'streamCreated'> | undefined {
+    const { n, of } = header.fragment;
+    if (n === 1) {
+      this.#header = header;
+      this.#parts = [];
+      this.#first = sequence;
+    } else if (!this.#continues(header)) {
+      this.#header = undefined;
+      this.#parts = [];
+      return undefined;
+    }
+    this.#parts.push(data);
+    if (n < of) return undefined;
+    const payload = this.#parts.length === 1 ? toBuffer(data) : Buffer.concat(this.#parts);
+    this.#header = undefined;
+    this.#parts = [];
+    return { header: { ...header, fragment: { n: 1, of: 1 } }, payload, sequence, firstSequence: this.#first };
+  }
+
+  #continues(header: ChunkHeader): boolean {
+    const open = this.#header;
+    return (
+      open !== undefined &&
+      header.fragment.n === this.#parts.length + 1 &&
+      header.fragment.of === open.fragment.of &&
+      header.kind === open.kind &&
+      header.epoch.generation === open.epoch.generation &&
+      formatPosition(header.prev) === formatPosition(open.prev) &&
+      formatPosition(header.end) === formatPosition(open.end)
+    );
+  }
+}
+
+function toBuffer(data: Uint8Array): Buffer {
+  return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+}
+
+type Delivered = { message: Msg; sequence: number; created: string };
+
+/** The pull loop over one ephemeral consumer, made anew whenever something is amiss. */
+class StreamReader {
+  readonly #stream: StreamConnection;
+  readonly #signal: AbortSignal;
+  readonly #options: ReadOptions;
+  readonly #abort: () => void;
+  /** Next sequence to be read; 0 = the first there is. */
+  #next: number;
+  #created: string | undefined;
+  #consumer: string | undefined;
+  #subscription: Subscription | undefined;
+  /** True right after a consumer was made: its first message may lie beyond `next` (purged), later ones may not. */
+  #fresh = true;
+
+  constructor(stream: StreamConnection, from: { sequence?: number; created?: string }, signal: AbortSignal, options: ReadOptions) {
+    this.#stream = stream;
+    this.#signal = signal;
+    this.#options = options;
+    this.#next = from.sequence ?? 0;
+    this.#created = from.created;
+    this.#abort = () => this.#subscription?.unsubscribe();
+    signal.addEventListener('abort', this.#abort);
+  }
+
+  async *messages(): AsyncGenerator<Delivered> {
+    let failures = 0;
+    while (!this.#signal.aborted) {
+      try {
+        if (this.#consumer === undefined && !(await this.#open())) {
+          await sleep(250, this.#signal);
+          continue;
+        }
+        for await (const delivered of this.#pull()) {
+          failures = 0;
+          yield delivered;
+        }
+      } catch (error) {
+        if (this.#signal.aborted) return;
+        if (error instanceof Halt) throw error;
+        if (this.#stream.connection.isClosed()) throw error;
+        failures += 1;
+        this.#options.notice?.(error instanceof Error ? error.message : String(error));
+        this.#forget();
+        await sleep(Math.min(2000, 100 * 2 ** Math.min(failures, 5)), this.#signal);
+      }
+    }
+  }
+
+  /** Makes a consumer at the next sequence; false while the stream does not exist. */
+  async #open(): Promise<boolean> {
+    let info: StreamInfo;
+    try {
+      info = await this.#stream.manager.streams.info(this.#stream.name);
+    } catch (error) {
+      if (isNotFound(error)) return false;
+      throw error;
+    }
+    const another = this.#created !== undefined && this.#created !== info.created;
+    // A stream made anew or rolled back to an older copy gives its numbers a second time: read all of it, duplicates are dropped by position.
+    if (another || this.#next > info.state.last_seq + 1) this.#next = 0;
+    this.#created = info.created;
+    const consumer = await this.#stream.manager.consumers.add(this.#stream.name, {
+      ack_policy: AckPolicy.None,
+      replay_policy: ReplayPolicy.Instant,
+      mem_storage: true,
+      inactive_threshold: nanos(CONSUMER_IDLE_MS),
+      ...(this.#next > 0 ? { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: this.#next } : { deliver_policy: DeliverPolicy.All }),
+    });
+    this.#consumer = consumer.name;
+    this.#fresh = true;
+    return true;
+  }
+
+  /** One request: ends when the server has answered it in full or it ran out. Throws when the consumer is of no more use. */
+  async *#pull(): AsyncGenerator<Delivered> {
+    const { connection } = this.#stream;
+    const inbox = createInbox();
+    const subscription = connection.subscribe(inbox);
+    this.#subscription = subscription;
+    let lastHeard = Date.now();
+    const watchdog = setInterval(() => {
+      if (Date.now() - lastHeard > PULL_EXPIRES_MS + PULL_GRACE_MS) subscription.unsubscribe();
+    }, 500);
+    try {
+      const request = { batch: PULL_MESSAGES, max_bytes: Math.max(PULL_BYTES, 2 * (connection.info?.max_payload ?? 0)), expires: nanos(PULL_EXPIRES_MS) };
+      connection.publish(`$JS.API.CONSUMER.MSG.NEXT.${this.#stream.name}.${this.#consumer}`, JSON.stringify(request), { reply: inbox });
+      let received = 0;
+      for await (const message of subscription) {
+        lastHeard = Number.POSITIVE_INFINITY; // while the reader works on a message, silence means nothing
+        if (message.subject === inbox) {
+          if (endsPull(message)) return;
+          lastHeard = Date.now();
+          continue;
+        }
+        yield this.#accept(message);
+        received += 1;
+        if (received === PULL_MESSAGES) return;
+        lastHeard = Date.now();
+      }
+      if (!this.#signal.aborted) throw new Error('the stream answers no more');
+    } finally {
+      clearInterval(watchdog);
+      subscription.unsubscribe();
+      this.#subscription = undefined;
+    }
+  }
+
+  #accept(message: Msg): Delivered {
+    const sequence = sequenceOf(message);
+    // Nothing is redelivered without acknowledgements, so a message lost with a connection shows as a jump: read on from before it.
+    if (!this.#fresh && sequence !== this.#next) throw new Error(`expected message ${this.#next} of the stream, got ${sequence}`);
+    this.#fresh = false;
+    this.#next = sequence + 1;
+    return { message, sequence, created: this.#created as string };
+  }
+
+  #forget(): void {
+    const name = this.#consumer;
+    this.#consumer = undefined;
+    if (name !== undefined && !this.#stream.connection.isClosed()) {
+      this.#stream.manager.consumers.delete(this.#stream.name, name).catch(() => undefined); // it also ends by itself
+    }
+  }
+
+  close(): void {
+    this.#signal.removeEventListener('abort', this.#abort);
+    this.#forget();
+  }
+}
+
+/** Stream sequence from the reply subject `$JS.ACK[.domain.account].stream.consumer.delivered.STREAMSEQ.consumerseq.time.pending[.token]`. */
+function sequenceOf(message: Msg): number {
+  const parts = (message.reply ?? '').split('.');
+  const value = Number(parts[parts.length === 9 ? 5 : 7]);
+  if (parts[0] !== '$JS' || !Number.isSafeInteger(value)) throw new Error(`a message without its place in the stream: ${message.reply ?? ''}`);
+  return value;
+}
+
+/** Status messages: 404/408 nothing there in time, 409 asked bytes or messages reached; all else means that the consumer has gone. */
+function endsPull(message: Msg): boolean {
+  const code = message.headers?.code ?? 0;
+  if (code === 100) return false; // heartbeat
+  if (code === 404 || code === 408) return true;
+  const description = message.headers?.description ?? '';
+  if (code === 409 && /exceeds maxbytes|batch completed|maxrequest/i.test(description)) return true;
+  throw new Error(`the stream's consumer ended: ${code} ${description}`);
+}
