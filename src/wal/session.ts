@@ -1,0 +1,114 @@
+/**
+ * How every connection to Postgres is opened: settings that make one value have one text, read back after connecting, and no type parsers (all results
+ * are text). Owns these settings. Must never hand out a connection whose settings were not taken: a pooler in between is recognised here.
+ */
+import pg from 'pg';
+import { configError, TidemarkError } from '../runtime/errors.js';
+
+/** Settings that decide how a value is printed. search_path holds pg_catalog only: every table is named with its schema. */
+const PRINTING: Readonly<Record<string, string>> = {
+  DateStyle: 'ISO, YMD',
+  IntervalStyle: 'postgres',
+  TimeZone: 'UTC',
+  extra_float_digits: '3',
+  bytea_output: 'hex',
+  lc_monetary: 'C',
+  search_path: '',
+  client_encoding: 'UTF8',
+  standard_conforming_strings: 'on',
+};
+
+const CONNECT_MS = 10_000;
+
+/** The `options` start-up parameter: it wins over ALTER ROLE and ALTER DATABASE. */
+export function sessionOptions(statementTimeoutMs = 0): string {
+  const settings = Object.entries({ ...PRINTING, DateStyle: 'ISO,YMD', statement_timeout: String(statementTimeoutMs), idle_session_timeout: '0' });
+  return settings.map(([name, value]) => `-c ${name}=${value.replaceAll(' ', '\\ ')}`).join(' ');
+}
+
+export type ClientOptions = { applicationName: string; replication?: boolean; statementTimeoutMs?: number };
+
+/** The settings of a `pg` client for this url: also for the replication library, which makes its client itself. Throws `config` for a url that is none. */
+export function clientConfig(url: string, options: ClientOptions): pg.ClientConfig {
+  let parsed: URL;
+  try {
+    parsed = new URL(url);
+  } catch {
+    throw configError('source.url: not an address', 'write for instance postgres://user:password@host:5432/database');
+  }
+  if (!/^postgres(ql)?:$/.test(parsed.protocol))
+    throw configError(`source.url: ${parsed.protocol}// is not Postgres`, 'write for instance postgres://user:password@host:5432/database');
+  parsed.searchParams.delete('options');
+  parsed.searchParams.delete('application_name');
+  return {
+    connectionString: parsed.toString(),
+    application_name: options.applicationName,
+    options: sessionOptions(options.statementTimeoutMs ?? 0),
+    connectionTimeoutMillis: CONNECT_MS,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: 10_000,
+    types: { getTypeParser: () => asText } as unknown as pg.CustomTypesConfig,
+    ...(options.replication === true ? { replication: 'database' } : {}),
+  } as pg.ClientConfig;
+}
+
+function asText(value: string): string {
+  return value;
+}
+
+/** Connects and reads the settings back. Results are text. The caller ends it, and hears of its death by its `error` event. */
+export async function connectClient(url: string, options: ClientOptions): Promise<pg.Client> {
+  const client = new pg.Client(clientConfig(url, options));
+  client.on('error', () => undefined); // a lost connection also fails the query that runs on it; without a listener it would end the process
+  try {
+    await client.connect();
+    await checkSession(client);
+    return client;
+  } catch (error) {
+    await client.end().catch(() => undefined);
+    throw explainConnectError(error);
+  }
+}
+
+/** Reads the settings back. Throws `config` when they were not taken, which is what a connection pooler in between does. */
+export async function checkSession(client: pg.Client): Promise<void> {
+  const wrong: string[] = [];
+  for (const [name, wanted] of Object.entries(PRINTING)) {
+    const result = await client.query<Record<string, string>>(`SHOW ${name}`);
+    const seen = Object.values(result.rows[0] ?? {})[0] ?? '';
+    const bare = (text: string): string => text.replaceAll('"', '').replaceAll(' ', '').toLowerCase();
+    if (bare(seen) !== bare(wanted)) wrong.push(`${name} is ${JSON.stringify(seen)}`);
+  }
+  if (wrong.length > 0) throw poolerError(`the start-up settings were not taken (${wrong.join(', ')})`);
+}
+
+export function poolerError(seen: string): TidemarkError {
+  return configError(
+    `source.url: ${seen}: a connection pooler stands in between`,
+    'let source.url name the Postgres server itself (usually port 5432), not the pooler',
+  );
+}
+
+/** Makes one clear line of what a failed connection says: wrong password, no such database, pooler, pg_hba. Others are handed through. */
+export function explainConnectError(error: unknown): unknown {
+  if (error instanceof TidemarkError) return error;
+  const { code, message = String(error) } = error as { code?: string; message?: string };
+  if (/unsupported startup parameter|not supported by (pgbouncer|odyssey)|no such database: pgbouncer/i.test(message)) return poolerError(message);
+  if (code === '28000' && /replication/i.test(message)) {
+    return configError(
+      `source.url: the server refuses a replication connection (${message})`,
+      'add a line `host replication-database user address scram-sha-256` for this database to pg_hba.conf, then SELECT pg_reload_conf()',
+    );
+  }
+  if (code === '28P01' || code === '28000')
+    return configError(`source.url: the server refuses this login (${message})`, 'correct user and password in source.url, or pg_hba.conf');
+  if (code === '3D000') return configError(`source.url: ${message}`, 'correct the database name in source.url');
+  if (code === '42501') return configError(`source.url: ${message}`, 'give the role the right: ALTER ROLE … REPLICATION, GRANT CONNECT ON DATABASE …');
+  if (/must be superuser or replication role|permission denied to start WAL sender/i.test(message))
+    return configError(`source.url: ${message}`, 'ALTER ROLE … REPLICATION');
+  if (/password must be a string|SASL/i.test(message))
+    return configError(`source.url: the server wants a password (${message})`, 'put the password into source.url');
+  if (/ENOTFOUND|EAI_AGAIN/.test(code ?? ''))
+    return new TidemarkError('transient', `source.url: the host is not known (${message})`, { remedy: 'correct the host in source.url', cause: error });
+  return error;
+}
