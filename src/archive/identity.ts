@@ -1,0 +1,185 @@
+/**
+ * Which archive a folder is: `_tidemark/archive.json` and the key that signs fences. Owns making both, and telling that a volume is not the one it was.
+ * Must never write into a folder that holds Parquet files of somebody else, nor into an empty mount point where an archive was.
+ */
+import { randomBytes, randomUUID } from 'node:crypto';
+import { type BigIntStats, constants } from 'node:fs';
+import { access, link, lstat, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { configError, Halt } from '../runtime/errors.js';
+import { archivePaths, RESERVED } from './layout.js';
+import { type ArchiveIdentity, FORMAT_VERSION } from './manifest-format.js';
+import { putIfAbsent, storageError, syncFolder } from './put.js';
+
+/** The identity of the archive in `dir`, undefined when there is none yet. Halts on one of a newer format or unreadable. */
+export async function openIdentity(dir: string): Promise<ArchiveIdentity | undefined> {
+  const file = archivePaths(dir).identity;
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw storageError(error);
+  }
+  return parseIdentity(file, text);
+}
+
+function parseIdentity(file: string, text: string): ArchiveIdentity {
+  let identity: Partial<ArchiveIdentity> = {};
+  try {
+    identity = JSON.parse(text) as Partial<ArchiveIdentity>;
+  } catch {
+    // falls through: no field is right
+  }
+  if (typeof identity.formatVersion === 'number' && identity.formatVersion > FORMAT_VERSION) {
+    throw new Halt('MANIFEST', {
+      seen: `${file} has formatVersion ${identity.formatVersion}, this program knows ${FORMAT_VERSION}.`,
+      safe: 'Nothing was changed.',
+      remedy: 'use a newer tidemark',
+    });
+  }
+  if (identity.formatVersion !== FORMAT_VERSION || typeof identity.archive !== 'string' || typeof identity.source !== 'string') {
+    throw new Halt('MANIFEST', {
+      seen: `${file} is not an archive identity.`,
+      safe: 'Nothing was changed.',
+      remedy: 'restore this file from a copy of the archive',
+    });
+  }
+  return identity as ArchiveIdentity;
+}
+
+/** Key that signs fences and prune messages: 32 bytes. Throws a `config` error when it is missing or unreadable. */
+export async function readKey(dir: string): Promise<Buffer> {
+  const file = archivePaths(dir).key;
+  try {
+    const key = Buffer.from((await readFile(file, 'utf8')).trim(), 'hex');
+    if (key.length === 32) return key;
+  } catch (error) {
+    throw configError(`archive.dir: ${file} cannot be read (${(error as Error).message})`, 'let this user read it; it is made by the archiver, mode 0640');
+  }
+  throw configError(`archive.dir: ${file} is not a key of 32 bytes in hexadecimal`, 'restore this file from a copy of the archive');
+}
+
+/** Opens the archive in `dir`, or makes one in a folder that is there, writable, has hard links and no foreign Parquet files. Throws `config` errors. */
+export async function createArchive(dir: string, source: string): Promise<ArchiveIdentity> {
+  await requireFolder(dir);
+  const found = await openIdentity(dir);
+  if (found === undefined) await refuseForeign(dir);
+  const paths = archivePaths(dir);
+  for (const folder of [paths.own, paths.temporary, paths.manifests, paths.open, paths.history, paths.receipts]) await makeFolder(folder);
+  await requireHardLinks(paths.temporary);
+  for (const folder of [paths.own, dir]) await syncFolder(folder);
+  if (found === undefined) {
+    await putIfAbsent(paths.key, Buffer.from(`${randomBytes(32).toString('hex')}\n`), { temporary: paths.temporary, mode: 0o640 });
+    const fresh: ArchiveIdentity = { formatVersion: FORMAT_VERSION, archive: randomUUID(), source, createdAt: new Date().toISOString() };
+    await putIfAbsent(paths.identity, Buffer.from(`${JSON.stringify(fresh, null, 2)}\n`), { temporary: paths.temporary });
+  }
+  const identity = (await openIdentity(dir)) as ArchiveIdentity; // the one that was linked first, ours or another's
+  if (identity.source === source) return identity;
+  throw configError(
+    `archive.dir: ${dir} is the archive of source ${JSON.stringify(identity.source)}, source.name is ${JSON.stringify(source)}`,
+    'give this source a folder of its own, or correct source.name',
+  );
+}
+
+async function makeFolder(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+    throw storageError(error);
+  });
+}
+
+async function requireFolder(dir: string): Promise<void> {
+  let found: { isDirectory(): boolean };
+  try {
+    found = await stat(dir);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    throw configError(`archive.dir: there is no folder ${dir}`, `make it (mkdir -p ${dir}), or mount the volume it lies on`);
+  }
+  if (!found.isDirectory()) throw configError(`archive.dir: ${dir} is not a folder`, 'give a folder');
+  try {
+    await access(dir, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EROFS') throw storageError(error);
+    throw configError(`archive.dir: ${dir} cannot be written (${(error as Error).message})`, 'let the user of the archiver write there');
+  }
+}
+
+/** A folder with Parquet files or manifests but without identity is somebody else's, or lost its identity. */
+async function refuseForeign(dir: string): Promise<void> {
+  const manifests = await readdir(archivePaths(dir).manifests).catch(() => []);
+  if (manifests.length > 0) throw wrongVolume(dir, `${archivePaths(dir).identity} is missing, but there are ${manifests.length} manifests`);
+  const foreign = await findParquet(dir, 0);
+  if (foreign === undefined) return;
+  throw configError(`archive.dir: ${dir} already holds Parquet files that are not Tidemark's (${path.relative(dir, foreign)})`, 'give an empty folder');
+}
+
+/** Any `*.parquet` outside `_tidemark/`, at most four folders deep. Also used by doctor. */
+export async function findParquet(dir: string, depth = 0): Promise<string | undefined> {
+  for (const entry of await readdir(dir, { withFileTypes: true })) {
+    const file = path.join(dir, entry.name);
+    if (!entry.isDirectory() && /\.parquet$/i.test(entry.name)) return file;
+    if (!entry.isDirectory() || depth >= 4 || (depth === 0 && entry.name === RESERVED)) continue;
+    const deeper = await findParquet(file, depth + 1);
+    if (deeper !== undefined) return deeper;
+  }
+  return undefined;
+}
+
+/** Publishing a file needs link(2): refused where the file system has none. `dir`: a folder to try it in. */
+export async function requireHardLinks(dir: string): Promise<void> {
+  const file = path.join(dir, `probe-${process.pid}-${randomUUID()}`);
+  try {
+    await writeFile(file, 'probe', { flag: 'wx' });
+    await link(file, `${file}-link`);
+    const found = await lstat(`${file}-link`);
+    if (found.nlink < 2) throw new Error('a linked file has one name only');
+  } catch (error) {
+    const known = storageError(error);
+    if (known !== error) throw known;
+    throw configError(
+      `archive.dir: no hard link can be made in ${dir} (${(error as Error).message})`,
+      'use a file system with hard links (ext4, xfs, zfs, btrfs, apfs)',
+    );
+  } finally {
+    await Promise.all([rm(file, { force: true }), rm(`${file}-link`, { force: true })]).catch(() => undefined);
+  }
+}
+
+export function wrongVolume(dir: string, seen: string): Halt {
+  return new Halt('WRONG_VOLUME', {
+    seen: `${seen}.`,
+    safe: 'Nothing was written; the source still holds what is not archived.',
+    remedy: `mount the archive's volume at ${dir} and start again`,
+  });
+}
+
+/** The folder as it was when it was opened: asked again before every commit. */
+export class VolumeAnchor {
+  readonly #dir: string;
+  readonly #archive: string;
+  readonly #folder: BigIntStats;
+
+  private constructor(dir: string, archive: string, folder: BigIntStats) {
+    this.#dir = dir;
+    this.#archive = archive;
+    this.#folder = folder;
+  }
+
+  static async at(dir: string, identity: ArchiveIdentity): Promise<VolumeAnchor> {
+    return new VolumeAnchor(dir, identity.archive, await stat(archivePaths(dir).manifests, { bigint: true }));
+  }
+
+  /** Throws Halt WRONG_VOLUME when the folder is no longer the one that was opened. */
+  async check(): Promise<void> {
+    const paths = archivePaths(this.#dir);
+    const now = await stat(paths.manifests, { bigint: true }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT' || error.code === 'ENOTDIR') throw wrongVolume(this.#dir, `${paths.manifests} is gone`);
+      throw storageError(error);
+    });
+    if (now.dev !== this.#folder.dev || now.ino !== this.#folder.ino) throw wrongVolume(this.#dir, `${paths.manifests} is another folder than before`);
+    const identity = await openIdentity(this.#dir);
+    if (identity === undefined) throw wrongVolume(this.#dir, `${paths.identity} is gone`);
+    if (identity.archive !== this.#archive) throw wrongVolume(this.#dir, `${paths.identity} names archive ${identity.archive}, not ${this.#archive}`);
+  }
+}

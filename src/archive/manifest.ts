@@ -1,0 +1,242 @@
+/**
+ * Following the archive's state, and writing it. A manifest is created by link, never renamed over: of two writers one meets the other's file and stops.
+ * Must never hand out a state whose name in the manifest folder may still vanish in a power cut.
+ */
+import { randomUUID } from 'node:crypto';
+import { readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { sameEpoch } from '../position/epoch.js';
+import { Halt } from '../runtime/errors.js';
+import { faultPoint } from '../runtime/fault-point.js';
+import {
+  type ArchiveState,
+  applyDelta,
+  brokenChain,
+  CHECKPOINT_EVERY,
+  encodeManifest,
+  isCheckpoint,
+  nextState,
+  positionGoesBack,
+  readManifest,
+  sha256,
+  stateOfCheckpoint,
+} from './chain.js';
+import { openIdentity, VolumeAnchor, wrongVolume } from './identity.js';
+import { archivePaths, manifestName, manifestNumber } from './layout.js';
+import { type ArchiveIdentity, FORMAT_VERSION, type Manifest } from './manifest-format.js';
+import { putIfAbsent, syncFolder } from './put.js';
+
+export type { ArchiveState } from './chain.js';
+export { createArchive, openIdentity, readKey } from './identity.js';
+
+/** Reads the newest state, and again only what is new. Any number of them may follow one archive, on a read-only mount too. */
+export class ArchiveFollower {
+  readonly #dir: string;
+  readonly #manifests: string;
+  #state: ArchiveState | undefined;
+  #anchor: VolumeAnchor | undefined;
+
+  constructor(dir: string) {
+    this.#dir = dir;
+    this.#manifests = archivePaths(dir).manifests;
+  }
+
+  /** The newest state, durable; undefined before the first manifest. Halts: MANIFEST for a break, a gap or a newer format, WRONG_VOLUME. */
+  async refresh(): Promise<ArchiveState | undefined> {
+    const known = this.#state;
+    if (this.#anchor === undefined) {
+      const identity = await openIdentity(this.#dir);
+      if (identity === undefined) return undefined;
+      this.#anchor = await VolumeAnchor.at(this.#dir, identity);
+    } else await this.#anchor.check();
+    let state = known === undefined ? await this.#openNewest() : known;
+    if (known !== undefined && (await this.#missing(known.number))) throw brokenChain(this.#manifests, known.number, 'it was there and is gone');
+    if (state !== undefined) state = await this.#advance(state);
+    if (state !== undefined && state !== known) {
+      const identity = await openIdentity(this.#dir);
+      if (identity?.archive !== state.archive) throw wrongVolume(this.#dir, `the manifests belong to archive ${state.archive}, archive.json does not`);
+      await syncFolder(this.#manifests);
+    }
+    this.#state = state;
+    return state;
+  }
+
+  /** Reads from the newest checkpoint on. */
+  async #openNewest(): Promise<ArchiveState | undefined> {
+    const numbers = (await readdir(this.#manifests)).map(manifestNumber).filter((number) => number !== undefined);
+    const highest = numbers.reduce((most, number) => Math.max(most, number), 0);
+    if (highest === 0) return undefined;
+    const start = Math.max(1, highest - (highest % CHECKPOINT_EVERY));
+    const first = await readManifest(this.#manifests, start);
+    if (first === undefined) throw brokenChain(this.#manifests, start, `it is missing, but there is a manifest ${highest}`);
+    let state = stateOfCheckpoint(this.#manifests, first.manifest, first.hash);
+    for (let number = start + 1; number <= highest; number += 1) {
+      const found = await readManifest(this.#manifests, number);
+      if (found === undefined) throw brokenChain(this.#manifests, number, `it is missing, but there is a manifest ${highest}`);
+      state = nextState(this.#manifests, state, found.manifest, found.hash);
+    }
+    return state;
+  }
+
+  async #advance(from: ArchiveState): Promise<ArchiveState> {
+    let state = from;
+    for (;;) {
+      const found = await readManifest(this.#manifests, state.number + 1);
+      if (found !== undefined) state = nextState(this.#manifests, state, found.manifest, found.hash);
+      else if ((await this.#missing(state.number + 2)) || !(await this.#missing(state.number + 1))) {
+        if (await this.#missing(state.number + 1)) return state;
+      } else throw brokenChain(this.#manifests, state.number + 1, `it is missing, but there is a manifest ${state.number + 2}`);
+    }
+  }
+
+  async #missing(number: number): Promise<boolean> {
+    return await stat(path.join(this.#manifests, manifestName(number))).then(
+      () => false,
+      (error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENOENT') return true;
+        throw error;
+      },
+    );
+  }
+}
+
+/** What a commit changes; fields that are not given stay as they are. */
+export type ManifestChange = { readonly reason: Manifest['reason'] } & Partial<
+  Pick<Manifest, 'epoch' | 'position' | 'committedAt' | 'fences' | 'copy' | 'tables' | 'streamHint' | 'add' | 'drop'>
+>;
+
+const FENCES_KEPT = 32;
+
+/** The one writer of an archive, from its claim until another one claims. */
+export class ManifestWriter {
+  readonly #dir: string;
+  readonly #anchor: VolumeAnchor;
+  readonly #writer: Manifest['writer'];
+  #state: ArchiveState;
+  #failed = false;
+
+  private constructor(dir: string, anchor: VolumeAnchor, writer: Manifest['writer'], state: ArchiveState) {
+    this.#dir = dir;
+    this.#anchor = anchor;
+    this.#writer = writer;
+    this.#state = state;
+  }
+
+  /** Links a manifest that changes nothing but names this incarnation. Only then may its caller sweep, flush, merge or seal. */
+  static async claim(dir: string, source: string): Promise<ManifestWriter> {
+    const identity = await openIdentity(dir);
+    if (identity === undefined) throw wrongVolume(dir, `${archivePaths(dir).identity} is missing`);
+    if (identity.source !== source) throw wrongVolume(dir, `the archive belongs to source ${identity.source}, not ${source}`);
+    const anchor = await VolumeAnchor.at(dir, identity);
+    const follower = new ArchiveFollower(dir);
+    const incarnation = randomUUID();
+    for (;;) {
+      const before = (await follower.refresh()) ?? emptyState(identity);
+      const writer = { incarnation, claim: before.number + 1, pid: process.pid };
+      const claimed = await link(dir, before, { reason: 'claim' }, writer);
+      if (claimed !== undefined) return new ManifestWriter(dir, anchor, writer, claimed);
+    }
+  }
+
+  get state(): ArchiveState {
+    return this.#state;
+  }
+
+  /** Number of this writer's claim: part of the name of every file it makes. */
+  get claim(): number {
+    return this.#writer.claim;
+  }
+
+  /**
+   * Commits, durable when it resolves. Halt SUPERSEDED when another writer has claimed, MANIFEST when our newest is gone, WRONG_VOLUME. A transient
+   * error (full or read-only volume) has committed nothing.
+   */
+  async commit(change: ManifestChange): Promise<ArchiveState> {
+    if (this.#failed) throw new Error('this writer failed in the middle of a commit: claim again');
+    await this.#anchor.check();
+    const newest = path.join(archivePaths(this.#dir).manifests, manifestName(this.#state.number));
+    await stat(newest).catch(() => {
+      throw brokenChain(path.dirname(newest), this.#state.number, 'it was there and is gone');
+    });
+    this.#failed = true;
+    try {
+      const state = await link(this.#dir, this.#state, change, this.#writer);
+      if (state === undefined) throw superseded(this.#dir, this.#state.number + 1);
+      this.#state = state;
+      this.#failed = false;
+      return state;
+    } catch (error) {
+      // What failed before the link may be tried again by this writer; after it (a failed fsync of the folder) nothing is known.
+      if ((error as { kind?: string }).kind === 'transient') this.#failed = false;
+      throw error;
+    }
+  }
+}
+
+function emptyState(identity: ArchiveIdentity): ArchiveState {
+  return {
+    formatVersion: FORMAT_VERSION,
+    number: 0,
+    hash: '',
+    archive: identity.archive,
+    writer: { incarnation: '', claim: 0, pid: 0 },
+    writtenAt: identity.createdAt,
+    reason: 'claim',
+    epoch: null,
+    position: null,
+    committedAt: null,
+    fences: [],
+    copy: null,
+    tables: [],
+    streamHint: null,
+    files: new Map(),
+  };
+}
+
+/** Writes the next manifest. Undefined: its number is taken. */
+async function link(dir: string, before: ArchiveState, change: ManifestChange, writer: Manifest['writer']): Promise<ArchiveState | undefined> {
+  const paths = archivePaths(dir);
+  const number = before.number + 1;
+  const add = change.add ?? [];
+  const drop = change.drop ?? [];
+  const files = applyDelta(before.files, { add, drop });
+  if (typeof files === 'string') throw new Error(`manifest ${number} refused: ${files}`);
+  const position = change.position === undefined ? before.position : change.position;
+  const epoch = change.epoch === undefined ? before.epoch : change.epoch;
+  if (positionGoesBack(before.position, position)) throw new Error(`manifest ${number} refused: W would go from ${before.position} to ${position}`);
+  if (before.position !== null && before.epoch !== null && (epoch === null || !sameEpoch(before.epoch, epoch))) {
+    throw new Error(`manifest ${number} refused: the epoch of an archive with a position cannot change`);
+  }
+  const manifest: Manifest = {
+    formatVersion: FORMAT_VERSION,
+    number,
+    previous: before.number === 0 ? null : before.hash,
+    archive: before.archive,
+    writer,
+    writtenAt: new Date().toISOString(),
+    reason: change.reason,
+    epoch,
+    position,
+    committedAt: change.committedAt === undefined ? before.committedAt : change.committedAt,
+    fences: (change.fences ?? before.fences).slice(-FENCES_KEPT),
+    copy: change.copy === undefined ? before.copy : change.copy,
+    tables: change.tables ?? before.tables,
+    streamHint: change.streamHint === undefined ? before.streamHint : change.streamHint,
+    add,
+    drop,
+    files: isCheckpoint(number) ? [...files.values()] : null,
+  };
+  const bytes = encodeManifest(manifest);
+  const made = await putIfAbsent(path.join(paths.manifests, manifestName(number)), bytes, { temporary: paths.temporary, linked: () => faultPoint('A8') });
+  if (!made) return undefined;
+  const { add: _add, drop: _drop, files: _files, previous: _previous, ...rest } = manifest;
+  return Object.freeze({ ...rest, hash: sha256(bytes), files });
+}
+
+function superseded(dir: string, number: number): Halt {
+  return new Halt('SUPERSEDED', {
+    seen: `another archiver has written manifest ${number} in ${dir}.`,
+    safe: 'This one has committed nothing since; its unfinished files are swept by the other.',
+    remedy: 'run one archiver per archive folder; stop one of the two',
+  });
+}

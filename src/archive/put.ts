@@ -1,0 +1,90 @@
+/**
+ * Small files of the archive (identity, key, manifests): written whole, fsynced, then linked to their name, which must be free. Must never rename over
+ * a name or go on after a failed fsync.
+ */
+import { randomUUID } from 'node:crypto';
+import { constants } from 'node:fs';
+import { type FileHandle, link, open, unlink } from 'node:fs/promises';
+import path from 'node:path';
+import { TidemarkError } from '../runtime/errors.js';
+
+/** Makes the entries of a folder durable. Throws what fsync says; never try it again for the same change. */
+export async function syncFolder(dir: string): Promise<void> {
+  const handle = await open(dir, constants.O_RDONLY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Writes all of `bytes`; a short write goes on, an error throws. */
+export async function writeFully(handle: FileHandle, bytes: Buffer): Promise<void> {
+  let at = 0;
+  while (at < bytes.length) {
+    const { bytesWritten } = await handle.write(bytes, at, bytes.length - at);
+    if (bytesWritten <= 0) throw new TidemarkError('transient', 'the archive volume took no more bytes and gave no reason');
+    at += bytesWritten;
+  }
+}
+
+export type PutOptions = {
+  /** Folder for the unfinished file; on the same volume. */
+  readonly temporary: string;
+  readonly mode?: number;
+  /** Called between the link and the fsync of the folder. */
+  readonly linked?: () => void;
+};
+
+/** Creates `file` with `bytes`, durable when it resolves. False: the name is taken, nothing was changed. */
+export async function putIfAbsent(file: string, bytes: Buffer, options: PutOptions): Promise<boolean> {
+  const temporary = path.join(options.temporary, `put-${process.pid}-${randomUUID()}`);
+  const handle = await open(temporary, 'wx', options.mode ?? 0o644).catch((error: unknown) => {
+    throw storageError(error);
+  });
+  try {
+    await writeFully(handle, bytes);
+    await handle.sync();
+    await link(temporary, file);
+  } catch (error) {
+    await unlink(temporary).catch(() => undefined);
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw storageError(error);
+  } finally {
+    await handle.close();
+  }
+  options.linked?.();
+  await syncLinked(file);
+  await unlink(temporary).catch(() => undefined); // swept at the next start
+  return true;
+}
+
+/** After a failed fsync of a name nobody knows whether it lasts: no second try can tell either. */
+async function syncLinked(file: string): Promise<void> {
+  try {
+    await syncFolder(path.dirname(file));
+  } catch (error) {
+    throw new TidemarkError('failed', `${path.dirname(file)}: fsync failed after linking ${path.basename(file)} (${(error as Error).message})`, {
+      remedy: 'check the archive volume; the name may or may not last, the next start reads what is there',
+      cause: error,
+    });
+  }
+}
+
+const STORAGE: Readonly<Record<string, string>> = {
+  ENOSPC: 'the archive volume is full',
+  EDQUOT: 'the quota of the archive volume is used up',
+  EROFS: 'the archive volume is mounted read-only',
+  EIO: 'the archive volume reports an input/output error',
+};
+
+/** Turns errors of a full, read-only or failing volume into a transient error with one clear line; gives back all others as they are. */
+export function storageError(error: unknown): unknown {
+  const code = (error as NodeJS.ErrnoException | null)?.code ?? '';
+  const reason = STORAGE[code] ?? /No space left on device|Disk quota exceeded|Read-only file system/i.exec(String((error as Error | null)?.message))?.[0];
+  if (reason === undefined || error instanceof TidemarkError) return error;
+  return new TidemarkError('transient', `${reason} (${(error as Error).message})`, {
+    remedy: 'make room or mount it writable; nothing is lost, archiving goes on by itself',
+    cause: error,
+  });
+}
