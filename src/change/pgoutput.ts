@@ -110,7 +110,7 @@ export function readBegin(buffer: Buffer, start: number): Begin {
   };
 }
 
-function readMessage(buffer: Buffer, start: number): LogicalMessage {
+export function readMessage(buffer: Buffer, start: number): LogicalMessage {
   const prefixEnd = buffer.indexOf(0, start + 10);
   const length = buffer.readUInt32BE(prefixEnd + 1);
   return {

@@ -1,0 +1,160 @@
+/**
+ * The initial copy: a slot made together with a snapshot, under a guard that keeps DDL away, and every row of the listed tables in that snapshot. Owns the three
+ * connections it takes. Knows nothing of streams: it yields parts. A copy that ends early leaves a slot that the next start drops.
+ */
+import type pg from 'pg';
+import { to as copyTo } from 'pg-copy-streams';
+import type { Relation } from '../change/relation.js';
+import type { Lsn } from '../position/lsn.js';
+import { TidemarkError } from '../runtime/errors.js';
+import { CopyRows } from './copy-text.js';
+import { describeTable, descriptionFrame, readRelationFromCatalog, relationFrame } from './describe.js';
+import { CHUNK_BYTES, joinFrames } from './framer.js';
+import { applicationName, quoteIdentifier, quoteTable } from './identifier.js';
+import { connectClient } from './session.js';
+import { createSlot, readServerVersion } from './slot.js';
+
+const LOCK_TIMEOUT_MS = 3000;
+
+export type CopySource = {
+  readonly url: string;
+  readonly source: string;
+  readonly slot: string;
+  readonly tables: readonly { readonly schema: string; readonly table: string }[];
+};
+
+export type CopyEvents = {
+  /** Something is waited for: said every few seconds. */
+  readonly onWaiting?: (reason: string) => void;
+};
+
+/** Frames of one `copy` chunk. */
+export type CopyPart = { readonly oid: number; readonly payload: Buffer; readonly rows: number };
+
+/** A copy that has begun: the slot exists, and its snapshot is held. */
+export class InitialCopy implements AsyncDisposable {
+  readonly consistentPoint: Lsn;
+  /** pg_current_snapshot() as text. */
+  readonly snapshot: string;
+  readonly relations: readonly Relation[];
+  /** Planner's estimate of all rows, for the progress. */
+  readonly estimatedRows: number;
+  readonly #guard: pg.Client;
+  readonly #reader: pg.Client;
+
+  private constructor(parts: {
+    consistentPoint: Lsn;
+    snapshot: string;
+    relations: readonly Relation[];
+    estimatedRows: number;
+    guard: pg.Client;
+    reader: pg.Client;
+  }) {
+    this.consistentPoint = parts.consistentPoint;
+    this.snapshot = parts.snapshot;
+    this.relations = parts.relations;
+    this.estimatedRows = parts.estimatedRows;
+    this.#guard = parts.guard;
+    this.#reader = parts.reader;
+  }
+
+  /** Guard, then slot, then snapshot. The slot must not exist. */
+  static async begin(source: CopySource, events: CopyEvents = {}): Promise<InitialCopy> {
+    const open = (replication = false): Promise<pg.Client> =>
+      connectClient(source.url, { applicationName: applicationName(source.source, 'capture'), replication });
+    const guard = await open();
+    let reader: pg.Client | undefined;
+    let creator: pg.Client | undefined;
+    try {
+      await takeGuard(guard, source.tables);
+      [reader, creator] = [await open(), await open(true)];
+      const version = await readServerVersion(reader);
+      const created = await whileSaying(events, () => waitingFor(guard), createSlot(creator, source.slot, version));
+      await reader.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+      await reader.query(`SET TRANSACTION SNAPSHOT '${created.snapshot.replaceAll("'", "''")}'`);
+      const snapshot = await reader.query<{ snapshot: string }>('SELECT pg_catalog.pg_current_snapshot()::text AS snapshot');
+      const relations: Relation[] = [];
+      for (const { schema, table } of source.tables) {
+        const relation = await readRelationFromCatalog(reader, schema, table);
+        if (relation === undefined) throw new TidemarkError('failed', `table ${schema}.${table} has gone`);
+        relations.push(relation);
+      }
+      const estimatedRows = await estimate(reader, relations);
+      return new InitialCopy({ consistentPoint: created.consistentPoint, snapshot: snapshot.rows[0]?.snapshot ?? '', relations, estimatedRows, guard, reader });
+    } catch (error) {
+      await Promise.all([guard.end(), reader?.end()].map((ending) => ending?.catch(() => undefined)));
+      throw error;
+    } finally {
+      await creator?.end().catch(() => undefined); // the snapshot lives on in the reader
+    }
+  }
+
+  /** Every row of every table, in parts of about 256 KB, each decodable alone. */
+  async *parts(): AsyncGenerator<CopyPart> {
+    for (const relation of this.relations) yield* this.#table(relation);
+  }
+
+  async *#table(relation: Relation): AsyncGenerator<CopyPart> {
+    const heads = [descriptionFrame(await describeTable(this.#reader, relation)), relationFrame(relation)];
+    const head = joinFrames(
+      heads,
+      heads.reduce((sum, frame) => sum + 4 + frame.length, 0),
+    );
+    const rows = new CopyRows(relation.oid, relation.columns.length);
+    const columns = relation.columns.map((column) => quoteIdentifier(column.name)).join(', ');
+    const stream = this.#reader.query(copyTo(`COPY (SELECT ${columns} FROM ONLY ${quoteTable(relation.schema, relation.table)}) TO STDOUT`));
+    const part = (): CopyPart => {
+      const taken = rows.take();
+      return { oid: relation.oid, payload: Buffer.concat([head, taken.frames]), rows: taken.rows };
+    };
+    for await (const data of stream as AsyncIterable<Buffer>) {
+      rows.push(data);
+      if (rows.bytes >= CHUNK_BYTES) yield part();
+    }
+    if (!rows.complete) throw new SyntaxError(`COPY of ${relation.schema}.${relation.table} ended within a row`);
+    if (rows.rows > 0) yield part();
+  }
+
+  /** Lets DDL in again and ends the connections. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all([this.#reader.end().catch(() => undefined), this.#guard.end().catch(() => undefined)]);
+  }
+}
+
+/** ACCESS SHARE on every table until the connection ends: an ALTER or TRUNCATE would make the snapshot miss rows. Stops nobody's reads or writes. */
+async function takeGuard(guard: pg.Client, tables: CopySource['tables']): Promise<void> {
+  await guard.query(`SET lock_timeout = ${LOCK_TIMEOUT_MS}`);
+  await guard.query('SET idle_in_transaction_session_timeout = 0');
+  await guard.query('BEGIN');
+  await guard.query(`LOCK TABLE ${tables.map(({ schema, table }) => `ONLY ${quoteTable(schema, table)}`).join(', ')} IN ACCESS SHARE MODE`);
+}
+
+async function estimate(client: pg.Client, relations: readonly Relation[]): Promise<number> {
+  const result = await client.query<{ rows: string }>(
+    'SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint::text AS rows FROM pg_catalog.pg_class WHERE oid = ANY($1::oid[])',
+    [relations.map((relation) => relation.oid)],
+  );
+  return Number(result.rows[0]?.rows ?? 0);
+}
+
+/** A slot is made only when every transaction that writes has ended: names the oldest, and prepared ones, which nobody may remember. */
+async function waitingFor(client: pg.Client): Promise<string> {
+  const result = await client.query<{ prepared: string | null; pid: string | null; since: string | null }>(
+    `SELECT (SELECT string_agg(gid, ', ') FROM pg_catalog.pg_prepared_xacts) AS prepared, a.pid::text, a.xact_start::text AS since
+       FROM (SELECT 1) one LEFT JOIN LATERAL (SELECT pid, xact_start FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start LIMIT 1) a ON true`,
+  );
+  const row = result.rows[0];
+  if (row?.prepared) return `making the slot waits for prepared transactions: ${row.prepared}`;
+  return row?.pid ? `making the slot waits for running transactions; the oldest is process ${row.pid}, since ${row.since}` : 'making the slot takes its time';
+}
+
+async function whileSaying<T>(events: CopyEvents, reason: () => Promise<string>, work: Promise<T>): Promise<T> {
+  const timer = setInterval(() => {
+    reason().then(events.onWaiting, () => undefined);
+  }, 3000);
+  try {
+    return await work;
+  } finally {
+    clearInterval(timer);
+  }
+}

@@ -1,0 +1,60 @@
+/**
+ * Emits fences: transactional messages that carry a transaction-id horizon through the pipe. The horizon is read in a statement of its own before the message, so
+ * every smaller id has finished before the fence's commit. Decides when one is due. Must never keep an idle server awake.
+ */
+import { randomUUID } from 'node:crypto';
+import type pg from 'pg';
+import { FENCE_PREFIX, type FencePayload, signMessage } from '../change/fence.js';
+import { formatLsn, type Lsn, parseLsn } from '../position/lsn.js';
+
+/** At most one fence in this time. */
+export const FENCE_EVERY_MS = 1000;
+/** WAL that anyone wrote since the last fence which makes one due, so that the slot moves on under other people's load. */
+export const FENCE_WAL_BYTES = 64n * 1024n * 1024n;
+
+export type EmittedFence = {
+  readonly nonce: string;
+  readonly horizon: bigint /** First id not yet given out when the horizon was read. */;
+  readonly next: bigint;
+};
+
+/** Oldest running transaction id and the next one to be given out, 64 bits. */
+export async function readHorizon(client: pg.Client): Promise<{ horizon: bigint; next: bigint }> {
+  const result = await client.query<{ xmin: string; xmax: string }>(
+    'SELECT pg_catalog.pg_snapshot_xmin(s)::text AS xmin, pg_catalog.pg_snapshot_xmax(s)::text AS xmax FROM pg_catalog.pg_current_snapshot() s',
+  );
+  const row = result.rows[0];
+  if (row === undefined) throw new Error('no snapshot');
+  return { horizon: BigInt(row.xmin), next: BigInt(row.xmax) };
+}
+
+/** Writes one fence. The connection must be in autocommit, and have synchronous_commit = local: a standby has no say in it. */
+export async function emitFence(client: pg.Client, key: Buffer, binding: { generation: string; archive: string }): Promise<EmittedFence> {
+  const { horizon, next } = await readHorizon(client);
+  const payload: FencePayload = { nonce: randomUUID(), horizon: String(horizon), ...binding };
+  await client.query('SELECT pg_catalog.pg_logical_emit_message(true, $1::text, $2::text)', [FENCE_PREFIX, signMessage(key, payload)]);
+  return { nonce: payload.nonce, horizon, next };
+}
+
+/** Current end of WAL. */
+export async function readInsertLsn(client: pg.Client): Promise<Lsn> {
+  const result = await client.query<{ lsn: string }>('SELECT pg_catalog.pg_current_wal_insert_lsn()::text AS lsn');
+  return parseLsn(result.rows[0]?.lsn ?? formatLsn(0n as Lsn));
+}
+
+export type FenceFacts = {
+  readonly now: number;
+  /** 0 before the first. */
+  readonly lastFenceAt: number;
+  /** Row changes read since the last fence was written. */
+  readonly rowsSince: number;
+  readonly walSince: bigint;
+  /** A transaction that was still running at the last fence kept rows before it uncovered; it has ended now. */
+  readonly owed: boolean;
+};
+
+/** Pure. */
+export function fenceDue(facts: FenceFacts): boolean {
+  if (facts.now - facts.lastFenceAt < FENCE_EVERY_MS) return false;
+  return facts.rowsSince > 0 || facts.owed || facts.walSince >= FENCE_WAL_BYTES;
+}

@@ -1,0 +1,201 @@
+/**
+ * The replication slot: what state it is in, and what may be done with it. The decision is pure; creating and dropping are thin. Must never create a slot where
+ * an archive already counts on one, nor drop one whose copy an archive has completed: that is for a person.
+ */
+import type pg from 'pg';
+import type { ChunkKind } from '../change/chunk.js';
+import { type Epoch, formatEpoch, sameEpoch } from '../position/epoch.js';
+import { formatLsn, type Lsn, parseLsn } from '../position/lsn.js';
+import { boundary, formatPosition, maxPosition, type Position, parsePosition } from '../position/position.js';
+import { configError, type HaltName } from '../runtime/errors.js';
+import type { ArchivedState } from './confirm.js';
+import { quoteIdentifier } from './identifier.js';
+import type { ServerIdentity } from './identity.js';
+
+export type SlotRow = {
+  readonly plugin: string | null;
+  readonly database: string | null;
+  readonly active: boolean;
+  readonly confirmed: Lsn | null;
+  readonly walStatus: string | null;
+  /** Bytes that may still be written before the slot is lost; null: unlimited. */
+  readonly safeWalSize: bigint | null;
+};
+
+/** The row of pg_replication_slots, undefined when there is none. */
+export async function readSlot(client: pg.Client, name: string): Promise<SlotRow | undefined> {
+  const result = await client.query<Record<'plugin' | 'database' | 'confirmed' | 'status' | 'safe', string | null> & { active: string }>(
+    `SELECT plugin::text, database::text, active::text, confirmed_flush_lsn::text AS confirmed, wal_status AS status, safe_wal_size::text AS safe
+       FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`,
+    [name],
+  );
+  const row = result.rows[0];
+  if (row === undefined) return undefined;
+  return {
+    plugin: row.plugin,
+    database: row.database,
+    active: row.active === 'true',
+    confirmed: row.confirmed === null ? null : parseLsn(row.confirmed),
+    walStatus: row.status,
+    safeWalSize: row.safe === null ? null : BigInt(row.safe),
+  };
+}
+
+export type SlotFacts = {
+  readonly database: string;
+  readonly server: ServerIdentity;
+  readonly slot: SlotRow | undefined;
+  readonly archived: ArchivedState | undefined;
+  /** Last chunk of the stream; `position`: the boundary behind which nothing of it is missing. */
+  readonly tail: { readonly kind: ChunkKind; readonly whole: boolean; readonly epoch: Epoch; readonly prev: Position; readonly end: Position } | undefined;
+};
+
+/**
+ * absent, unfinished → copy (the second drops the slot first) · ready → resume · lost, ahead, missing and strangers → halt.
+ * `anchored`: the slot stands at an archived fence, which must be the first thing it sends; otherwise it still stands where it was made.
+ */
+export type SlotDecision =
+  | { readonly act: 'copy'; readonly drop: boolean }
+  | { readonly act: 'resume'; readonly epoch: Epoch; readonly slotAt: Lsn; readonly resumeAt: Position; readonly anchored: boolean }
+  | { readonly act: 'halt'; readonly halt: HaltName; readonly seen: string; readonly safe: string; readonly remedy: string };
+
+const NEW_START = '`tidemark teardown`, then a new archive folder (archive.dir) and `tidemark run`: the old archive stays readable as it is';
+
+/** Pure: from what is there to what to do. */
+export function decideSlot(facts: SlotFacts): SlotDecision {
+  const { archived } = facts;
+  const complete = archived?.epoch != null && archived.copy?.state === 'complete';
+  return complete ? decideResume(facts, archived, archived.epoch as Epoch) : decideUnfinished(facts);
+}
+
+/** The archive counts on this very slot. */
+function decideResume(facts: SlotFacts, archived: ArchivedState, epoch: Epoch): SlotDecision {
+  const { server, slot, tail } = facts;
+  const w = archived.position === null ? boundary(parseLsn(archived.copy?.consistentPoint ?? '0/0')) : parsePosition(archived.position);
+  const identity = checkServer(server, epoch, w);
+  if (identity !== undefined) return identity;
+  if (slot === undefined || slot.confirmed === null) {
+    return halt(
+      'SLOT_MISSING',
+      'the replication slot of this archive does not exist on this server.',
+      `Everything up to ${formatPosition(w)} is archived; what was written since may be missing, so nothing is pruned.`,
+    );
+  }
+  if (slot.walStatus === 'lost') {
+    return halt(
+      'SLOT_LOST',
+      'the server has removed WAL that the slot still needed (wal_status = lost).',
+      `Everything up to ${formatPosition(w)} is archived; what came after it is not.`,
+    );
+  }
+  const newest = archived.fences.length === 0 ? undefined : archived.fences.reduce((a, b) => (parseLsn(b.lsn) > parseLsn(a.lsn) ? b : a));
+  const made = archived.copy === null ? undefined : parseLsn(archived.copy.consistentPoint);
+  const atStart = slot.confirmed === made;
+  const limit = newest === undefined ? made : parseLsn(newest.lsn);
+  if (!atStart && (limit === undefined || slot.confirmed > limit)) {
+    return halt(
+      'SLOT_AHEAD',
+      `the slot stands at ${formatLsn(slot.confirmed)}, beyond what is archived (${limit === undefined ? 'nothing' : formatLsn(limit)}): someone advanced it, or made it anew.`,
+      `Everything up to ${formatPosition(w)} is archived; changes between the two are not in the archive.`,
+    );
+  }
+  if (tail !== undefined && !sameEpoch(tail.epoch, epoch)) {
+    return halt(
+      'STREAM_GAP',
+      `the stream holds chunks of epoch ${formatEpoch(tail.epoch)}, the archive is of ${formatEpoch(epoch)}.`,
+      'Nothing was published or confirmed.',
+    );
+  }
+  return resume(facts, epoch, slot.confirmed, !atStart);
+}
+
+/** No archive counts on the slot yet: it may be made again, unless the whole copy is already in the stream. */
+function decideUnfinished(facts: SlotFacts): SlotDecision {
+  const { slot, tail, server, archived } = facts;
+  if (slot === undefined) return { act: 'copy', drop: false };
+  const copied = tail?.whole === true && (tail.kind === 'changes' || tail.kind === 'copy-end') ? tail : undefined;
+  if (copied === undefined || slot.confirmed === null || slot.walStatus === 'lost') return { act: 'copy', drop: true };
+  const sameServer = copied.epoch.systemId === server.systemId && copied.epoch.timeline === server.timeline;
+  const known = archived?.copy?.generation === copied.epoch.generation ? parseLsn(archived.copy.consistentPoint) : undefined;
+  const made = copied.kind === 'copy-end' ? copied.end.lsn : known;
+  const sameSlot = made === undefined ? slot.confirmed <= copied.end.lsn : slot.confirmed === made;
+  if (!sameServer || !sameSlot) return { act: 'copy', drop: true };
+  return resume(facts, copied.epoch, slot.confirmed, false);
+}
+
+function resume(facts: SlotFacts, epoch: Epoch, slotAt: Lsn, anchored: boolean): SlotDecision {
+  const { tail, server } = facts;
+  const end = tail === undefined ? undefined : tailPosition(tail);
+  if (end !== undefined && end.lsn > server.insertLsn) {
+    return halt(
+      'LSN_BACKWARD',
+      `the stream ends at ${formatPosition(end)}, the server only writes at ${formatLsn(server.insertLsn)}: it went back.`,
+      'Nothing was published or confirmed.',
+    );
+  }
+  const slotBoundary = boundary(slotAt);
+  return { act: 'resume', epoch, slotAt, resumeAt: end === undefined ? slotBoundary : maxPosition(end, slotBoundary), anchored };
+}
+
+/** Where the stream's streamed changes end; undefined while it only holds a copy. A chunk whose last fragments are missing does not count. */
+function tailPosition(tail: NonNullable<SlotFacts['tail']>): Position | undefined {
+  if (tail.kind === 'changes') return tail.whole ? tail.end : tail.prev;
+  return tail.kind === 'copy-end' && tail.whole ? boundary(tail.end.lsn) : undefined;
+}
+
+function checkServer(server: ServerIdentity, epoch: Epoch, w: Position): SlotDecision | undefined {
+  const safe = `Everything up to ${formatPosition(w)} of epoch ${formatEpoch(epoch)} is archived; nothing is pruned meanwhile.`;
+  if (server.systemId !== epoch.systemId) {
+    return halt(
+      'IDENTITY',
+      `this server is ${server.systemId}, the archive is of ${epoch.systemId}.`,
+      safe,
+      'let source.url name the server the archive was made from, or use a new archive folder (archive.dir) for this one',
+    );
+  }
+  if (server.timeline !== epoch.timeline) {
+    return halt(
+      'TIMELINE',
+      `the server writes timeline ${server.timeline}, the archive is of timeline ${epoch.timeline}: a standby was promoted, or a backup restored.`,
+      safe,
+    );
+  }
+  if (server.insertLsn < w.lsn) {
+    return halt('LSN_BACKWARD', `the server writes at ${formatLsn(server.insertLsn)}, before the archived position ${formatPosition(w)}: it went back.`, safe);
+  }
+  return undefined;
+}
+
+function halt(name: HaltName, seen: string, safe: string, remedy = NEW_START): SlotDecision {
+  return { act: 'halt', halt: name, seen, safe, remedy };
+}
+
+/** Throws when a slot of our name is none of ours by its kind. */
+export function refuseForeignSlot(name: string, slot: SlotRow | undefined, database: string): void {
+  if (slot === undefined || (slot.plugin === 'pgoutput' && slot.database === database)) return;
+  const seen = slot.plugin === null ? 'a physical slot' : `a slot of ${slot.plugin} in database ${slot.database ?? '?'}`;
+  throw configError(`source.name: replication slot ${name} exists already and is ${seen}`, 'give source.name another value');
+}
+
+export type CreatedSlot = { readonly consistentPoint: Lsn /** Lives until the next command on the connection that made it. */; readonly snapshot: string };
+
+/** Makes the slot on a replication connection, with an exported snapshot. Waits for every transaction that writes. */
+export async function createSlot(replication: pg.Client, name: string, serverVersion: number): Promise<CreatedSlot> {
+  const options = serverVersion >= 170_000 ? `SNAPSHOT 'export', FAILOVER true` : `SNAPSHOT 'export'`;
+  const result = await replication.query<{ consistent_point: string; snapshot_name: string }>(
+    `CREATE_REPLICATION_SLOT ${quoteIdentifier(name)} LOGICAL pgoutput (${options})`,
+  );
+  const row = result.rows[0];
+  if (row === undefined) throw new Error('the server made no slot');
+  return { consistentPoint: parseLsn(row.consistent_point), snapshot: row.snapshot_name };
+}
+
+export async function dropSlot(client: pg.Client, name: string): Promise<void> {
+  await client.query('SELECT pg_catalog.pg_drop_replication_slot($1)', [name]);
+}
+
+/** `server_version_num`. */
+export async function readServerVersion(client: pg.Client): Promise<number> {
+  const result = await client.query<{ server_version_num: string }>('SHOW server_version_num');
+  return Number(result.rows[0]?.server_version_num);
+}
