@@ -110,7 +110,8 @@ function sameFiles(files: ReadonlyMap<string, FileEntry>, listed: readonly FileE
   return files.size === listed.length && listed.every((entry) => files.get(entry.file)?.sha256 === entry.sha256);
 }
 
-function fold(manifest: Manifest, hash: string, files: ReadonlyMap<string, FileEntry>): ArchiveState {
+/** The state that a manifest and the files live after it make. */
+export function fold(manifest: Manifest, hash: string, files: ReadonlyMap<string, FileEntry>): ArchiveState {
   const { add: _add, drop: _drop, files: _files, previous: _previous, ...rest } = manifest;
   return Object.freeze({ ...rest, hash, files });
 }

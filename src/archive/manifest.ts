@@ -14,6 +14,7 @@ import {
   brokenChain,
   CHECKPOINT_EVERY,
   encodeManifest,
+  fold,
   isCheckpoint,
   nextState,
   positionGoesBack,
@@ -23,7 +24,7 @@ import {
 } from './chain.js';
 import { openIdentity, VolumeAnchor, wrongVolume } from './identity.js';
 import { archivePaths, manifestName, manifestNumber } from './layout.js';
-import { type ArchiveIdentity, FORMAT_VERSION, type Manifest } from './manifest-format.js';
+import { type ArchiveIdentity, type FileEntry, FORMAT_VERSION, type Manifest } from './manifest-format.js';
 import { putIfAbsent, syncFolder } from './put.js';
 
 export type { ArchiveState } from './chain.js';
@@ -133,7 +134,7 @@ export class ManifestWriter {
     for (;;) {
       const before = (await follower.refresh()) ?? emptyState(identity);
       const writer = { incarnation, claim: before.number + 1, pid: process.pid };
-      const claimed = await link(dir, before, { reason: 'claim' }, writer);
+      const claimed = await put(dir, compose(before, { reason: 'claim' }, writer));
       if (claimed !== undefined) return new ManifestWriter(dir, anchor, writer, claimed);
     }
   }
@@ -158,9 +159,10 @@ export class ManifestWriter {
     await stat(newest).catch(() => {
       throw brokenChain(path.dirname(newest), this.#state.number, 'it was there and is gone');
     });
+    const next = compose(this.#state, change, this.#writer);
     this.#failed = true;
     try {
-      const state = await link(this.#dir, this.#state, change, this.#writer);
+      const state = await put(this.#dir, next);
       if (state === undefined) throw superseded(this.#dir, this.#state.number + 1);
       this.#state = state;
       this.#failed = false;
@@ -193,20 +195,12 @@ function emptyState(identity: ArchiveIdentity): ArchiveState {
   };
 }
 
-/** Writes the next manifest. Undefined: its number is taken. */
-async function link(dir: string, before: ArchiveState, change: ManifestChange, writer: Manifest['writer']): Promise<ArchiveState | undefined> {
-  const paths = archivePaths(dir);
+/** The manifest that `change` makes of `before`. Throws when it contradicts itself or what was there. */
+function compose(before: ArchiveState, change: ManifestChange, writer: Manifest['writer']): { manifest: Manifest; files: ReadonlyMap<string, FileEntry> } {
   const number = before.number + 1;
-  const add = change.add ?? [];
-  const drop = change.drop ?? [];
-  const files = applyDelta(before.files, { add, drop });
+  const delta = { add: change.add ?? [], drop: change.drop ?? [] };
+  const files = applyDelta(before.files, delta);
   if (typeof files === 'string') throw new Error(`manifest ${number} refused: ${files}`);
-  const position = change.position === undefined ? before.position : change.position;
-  const epoch = change.epoch === undefined ? before.epoch : change.epoch;
-  if (positionGoesBack(before.position, position)) throw new Error(`manifest ${number} refused: W would go from ${before.position} to ${position}`);
-  if (before.position !== null && before.epoch !== null && (epoch === null || !sameEpoch(before.epoch, epoch))) {
-    throw new Error(`manifest ${number} refused: the epoch of an archive with a position cannot change`);
-  }
   const manifest: Manifest = {
     formatVersion: FORMAT_VERSION,
     number,
@@ -215,22 +209,31 @@ async function link(dir: string, before: ArchiveState, change: ManifestChange, w
     writer,
     writtenAt: new Date().toISOString(),
     reason: change.reason,
-    epoch,
-    position,
+    epoch: change.epoch === undefined ? before.epoch : change.epoch,
+    position: change.position === undefined ? before.position : change.position,
     committedAt: change.committedAt === undefined ? before.committedAt : change.committedAt,
     fences: (change.fences ?? before.fences).slice(-FENCES_KEPT),
     copy: change.copy === undefined ? before.copy : change.copy,
     tables: change.tables ?? before.tables,
     streamHint: change.streamHint === undefined ? before.streamHint : change.streamHint,
-    add,
-    drop,
+    ...delta,
     files: isCheckpoint(number) ? [...files.values()] : null,
   };
+  if (positionGoesBack(before.position, manifest.position))
+    throw new Error(`manifest ${number} refused: W would go from ${before.position} to ${manifest.position}`);
+  if (before.position !== null && before.epoch !== null && (manifest.epoch === null || !sameEpoch(before.epoch, manifest.epoch))) {
+    throw new Error(`manifest ${number} refused: the epoch of an archive with a position cannot change`);
+  }
+  return { manifest, files };
+}
+
+/** Links a manifest, durable when it resolves. Undefined: its number is taken. */
+async function put(dir: string, { manifest, files }: ReturnType<typeof compose>): Promise<ArchiveState | undefined> {
+  const paths = archivePaths(dir);
   const bytes = encodeManifest(manifest);
-  const made = await putIfAbsent(path.join(paths.manifests, manifestName(number)), bytes, { temporary: paths.temporary, linked: () => faultPoint('A8') });
-  if (!made) return undefined;
-  const { add: _add, drop: _drop, files: _files, previous: _previous, ...rest } = manifest;
-  return Object.freeze({ ...rest, hash: sha256(bytes), files });
+  const file = path.join(paths.manifests, manifestName(manifest.number));
+  if (!(await putIfAbsent(file, bytes, { temporary: paths.temporary, linked: () => faultPoint('A8') }))) return undefined;
+  return fold(manifest, sha256(bytes), files);
 }
 
 function superseded(dir: string, number: number): Halt {

@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { appendFile, readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { test } from 'node:test';
+import { archivePaths } from '../../src/archive/layout.js';
+import { type IntentReceipt, ReceiptIndex, ReceiptWriter } from '../../src/archive/receipts.js';
+import { temporaryArchive } from './folder.js';
+
+function intent(batch: string): IntentReceipt {
+  return {
+    type: 'intent',
+    run: 'run-1',
+    batch,
+    xid: '740',
+    oid: 16384,
+    schema: 'public',
+    table: 'prices',
+    rows: 2,
+    keys: [['1'], ['2']],
+    digests: ['-5', '7'],
+    at: '2026-01-13T00:00:00.000Z',
+  };
+}
+
+async function receiptFile(dir: string): Promise<string> {
+  const folder = archivePaths(dir).receipts;
+  return path.join(folder, (await readdir(folder))[0] as string);
+}
+
+test('an intent is found as soon as it was appended, by an index that was there before', async () => {
+  await using folder = await temporaryArchive();
+  const index = new ReceiptIndex(folder.dir);
+  assert.equal(await index.hasIntent('a'), false);
+  await new ReceiptWriter(folder.dir).append(intent('a'));
+  assert.equal(await index.hasIntent('a'), true);
+  assert.equal((await index.intent('a'))?.xid, '740');
+});
+
+test('unresolved: intents whose outcome is not known', async () => {
+  await using folder = await temporaryArchive();
+  const writer = new ReceiptWriter(folder.dir);
+  await Promise.all([writer.append(intent('a')), writer.append(intent('b')), writer.append(intent('c'))]);
+  await writer.append({ type: 'outcome', run: 'run-1', batch: 'a', result: 'committed', at: '2026-01-13T00:00:01.000Z' });
+  await writer.append({ type: 'outcome', run: 'run-1', batch: 'c', result: 'rolled-back', at: '2026-01-13T00:00:02.000Z' });
+  assert.deepEqual(
+    (await new ReceiptIndex(folder.dir).unresolved()).map((head) => head.batch),
+    ['b'],
+  );
+});
+
+test('a torn last line counts for nothing and does not spoil the line after it', async () => {
+  await using folder = await temporaryArchive();
+  const writer = new ReceiptWriter(folder.dir);
+  await writer.append(intent('a'));
+  await appendFile(await receiptFile(folder.dir), JSON.stringify(intent('torn')).slice(0, 60));
+  const index = new ReceiptIndex(folder.dir);
+  assert.equal(await index.hasIntent('torn'), false);
+  await writer.append(intent('b'));
+  assert.equal(await index.hasIntent('a'), true);
+  assert.equal(await index.hasIntent('b'), true);
+  assert.equal(await index.hasIntent('torn'), false);
+  assert.equal(index.brokenLines, 1);
+  assert.equal((await readFile(await receiptFile(folder.dir), 'utf8')).split('\n').length, 4);
+});
+
+test('appends made at once keep whole lines', async () => {
+  await using folder = await temporaryArchive();
+  const [one, two] = [new ReceiptWriter(folder.dir), new ReceiptWriter(folder.dir)];
+  await Promise.all(Array.from({ length: 20 }, (_, i) => (i % 2 ? one : two).append(intent(`batch-${i}`))));
+  const index = new ReceiptIndex(folder.dir);
+  assert.equal((await index.batches()).length, 20);
+  assert.equal(index.brokenLines, 0);
+});
