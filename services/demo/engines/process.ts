@@ -1,0 +1,77 @@
+/** Starting the engines' processes: as whom, on which port, and that they end when we do. */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { accessSync, constants } from 'node:fs';
+import { createServer } from 'node:net';
+import path from 'node:path';
+import { promisify } from 'node:util';
+
+const execute = promisify(execFile);
+
+/** A TCP port of 127.0.0.1 that was free a moment ago: whoever uses it must still be ready to find it taken. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+/** Path of an executable on PATH or in the usual system folders, undefined when there is none. */
+export function findExecutable(name: string, folders: readonly string[] = []): string | undefined {
+  const places = [...folders, ...(process.env['PATH'] ?? '').split(path.delimiter), '/usr/sbin', '/usr/local/bin', '/opt/homebrew/bin'];
+  for (const folder of places) {
+    if (folder === '') continue;
+    const file = path.join(folder, name);
+    try {
+      accessSync(file, constants.X_OK);
+      return file;
+    } catch {
+      // not here
+    }
+  }
+  return undefined;
+}
+
+/** An unprivileged account for servers that refuse to run as root; undefined when we are not root. */
+export type Account = { uid: number; gid: number };
+
+export async function unprivilegedAccount(): Promise<Account | undefined> {
+  if (process.getuid?.() !== 0) return undefined;
+  for (const name of ['postgres', 'nobody']) {
+    try {
+      const [uid, gid] = await Promise.all([execute('id', ['-u', name]), execute('id', ['-g', name])]);
+      return { uid: Number(uid.stdout), gid: Number(gid.stdout) };
+    } catch {
+      // no such account
+    }
+  }
+  throw new Error('running as root, and there is neither an account postgres nor nobody that the database server could run as; start as another user');
+}
+
+/** Spawns a server that gets `deathSignal` from the kernel when this process dies in any way (Linux; elsewhere only at an orderly end). */
+export function spawnServer(
+  file: string,
+  args: readonly string[],
+  options: { account?: Account | undefined; deathSignal: 'INT' | 'KILL'; cwd: string },
+): ChildProcess {
+  const { account, deathSignal, cwd } = options;
+  const setpriv = process.platform === 'linux' ? findExecutable('setpriv') : undefined;
+  if (setpriv === undefined) {
+    return spawn(file, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'], detached: false, ...(account ?? {}) });
+  }
+  const who = account === undefined ? [] : ['--reuid', String(account.uid), '--regid', String(account.gid), '--clear-groups'];
+  return spawn(setpriv, ['--pdeathsig', deathSignal, ...who, file, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+/** Sends the signal and waits for the end; SIGKILL after `patienceMs`. */
+export async function endProcess(child: ChildProcess, signal: NodeJS.Signals, patienceMs = 20_000): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, 'exit');
+  child.kill(signal);
+  const hard = setTimeout(() => child.kill('SIGKILL'), patienceMs);
+  await ended;
+  clearTimeout(hard);
+}
