@@ -5,7 +5,7 @@
 import type { Socket } from 'node:net';
 import type pg from 'pg';
 import { LogicalReplicationService, PgoutputPlugin } from 'pg-logical-replication';
-import { formatLsn, LSN_ZERO, type Lsn, parseLsn } from '../position/lsn.js';
+import { LSN_ZERO, type Lsn, parseLsn } from '../position/lsn.js';
 import { Halt, TidemarkError } from '../runtime/errors.js';
 import { quoteIdentifier, quoteLiteral } from './identifier.js';
 import { checkSession, clientConfig, explainConnectError } from './session.js';
@@ -95,6 +95,8 @@ export class ReplicationStream {
 
   /** Newest WAL position heard of: what `write` says. */
   get received(): Lsn {
+    const seen = parseLsn(this.#service.lastLsn());
+    if (seen > this.#received) this.#received = seen;
     return this.#received;
   }
 
@@ -206,9 +208,7 @@ export class ReplicationStream {
 
   #send(flushed: Lsn, askReply = false): void {
     if (this.#stopped || this.#wire === undefined) return;
-    const seen = parseLsn(this.#service.lastLsn());
-    if (seen > this.#received) this.#received = seen;
-    this.#wire.sendCopyFromChunk(statusPacket({ written: this.#received, flushed, now: Date.now(), askReply }));
+    this.#wire.sendCopyFromChunk(statusPacket({ written: this.received, flushed, now: Date.now(), askReply }));
   }
 
   #end(error: unknown): void {
@@ -216,9 +216,4 @@ export class ReplicationStream {
     this.#fail(error);
     void this.stop();
   }
-}
-
-/** For logs: `16/B374D848`. */
-export function shownReceived(stream: ReplicationStream): string {
-  return formatLsn(stream.received);
 }

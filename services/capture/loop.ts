@@ -1,0 +1,186 @@
+/**
+ * capture from start to stop: checks → archive there → alone → stream there → slot decided → copy or resume → streaming. Thin: every decision is made in src/.
+ * Anything that may pass is tried again from the start, checks included: another server may answer next time.
+ */
+import { createHash } from 'node:crypto';
+import type pg from 'pg';
+import { ArchiveFollower, openIdentity, readKey } from '../../src/archive/manifest.js';
+import type { Config } from '../../src/runtime/config.js';
+import { configError, Halt, TidemarkError } from '../../src/runtime/errors.js';
+import { faultPoint } from '../../src/runtime/fault-point.js';
+import type { Log } from '../../src/runtime/log.js';
+import { runWithRetry, sleep } from '../../src/runtime/service.js';
+import { ChunkPublisher } from '../../src/stream/publish.js';
+import { connectStream, ensureStream, type StreamConnection } from '../../src/stream/topology.js';
+import { AnchorCheck } from '../../src/wal/anchor.js';
+import type { ArchivedState } from '../../src/wal/confirm.js';
+import { applicationName, slotName } from '../../src/wal/identifier.js';
+import { readServerIdentity } from '../../src/wal/identity.js';
+import { capturePreflight, requireNotSynchronous } from '../../src/wal/preflight.js';
+import { connectClient } from '../../src/wal/session.js';
+import { decideSlot, dropSlot, readSlot, refuseForeignSlot, type SlotDecision } from '../../src/wal/slot.js';
+import { type CaptureContext, runInitialCopy, tailBeginOf } from './initial-copy.js';
+import { Streaming } from './streaming.js';
+import { SlotWatch } from './watch.js';
+
+/** Runs until the signal aborts. Throws halts and mistakes of the configuration; tries everything else again. */
+export async function runCapture(config: Config, log: Log, signal: AbortSignal): Promise<void> {
+  const said = new Set<string>();
+  await runWithRetry(log, signal, async (healthy) => {
+    const control = await connectClient(config.source.url.reveal(), {
+      applicationName: applicationName(config.source.name, 'control'),
+      statementTimeoutMs: 30_000,
+    });
+    try {
+      await checkBeforeStart(control, config, log, said);
+      const archive = await waitForArchive(config, log, signal);
+      if (archive === undefined) return;
+      await takeLock(control, config.source.name);
+      const stream = await connectStream(config, `tidemark_${config.source.name}_capture`);
+      try {
+        await captureOnce({ config, log, signal, control, stream, ...archive }, healthy);
+      } finally {
+        await stream.connection.close();
+      }
+    } finally {
+      await control.end().catch(() => undefined);
+    }
+  });
+}
+
+/** Throws a `config` error that names every failed check; says warnings once. */
+async function checkBeforeStart(control: pg.Client, config: Config, log: Log, said: Set<string>): Promise<void> {
+  await control.query('SET synchronous_commit = local');
+  const checks = await capturePreflight(control, config);
+  for (const check of checks) {
+    const text = `${check.name}: ${check.seen}`;
+    if (check.status !== 'warning' || said.has(text)) continue;
+    said.add(text);
+    log.warn({ event: 'preflight', check: check.name, seen: check.seen, remedy: check.remedy }, 'check');
+  }
+  const failed = checks.filter((check) => check.status === 'failed');
+  if (failed.length > 0) {
+    const lines = failed.map((check) => `  - ${check.name}: ${check.seen}${check.remedy === undefined ? '' : ` → ${check.remedy}`}`);
+    throw configError(`${failed.length === 1 ? 'a precondition fails' : `${failed.length} preconditions fail`}\n${lines.join('\n')}`);
+  }
+  faultPoint('C1');
+}
+
+type Archive = { readonly archive: string; readonly key: Buffer; readonly archived: () => Promise<ArchivedState | undefined> };
+
+/** The archive's id and key are made by the archiver; without them nothing may be captured. undefined: stopped meanwhile. */
+async function waitForArchive(config: Config, log: Log, signal: AbortSignal): Promise<Archive | undefined> {
+  const follower = new ArchiveFollower(config.archive.dir);
+  for (let tries = 0; !signal.aborted; tries += 1) {
+    const identity = await openIdentity(config.archive.dir);
+    if (identity !== undefined && (await follower.refresh()) !== undefined) {
+      if (identity.source !== config.source.name) {
+        throw configError(
+          `archive.dir: ${config.archive.dir} is the archive of source ${JSON.stringify(identity.source)}`,
+          'correct archive.dir or source.name',
+        );
+      }
+      return { archive: identity.archive, key: await readKey(config.archive.dir), archived: () => follower.refresh() };
+    }
+    if (tries % 150 === 0) log.info({ event: 'waiting-for-archive', dir: config.archive.dir }, 'no archiver has made this archive yet: start the archiver');
+    await sleep(200, signal);
+  }
+  return undefined;
+}
+
+/** One capture for a source: the second waits as a standby. Held by the control connection. */
+async function takeLock(control: pg.Client, source: string): Promise<void> {
+  const key = createHash('sha256').update(`tidemark:${source}:capture`).digest().readBigInt64BE(0);
+  const result = await control.query<{ got: string }>('SELECT pg_catalog.pg_try_advisory_lock($1)::text AS got', [String(key)]);
+  if (result.rows[0]?.got !== 'true') throw new TidemarkError('transient', 'another capture of this source is running: standing by');
+}
+
+async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: () => void): Promise<void> {
+  const { config, log, control, stream } = context;
+  const publishing = new AbortController();
+  try {
+    await ensureStream(stream.manager, config);
+    const publisher = await openPublisher(stream, log, publishing.signal);
+    const archived = await context.archived();
+    const decision = await decide(context, publisher, archived);
+    const start = decision.act === 'copy' ? await copy({ ...context, publisher }, decision.drop) : decision;
+    if (start === undefined) return; // stopped during the copy
+    const anchor = new AnchorCheck({
+      key: context.key,
+      archive: context.archive,
+      slotAt: start.slotAt,
+      anchored: start.anchored,
+      fences: decision.act === 'copy' ? [] : (archived?.fences ?? []),
+      tailBegin: decision.act === 'copy' ? undefined : tailBeginOf(publisher.tail),
+    });
+    const server = await readServerIdentity(control);
+    const watch = new SlotWatch(control, config, stream, log);
+    const streaming = new Streaming({
+      ...context,
+      publisher,
+      anchor,
+      epoch: start.epoch,
+      resumeAt: start.resumeAt,
+      slotAt: start.slotAt,
+      replication: {
+        url: config.source.url.reveal(),
+        applicationName: applicationName(config.source.name, 'capture'),
+        slot: slotName(config.source.name),
+        publication: slotName(config.source.name),
+        server,
+      },
+      watch: async () => {
+        await requireNotSynchronous(control, config.source.name);
+        await watch.look();
+      },
+    });
+    await streaming.run(healthy, decision.act === 'copy' || !start.anchored);
+    await watch.sayHeld();
+  } finally {
+    publishing.abort();
+  }
+}
+
+async function openPublisher(stream: StreamConnection, log: Log, signal: AbortSignal): Promise<ChunkPublisher> {
+  const publisher: ChunkPublisher = await ChunkPublisher.open(stream, signal, {
+    onRetry: (reason) => log.warn({ event: 'publish-retry', reason }, 'publishing again'),
+    onStored: () => {
+      if (publisher.inFlight === 0) faultPoint('C5');
+    },
+  });
+  return publisher;
+}
+
+type Resume = Extract<SlotDecision, { act: 'resume' }>;
+
+/** Gathers the facts and asks. Throws the halt. */
+async function decide(
+  context: Omit<CaptureContext, 'publisher'>,
+  publisher: ChunkPublisher,
+  archived: ArchivedState | undefined,
+): Promise<Exclude<SlotDecision, { act: 'halt' }>> {
+  const { control, config } = context;
+  const name = slotName(config.source.name);
+  const database = (await control.query<{ name: string }>('SELECT pg_catalog.current_database()::text AS name')).rows[0]?.name ?? '';
+  const slot = await readSlot(control, name);
+  refuseForeignSlot(name, slot, database);
+  const { tail } = publisher;
+  const decision = decideSlot({
+    database,
+    server: await readServerIdentity(control),
+    slot,
+    archived,
+    tail:
+      tail === undefined ? undefined : { kind: tail.header.kind, whole: tail.whole, epoch: tail.header.epoch, prev: tail.header.prev, end: tail.header.end },
+  });
+  if (decision.act === 'halt') throw new Halt(decision.halt, decision);
+  return decision;
+}
+
+async function copy(context: CaptureContext, drop: boolean): Promise<Resume | undefined> {
+  if (drop) {
+    context.log.info({ event: 'copy-again' }, 'the last copy did not end: it starts again from the beginning');
+    await dropSlot(context.control, slotName(context.config.source.name));
+  }
+  return await runInitialCopy(context);
+}

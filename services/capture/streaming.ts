@@ -1,0 +1,231 @@
+/**
+ * Capture at work: one walsender session, the framer, the publisher, fences and confirmations. Owns the order in which a message passes them, and the back-pressure from
+ * the stream to the socket. Never confirms anything itself but what src/wal/confirm.ts allows.
+ */
+import type pg from 'pg';
+import { TAG } from '../../src/change/pgoutput.js';
+import type { Epoch } from '../../src/position/epoch.js';
+import { formatLsn, type Lsn } from '../../src/position/lsn.js';
+import { formatPosition, type Position } from '../../src/position/position.js';
+import { faultPoint } from '../../src/runtime/fault-point.js';
+import type { Log } from '../../src/runtime/log.js';
+import { sleep } from '../../src/runtime/service.js';
+import type { ChunkPublisher } from '../../src/stream/publish.js';
+import type { AnchorCheck } from '../../src/wal/anchor.js';
+import { type ArchivedState, confirmable } from '../../src/wal/confirm.js';
+import { describeTable } from '../../src/wal/describe.js';
+import { FenceClock } from '../../src/wal/fence-clock.js';
+import { type FramedChunk, Framer } from '../../src/wal/framer.js';
+import { ReplicationStream } from '../../src/wal/replication.js';
+
+/** W is read this often. */
+const TICK_MS = 200;
+/** Without new data for this long what there is goes out; and at the latest after LATEST_MS. */
+const IDLE_FLUSH_MS = 20;
+const LATEST_MS = 200;
+/** A stop waits this long for what is in flight; what does not make it is sent again by the slot. */
+const LAST_WORDS_MS = 3000;
+/** Bytes that may wait between socket and framer before the socket is paused. */
+const QUEUE_BYTES = 4 * 1024 * 1024;
+
+export type StreamingParts = {
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  readonly control: pg.Client;
+  readonly publisher: ChunkPublisher;
+  readonly anchor: AnchorCheck;
+  readonly key: Buffer;
+  readonly archive: string;
+  readonly epoch: Epoch;
+  readonly resumeAt: Position;
+  readonly slotAt: Lsn;
+  readonly replication: {
+    readonly url: string;
+    readonly applicationName: string;
+    readonly slot: string;
+    readonly publication: string;
+    readonly server: { systemId: string; timeline: number };
+  };
+  /** The archive's newest durable state. */
+  readonly archived: () => Promise<ArchivedState | undefined>;
+  /** Called once a second with the connection that may be asked: slot health. */
+  readonly watch: () => Promise<void>;
+};
+
+export class Streaming {
+  readonly #parts: StreamingParts;
+  readonly #framer: Framer;
+  readonly #replication: ReplicationStream;
+  readonly #fences: FenceClock;
+  readonly #queue: Buffer[] = [];
+  readonly #ready: FramedChunk[] = [];
+  #queuedBytes = 0;
+  #pumping = false;
+  #failure: unknown;
+  #flushTimer: NodeJS.Timeout | undefined;
+  #oldestAt = 0;
+  #confirmed: Lsn;
+
+  constructor(parts: StreamingParts) {
+    this.#parts = parts;
+    this.#confirmed = parts.slotAt;
+    this.#framer = new Framer(parts.resumeAt, (chunk) => this.#ready.push(chunk));
+    this.#fences = new FenceClock(parts.control, parts.key, { generation: parts.epoch.generation, archive: parts.archive });
+    this.#replication = new ReplicationStream({
+      ...parts.replication,
+      onMessage: (message) => this.#onMessage(message),
+      onKeepalive: (walEnd) => {
+        if (this.#queue.length === 0 && !this.#pumping) parts.anchor.passed(walEnd);
+      },
+    });
+  }
+
+  /** Streams until the signal aborts (then publishes what it has) or something fails. */
+  async run(healthy: () => void, firstFence: boolean): Promise<void> {
+    const { log, signal } = this.#parts;
+    const lost = new Promise<never>((_, reject) => {
+      this.#parts.control.once('error', reject);
+      this.#parts.control.once('end', () => reject(Object.assign(new Error('the control connection ended'), { code: '08006' })));
+    });
+    lost.catch(() => undefined);
+    try {
+      await this.#replication.start();
+      if (firstFence) await this.#fences.emit();
+      log.info({ event: 'streaming', from: formatPosition(this.#parts.resumeAt), slot: formatLsn(this.#parts.slotAt) }, 'streaming');
+      await Promise.race([this.#ticks(healthy), this.#replication.ended, lost]);
+      if (signal.aborted) await this.#finish();
+    } finally {
+      clearTimeout(this.#flushTimer);
+      await this.#replication.stop();
+    }
+  }
+
+  /** Last words: what was read whole is published, and what is archived confirmed. */
+  async #finish(): Promise<void> {
+    this.#replication.pause();
+    if (!this.#pumping) {
+      this.#framer.flush();
+      const stored = this.#publishReady().then(() => this.#parts.publisher.drain());
+      stored.catch(() => undefined);
+      await Promise.race([stored, sleep(LAST_WORDS_MS)]);
+    }
+    await this.#confirm();
+  }
+
+  async #ticks(healthy: () => void): Promise<void> {
+    const { signal, anchor } = this.#parts;
+    let watchAt = 0;
+    while (!signal.aborted) {
+      if (this.#failure !== undefined) throw this.#failure;
+      await this.#confirm();
+      if (!anchor.proved) this.#replication.askKeepalive();
+      else healthy();
+      await this.#fences.tick(Date.now());
+      if (Date.now() >= watchAt) {
+        watchAt = Date.now() + 5000;
+        await this.#parts.watch();
+      }
+      await sleep(TICK_MS, signal);
+    }
+  }
+
+  async #confirm(): Promise<void> {
+    const { archive, epoch, anchor, log } = this.#parts;
+    const archived = await this.#parts.archived();
+    const lsn = confirmable({ archive, epoch, archived, received: this.#replication.received, confirmed: this.#confirmed, anchored: anchor.proved });
+    if (lsn === undefined) return;
+    faultPoint('C6');
+    this.#replication.confirm(lsn);
+    faultPoint('C7');
+    this.#confirmed = lsn;
+    log.debug({ event: 'confirmed', lsn: formatLsn(lsn), archived: archived?.position }, 'confirmed');
+  }
+
+  #onMessage(message: Buffer): void {
+    this.#queue.push(message);
+    this.#queuedBytes += message.length;
+    if (this.#pumping) {
+      if (this.#queuedBytes >= QUEUE_BYTES) this.#replication.pause();
+      return;
+    }
+    this.#drainQueue();
+  }
+
+  /** Runs at once and without a promise as long as nothing is to be waited for. */
+  #drainQueue(): void {
+    const relation = this.#pushQueued();
+    if (relation === undefined && this.#ready.length === 0) return this.#armFlush();
+    this.#pumping = true;
+    this.#pump(relation).then(
+      () => {
+        this.#pumping = false;
+        this.#replication.resume();
+        this.#armFlush();
+      },
+      (error: unknown) => {
+        this.#failure ??= error; // #ticks throws it
+        this.#replication.pause();
+      },
+    );
+  }
+
+  async #pump(first: ReturnType<Framer['push']>): Promise<void> {
+    let relation = first;
+    for (;;) {
+      if (relation !== undefined) this.#framer.describe(relation.oid, await describeTable(this.#parts.control, relation));
+      await this.#publishReady();
+      if (this.#queue.length === 0) return;
+      relation = this.#pushQueued();
+    }
+  }
+
+  /** Pushes what is queued until a description is wanted or a chunk is ready. */
+  #pushQueued(): ReturnType<Framer['push']> {
+    let done = 0;
+    let relation: ReturnType<Framer['push']>;
+    while (done < this.#queue.length && relation === undefined && this.#ready.length === 0) {
+      const message = this.#queue[done++] as Buffer;
+      this.#queuedBytes -= message.length;
+      this.#parts.anchor.observe(message);
+      relation = this.#framer.push(message);
+      this.#count(message[0] as number);
+    }
+    this.#queue.splice(0, done);
+    if (this.#framer.pending && this.#oldestAt === 0) this.#oldestAt = Date.now();
+    return relation;
+  }
+
+  #count(tag: number): void {
+    if (tag === TAG.commit) return faultPoint('C3');
+    if (tag !== TAG.insert && tag !== TAG.update && tag !== TAG.delete && tag !== TAG.truncate) return;
+    faultPoint('C2');
+    this.#fences.rows += 1;
+  }
+
+  async #publishReady(): Promise<void> {
+    const { publisher, epoch } = this.#parts;
+    for (let chunk = this.#ready.shift(); chunk !== undefined; chunk = this.#ready.shift()) {
+      this.#oldestAt = 0;
+      if (publisher.full) this.#replication.pause();
+      await publisher.publish({ kind: 'changes', epoch, prev: chunk.prev, end: chunk.end, fragment: { n: 1, of: 1 } }, chunk.payload);
+      faultPoint('C4');
+    }
+  }
+
+  /** Quiet for a moment: what there is goes out. Under a trickle it goes out anyway. */
+  #armFlush(): void {
+    if (!this.#framer.pending) return;
+    if (this.#oldestAt !== 0 && Date.now() - this.#oldestAt >= LATEST_MS) return this.#flushNow();
+    if (this.#flushTimer === undefined) {
+      this.#flushTimer = setTimeout(() => {
+        this.#flushTimer = undefined;
+        if (!this.#pumping) this.#flushNow();
+      }, IDLE_FLUSH_MS);
+    } else this.#flushTimer.refresh();
+  }
+
+  #flushNow(): void {
+    this.#framer.flush();
+    if (this.#ready.length > 0) this.#drainQueue();
+  }
+}

@@ -1,0 +1,50 @@
+/** Keeps what is needed to know when a fence is due, and emits it. Asks the server little: nothing is written while nobody writes. */
+import type pg from 'pg';
+import type { Lsn } from '../position/lsn.js';
+import { emitFence, fenceDue, readHorizon, readInsertLsn } from './fence.js';
+
+/** How often an idle connection is asked for the WAL end or the horizon. */
+const ASK_EVERY_MS = 2000;
+
+export class FenceClock {
+  /** Row changes read since the last fence: counted up by the reader. */
+  rows = 0;
+  readonly #client: pg.Client;
+  readonly #key: Buffer;
+  readonly #binding: { generation: string; archive: string };
+  #lastAt = 0;
+  #lastLsn: Lsn | undefined;
+  #askAt = 0;
+  /** The last fence left transactions running that may hold rows before it uncovered: another one is owed when the horizon has reached this. */
+  #owedAt: bigint | undefined;
+
+  constructor(client: pg.Client, key: Buffer, binding: { generation: string; archive: string }) {
+    this.#client = client;
+    this.#key = key;
+    this.#binding = binding;
+  }
+
+  /** Emits a fence if one is due. */
+  async tick(now: number): Promise<void> {
+    let walSince = 0n;
+    let owed = false;
+    if (this.rows === 0) {
+      if (now < this.#askAt) return;
+      this.#askAt = now + ASK_EVERY_MS;
+      const insert = await readInsertLsn(this.#client);
+      this.#lastLsn ??= insert;
+      walSince = insert - this.#lastLsn;
+      owed = this.#owedAt !== undefined && (await readHorizon(this.#client)).horizon >= this.#owedAt;
+    }
+    if (fenceDue({ now, lastFenceAt: this.#lastAt, rowsSince: this.rows, walSince, owed })) await this.emit(now);
+  }
+
+  async emit(now = Date.now()): Promise<void> {
+    const withRows = this.rows > 0 || this.#owedAt !== undefined;
+    this.rows = 0;
+    this.#lastAt = now;
+    const fence = await emitFence(this.#client, this.#key, this.#binding);
+    this.#lastLsn = await readInsertLsn(this.#client);
+    this.#owedAt = withRows && fence.horizon < fence.next ? fence.next : undefined;
+  }
+}

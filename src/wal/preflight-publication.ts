@@ -1,0 +1,94 @@
+/** What the publication must be: made by the tables' owner before the slot, of exactly the listed tables, whole, with every operation. */
+import type pg from 'pg';
+import type { Check } from '../runtime/check.js';
+import type { Config } from '../runtime/config.js';
+import { quoteIdentifier, quoteTable, slotName } from './identifier.js';
+
+type Named = { readonly schema: string; readonly table: string };
+
+function quoted({ schema, table }: Named): string {
+  return quoteTable(schema, table);
+}
+
+/** SQL that makes it. Run by the owner of the tables, before the slot exists; never drop and make it again. */
+export function createPublicationSql(config: Config): string {
+  const tables = config.tables.map((table) => `ONLY ${quoted(table)}`).join(', ');
+  return `CREATE PUBLICATION ${quoteIdentifier(slotName(config.source.name))} FOR TABLE ${tables}`;
+}
+
+/** `tablesAreFine`: only then doctor may publish by itself, since publishing an unfit table breaks the application. */
+export async function publicationChecks(client: pg.Client, config: Config, tablesAreFine: boolean): Promise<Check[]> {
+  const name = slotName(config.source.name);
+  const head = await client.query<Record<'all_tables' | 'ins' | 'upd' | 'del' | 'trunc' | 'schemas', string>>(
+    `SELECT puballtables::text AS all_tables, pubinsert::text AS ins, pubupdate::text AS upd, pubdelete::text AS del, pubtruncate::text AS trunc,
+            EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid)::text AS schemas
+       FROM pg_catalog.pg_publication p WHERE pubname = $1`,
+    [name],
+  );
+  const row = head.rows[0];
+  if (row === undefined) {
+    const sql = createPublicationSql(config);
+    return [
+      {
+        name: `publication ${name}`,
+        status: 'failed',
+        seen: 'does not exist',
+        remedy: `as the owner of the tables: ${sql}`,
+        ...(tablesAreFine ? { fix: sql } : {}),
+      },
+    ];
+  }
+  const checks: Check[] = [];
+  if (row.all_tables === 'true' || row.schemas === 'true') {
+    checks.push(
+      failed(
+        name,
+        'is FOR ALL TABLES or FOR TABLES IN SCHEMA: it would publish tables that are not listed',
+        `give source.name another value and run: ${createPublicationSql(config)}`,
+      ),
+    );
+  }
+  if ([row.ins, row.upd, row.del, row.trunc].includes('false')) {
+    const sql = `ALTER PUBLICATION ${quoteIdentifier(name)} SET (publish = 'insert, update, delete, truncate')`;
+    checks.push(failed(name, 'does not publish every operation', sql));
+  }
+  checks.push(...(await memberChecks(client, config, name)));
+  return checks.length > 0 ? checks : [{ name: `publication ${name}`, status: 'ok', seen: `${config.tables.length} tables, every operation` }];
+}
+
+function failed(name: string, seen: string, remedy: string): Check {
+  return { name: `publication ${name}`, status: 'failed', seen, remedy };
+}
+
+async function memberChecks(client: pg.Client, config: Config, name: string): Promise<Check[]> {
+  const result = await client.query<Record<'schema' | 'table' | 'filtered' | 'columns', string>>(
+    `SELECT n.nspname::text AS schema, c.relname::text AS table, (r.prqual IS NOT NULL)::text AS filtered, (r.prattrs IS NOT NULL)::text AS columns
+       FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+       JOIN pg_catalog.pg_class c ON c.oid = r.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = $1`,
+    [name],
+  );
+  const same = (a: Named) => (b: Named) => a.schema === b.schema && a.table === b.table;
+  const publication = quoteIdentifier(name);
+  const checks: Check[] = [];
+  for (const member of result.rows) {
+    const shown = `${member.schema}.${member.table}`;
+    const drop = `ALTER PUBLICATION ${publication} DROP TABLE ${quoted(member)}`;
+    if (config.protected.some(same(member))) checks.push(failed(name, `publishes the protected table ${shown}`, drop));
+    else if (!config.tables.some(same(member))) checks.push(failed(name, `publishes ${shown}, which is not listed under tables`, `${drop}; or list the table`));
+    else if (member.filtered === 'true' || member.columns === 'true') {
+      checks.push(
+        failed(
+          name,
+          `publishes ${shown} with a row filter or a column list: the archive would not be whole`,
+          `${drop}; ALTER PUBLICATION ${publication} ADD TABLE ONLY ${quoted(member)}`,
+        ),
+      );
+    }
+  }
+  const lacking = config.tables.filter((table) => !result.rows.some(same(table)));
+  if (lacking.length > 0) {
+    const remedy = `as the owner of the tables: ALTER PUBLICATION ${publication} ADD TABLE ${lacking.map((table) => `ONLY ${quoted(table)}`).join(', ')}; rows from before are archived and pruned only after a new start (\`tidemark teardown\`, new archive.dir)`;
+    checks.push(failed(name, `lacks ${lacking.map((table) => table.key).join(', ')}`, remedy));
+  }
+  return checks;
+}
