@@ -2,36 +2,14 @@
  * The JetStream side of a source: one stream, one ordered subject, and the two request subjects. Owns their names and the settings they must have.
  * Must never loosen a setting of a stream it finds: a stream that may drop unarchived chunks by itself is refused, not repaired in silence.
  */
-import {
-  type ConnectionOptions,
-  connect,
-  DiscardPolicy,
-  type JetStreamClient,
-  type JetStreamManager,
-  type NatsConnection,
-  NatsError,
-  RetentionPolicy,
-  StorageType,
-  type StreamConfig,
-  type StreamInfo,
-} from 'nats';
+import { type ConnectionOptions, connect, type JetStreamClient, type JetStreamManager, type NatsConnection, NatsError, type StreamInfo } from 'nats';
+import type { Check } from '../runtime/check.js';
 import type { Config } from '../runtime/config.js';
-import { configError, TidemarkError } from '../runtime/errors.js';
+import { configError, describeError, TidemarkError } from '../runtime/errors.js';
+import { streamName, walSubject } from './names.js';
+import { settingProblems, wantedSettings } from './settings.js';
 
-/** `TIDEMARK_goat`. */
-export function streamName(source: string): string {
-  return `TIDEMARK_${source}`;
-}
-
-/** The one ordered subject of a source's changes. */
-export function walSubject(source: string): string {
-  return `tidemark.${source}.wal`;
-}
-
-/** Request–reply: `prune` is answered by the pruner, `seal` by the archiver. */
-export function requestSubject(source: string, what: 'prune' | 'seal'): string {
-  return `tidemark.${source}.${what}`;
-}
+export { requestSubject, streamName, walSubject } from './names.js';
 
 /** A connection with what it is for. Close `connection` when done. */
 export type StreamConnection = {
@@ -68,9 +46,9 @@ export async function connectStream(config: Config, name: string): Promise<Strea
 }
 
 /** `nats://user:password@host:4222` → what the client takes; several servers are separated by commas. */
-function addressOf(text: string): ConnectionOptions {
+function addressOf(text: string): Omit<ConnectionOptions, 'servers'> & { servers: string[] } {
   const servers: string[] = [];
-  let login: ConnectionOptions = {};
+  let login: { user?: string; pass?: string; token?: string } = {};
   for (const part of text.split(',')) {
     let url: URL;
     try {
@@ -103,44 +81,6 @@ function connectError(url: string, error: unknown): Error {
     remedy: 'start nats-server -js, or correct stream.url',
     cause: error,
   });
-}
-
-function wanted(config: Config): Partial<StreamConfig> & { name: string } {
-  return {
-    name: streamName(config.source.name),
-    subjects: [walSubject(config.source.name)],
-    storage: StorageType.File,
-    retention: RetentionPolicy.Limits,
-    discard: DiscardPolicy.New,
-    max_age: 0,
-    max_msgs: -1,
-    max_msg_size: -1,
-    max_bytes: config.stream.replay.bytes,
-    deny_delete: true,
-    deny_purge: false,
-    duplicate_window: 1_000_000_000,
-  };
-}
-
-/** The settings that differ from ours in a way that may lose chunks: `name: seen, must be wanted`. Pure. */
-export function settingProblems(found: StreamConfig, config: Config): string[] {
-  const want = wanted(config);
-  const problems: string[] = [];
-  const must = (name: string, seen: unknown, needed: unknown): void => {
-    if (seen !== needed) problems.push(`${name} is ${JSON.stringify(seen)}, must be ${JSON.stringify(needed)}`);
-  };
-  must('subjects', found.subjects.join(), want.subjects?.join());
-  must('storage', found.storage, StorageType.File);
-  must('retention', found.retention, RetentionPolicy.Limits);
-  must('discard', found.discard, DiscardPolicy.New);
-  must('max_age', found.max_age, 0);
-  must('max_msgs', found.max_msgs > 0, false);
-  must('max_msg_size', (found.max_msg_size ?? -1) > 0, false);
-  must('max_msgs_per_subject', (found.max_msgs_per_subject ?? -1) > 0, false);
-  must('deny_delete', found.deny_delete, true);
-  must('no_ack', found.no_ack ?? false, false);
-  must('mirror', found.mirror !== undefined, false);
-  return problems;
 }
 
 /** The stream as it is, undefined when there is none. */
@@ -177,7 +117,7 @@ export async function ensureStream(manager: JetStreamManager, config: Config): P
 
 async function addStream(manager: JetStreamManager, config: Config): Promise<StreamInfo> {
   try {
-    return await manager.streams.add(wanted(config));
+    return await manager.streams.add(wantedSettings(config));
   } catch (error) {
     throw spaceError(config, error);
   }
@@ -191,4 +131,90 @@ function spaceError(config: Config, error: unknown): unknown {
     `stream.replay.bytes: NATS cannot promise ${gigabytes} GB (${text})`,
     'lower stream.replay.bytes, or raise max_file_store of the NATS server',
   );
+}
+
+/** Oldest server with everything we use. */
+const OLDEST = [2, 9] as const;
+const LEAST_PAYLOAD = 64 * 1024;
+const MONITOR_MS = 500;
+
+/** doctor's checks of NATS. Never throws for what a check can say. */
+export async function streamPreflight(config: Config): Promise<Check[]> {
+  let stream: StreamConnection;
+  try {
+    stream = await connectStream(config, `tidemark_${config.source.name}_doctor`);
+  } catch (error) {
+    const { message, remedy } = error as TidemarkError;
+    return [{ name: 'NATS', status: 'failed', seen: message, remedy: remedy ?? 'correct stream.url' }];
+  }
+  try {
+    const server = serverChecks(stream);
+    if (server.some((check) => check.status === 'failed')) return server;
+    return [...server, await fsyncCheck(config.stream.url), await settingsCheck(stream, config)];
+  } finally {
+    await stream.connection.close();
+  }
+}
+
+function serverChecks(stream: StreamConnection): Check[] {
+  const info = stream.connection.info;
+  const version = info?.version ?? '0';
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  const old = major < OLDEST[0] || (major === OLDEST[0] && minor < OLDEST[1]);
+  const checks: Check[] = [
+    old
+      ? { name: 'NATS version', status: 'failed', seen: version, remedy: 'use nats-server 2.10 or newer (2.9 still works)' }
+      : { name: 'NATS version', status: 'ok', seen: version },
+    info?.jetstream === true
+      ? { name: 'JetStream', status: 'ok', seen: 'on' }
+      : { name: 'JetStream', status: 'failed', seen: 'off', remedy: 'start nats-server with -js, or put `jetstream {}` into its configuration' },
+  ];
+  const most = info?.max_payload ?? 0;
+  if (most < LEAST_PAYLOAD)
+    checks.push({ name: 'max_payload', status: 'failed', seen: `${most} bytes`, remedy: 'max_payload: 1MB in the configuration of nats-server' });
+  return checks;
+}
+
+/** Only the monitoring port tells it. The slot holds what the archive lacks, so a stream that loses its tail costs time, not rows. */
+async function fsyncCheck(url: string): Promise<Check> {
+  const name = 'NATS fsync';
+  const remedy = 'jetstream { sync_interval: always } in the configuration of nats-server (2.10 or newer)';
+  const host = addressOf(url).servers?.[0]?.replace(/:\d+$/, '') ?? 'localhost';
+  try {
+    const answer = await fetch(`http://${host}:8222/jsz?config=true`, { signal: AbortSignal.timeout(MONITOR_MS) });
+    const { config } = (await answer.json()) as { config?: { sync_always?: boolean; sync_interval?: number } };
+    if (config?.sync_always === true) return { name, status: 'ok', seen: 'every message' };
+    return {
+      name,
+      status: 'warning',
+      seen: `every ${Math.round((config?.sync_interval ?? 120e9) / 1e9)} s: a power cut loses what was published since; capture publishes it again`,
+      remedy,
+    };
+  } catch {
+    return {
+      name,
+      status: 'warning',
+      seen: 'not known (no monitoring port 8222); by default every 2 minutes: a power cut loses what was published since; capture publishes it again',
+      remedy,
+    };
+  }
+}
+
+async function settingsCheck(stream: StreamConnection, config: Config): Promise<Check> {
+  const name = `stream ${stream.name}`;
+  try {
+    const found = await findStream(stream.manager, config.source.name);
+    if (found === undefined) return { name, status: 'ok', seen: 'not there yet: capture makes it' };
+    const problems = settingProblems(found.config, config);
+    if (problems.length > 0)
+      return {
+        name,
+        status: 'failed',
+        seen: problems.join('; '),
+        remedy: 'set them back with `nats stream edit`, or remove the stream with `tidemark teardown`',
+      };
+    return { name, status: 'ok', seen: `${found.state.messages} messages, ${Math.round(found.state.bytes / 1024 ** 2)} MB` };
+  } catch (error) {
+    return { name, status: 'failed', seen: describeError(error), remedy: 'see that this login may use JetStream' };
+  }
 }

@@ -1,0 +1,16 @@
+/** Names of a source's stream and subjects. */
+
+/** `TIDEMARK_goat`. */
+export function streamName(source: string): string {
+  return `TIDEMARK_${source}`;
+}
+
+/** The one ordered subject of a source's changes. */
+export function walSubject(source: string): string {
+  return `tidemark.${source}.wal`;
+}
+
+/** Request–reply: `prune` is answered by the pruner, `seal` by the archiver. */
+export function requestSubject(source: string, what: 'prune' | 'seal'): string {
+  return `tidemark.${source}.${what}`;
+}
