@@ -1,0 +1,228 @@
+/**
+ * Builds the rows of one segment to be: one table version, one day. Takes tuples as pgoutput sends them and appends them to a spool, with digest, extremes and counts on the way.
+ * No object per row. Never decides what belongs together: its caller does.
+ */
+
+import { COLUMN } from '../change/pgoutput.js';
+import type { Relation, TableDescription } from '../change/relation.js';
+import { type SegmentColumn, segmentColumn } from './columns.js';
+import { DigestSum, RowDigest } from './digest.js';
+import { timestampText } from './postgres-text.js';
+import { SpoolWriter } from './spool.js';
+import type { ChangeOrigin } from './system-columns.js';
+
+/** What all rows of a segment share. */
+export type SegmentShape = {
+  readonly kind: 'segment' | 'keys';
+  readonly relation: Relation;
+  readonly description: TableDescription | undefined;
+  /** Columns that identify a row, in key order; may be empty. */
+  readonly key: readonly string[];
+  /** The table's timestamp column. */
+  readonly timestamp: string;
+  readonly day: string | null;
+};
+
+/** A finished spool: input of the encoder. */
+export type Spool = {
+  readonly shape: SegmentShape;
+  readonly columns: readonly SegmentColumn[];
+  readonly file: string;
+  readonly rows: number;
+  /** Bytes of CSV. */
+  readonly bytes: number;
+  readonly longestLine: number;
+  readonly digestSum: string;
+  readonly minTimestamp: string | null;
+  readonly maxTimestamp: string | null;
+  readonly minLsn: bigint;
+  readonly maxLsn: bigint;
+};
+
+/** Values for columns whose unchanged TOAST was found again, by column index. */
+export type ResolvedValues = ReadonlyMap<number, Uint8Array | null>;
+
+const TEXT_FORM = segmentColumn({ name: '', typeOid: 25, typmod: -1, key: false });
+
+/** Columns of a segment of this shape: all of the table, or the key's as text. */
+export function shapeColumns(shape: SegmentShape): SegmentColumn[] {
+  if (shape.kind === 'keys') return shape.key.map((name) => ({ ...TEXT_FORM, name }));
+  return shape.relation.columns.map((column) => segmentColumn(column, shape.description?.types));
+}
+
+export class SegmentBuilder {
+  readonly shape: SegmentShape;
+  readonly columns: readonly SegmentColumn[];
+  readonly #spool: SpoolWriter;
+  readonly #digest = new RowDigest();
+  readonly #sum = new DigestSum();
+  readonly #timestampIndex: number;
+  /** keys: where each key column stands in the tuple. */
+  readonly #keyIndexes: readonly number[];
+  #rows = 0;
+  #minTimestamp: string | null = null;
+  #maxTimestamp: string | null = null;
+  #minLsn = -1n;
+  #maxLsn = -1n;
+  /** Text of what a transaction's rows share, made once per transaction. */
+  #originOf: ChangeOrigin | undefined;
+  #originText = '';
+  /** When the first row came, monotonic milliseconds. */
+  readonly since = performance.now();
+
+  /** `file`: the spool to create. */
+  constructor(shape: SegmentShape, file: string) {
+    this.shape = shape;
+    this.columns = shapeColumns(shape);
+    this.#spool = new SpoolWriter(file);
+    const names = shape.relation.columns.map((column) => column.name);
+    this.#timestampIndex = shape.kind === 'segment' ? names.indexOf(shape.timestamp) : -1;
+    this.#keyIndexes = shape.key.map((name) => names.indexOf(name));
+  }
+
+  get rows(): number {
+    return this.#rows;
+  }
+
+  get bytes(): number {
+    return this.#spool.bytes;
+  }
+
+  /** Appends the row version of the TupleData at `at`. Returns false when a column was unchanged TOAST and stays unresolved. Throws on a tuple of another shape or a full disk. */
+  append(buffer: Buffer, at: number, origin: ChangeOrigin, resolved?: ResolvedValues): boolean {
+    const count = buffer.readUInt16BE(at);
+    if (count !== this.columns.length) throw new SyntaxError(`tuple of ${count} columns for ${this.shape.relation.table} of ${this.columns.length}`);
+    this.#digest.reset();
+    let unresolved: string[] | undefined;
+    let misfits: Record<string, string> | undefined;
+    let next = at + 2;
+    for (let i = 0; i < count; i += 1) {
+      const kind = buffer[next];
+      if (kind === COLUMN.text) {
+        const start = next + 5;
+        const end = start + buffer.readUInt32BE(next + 1);
+        if (end > buffer.length) throw new RangeError('tuple leaves its message');
+        if (!this.#value(i, buffer, start, end)) {
+          misfits ??= {};
+          misfits[(this.columns[i] as SegmentColumn).name] = buffer.toString('utf8', start, end);
+        }
+        next = end;
+      } else {
+        next += 1;
+        const found = kind === COLUMN.unchanged ? resolved?.get(i) : null;
+        if (found) this.#value(i, found, 0, found.length);
+        else if (found === null) this.#digest.nullValue();
+        else {
+          this.#digest.unchanged();
+          unresolved ??= [];
+          unresolved.push((this.columns[i] as SegmentColumn).name);
+        }
+      }
+      this.#spool.tab();
+    }
+    this.#system(origin);
+    this.#spool.integer(this.#digest.high);
+    this.#spool.tab();
+    this.#spool.integer(this.#digest.low);
+    this.#sum.add(this.#digest.high, this.#digest.low);
+    this.#spool.tab();
+    if (unresolved) this.#text(unresolved.join(','));
+    this.#spool.tab();
+    if (misfits) this.#text(JSON.stringify(misfits));
+    this.#spool.endLine();
+    return unresolved === undefined;
+  }
+
+  /** One value: digest, spool. False when the typed column cannot hold it: then the column stays NULL. */
+  #value(index: number, buffer: Uint8Array, start: number, end: number): boolean {
+    const column = this.columns[index] as SegmentColumn;
+    const hasQuote = this.#digest.bytes(buffer, start, end);
+    if (index === this.#timestampIndex) this.#seeTimestamp(Buffer.from(buffer.buffer, buffer.byteOffset + start, end - start).toString('latin1'));
+    if (!column.fits(buffer, start, end)) return false;
+    if (column.quoted) this.#spool.quoted(buffer, start, end, hasQuote);
+    else this.#spool.raw(buffer, start, end);
+    return true;
+  }
+
+  #seeTimestamp(text: string): void {
+    if (this.#minTimestamp === null || text < this.#minTimestamp) this.#minTimestamp = text;
+    if (this.#maxTimestamp === null || text > this.#maxTimestamp) this.#maxTimestamp = text;
+  }
+
+  /** keys: appends the key columns of the TupleData at `at` (the old key when the message has one, else the new row); `at` -1 for a truncate. */
+  appendKey(buffer: Buffer, at: number, origin: ChangeOrigin): void {
+    const offsets = at < 0 ? [] : columnOffsets(buffer, at);
+    for (const index of this.#keyIndexes) {
+      const offset = offsets[index];
+      if (offset !== undefined && buffer[offset] === COLUMN.text) {
+        const start = offset + 5;
+        this.#spool.quoted(buffer, start, start + buffer.readUInt32BE(offset + 1), true);
+      }
+      this.#spool.tab();
+    }
+    this.#system(origin);
+    this.#spool.raw(EMPTY, 0, 0);
+    this.#spool.endLine();
+  }
+
+  #text(text: string): void {
+    const bytes = Buffer.from(text);
+    this.#spool.quoted(bytes, 0, bytes.length, true);
+  }
+
+  /** `_op _lsn _ordinal _xid _committed_at`, each followed by a tab. */
+  #system(origin: ChangeOrigin): void {
+    if (this.#originOf?.lsn !== origin.lsn || this.#originOf.xid !== origin.xid) {
+      this.#originText = `${origin.xid}\t${timestampText(origin.committedAtMicros)}+00\t`;
+      this.#originOf = { ...origin };
+      if (this.#minLsn < 0n || origin.lsn < this.#minLsn) this.#minLsn = origin.lsn;
+      if (origin.lsn > this.#maxLsn) this.#maxLsn = origin.lsn;
+      this.#lsnText = `${origin.lsn}\t`;
+    }
+    this.#spool.ascii(origin.op);
+    this.#spool.tab();
+    this.#spool.ascii(this.#lsnText);
+    this.#spool.integer(origin.ordinal);
+    this.#spool.tab();
+    this.#spool.ascii(this.#originText);
+    this.#rows += 1;
+  }
+  #lsnText = '';
+
+  /** Closes the spool. The builder is spent. */
+  finish(): Spool {
+    this.#spool.finish();
+    return {
+      shape: this.shape,
+      columns: this.columns,
+      file: this.#spool.file,
+      rows: this.#rows,
+      bytes: this.#spool.bytes,
+      longestLine: this.#spool.longestLine,
+      digestSum: this.#sum.toString(),
+      minTimestamp: this.#minTimestamp,
+      maxTimestamp: this.#maxTimestamp,
+      minLsn: this.#minLsn,
+      maxLsn: this.#maxLsn,
+    };
+  }
+
+  /** Throws the spool away. */
+  discard(): void {
+    this.#spool.discard();
+  }
+}
+
+const EMPTY = Buffer.alloc(0);
+
+/** Offsets of the columns' kind bytes in the TupleData at `at`. */
+function columnOffsets(buffer: Buffer, at: number): number[] {
+  const count = buffer.readUInt16BE(at);
+  const offsets: number[] = [];
+  let next = at + 2;
+  for (let i = 0; i < count; i += 1) {
+    offsets.push(next);
+    next = buffer[next] === COLUMN.text ? next + 5 + buffer.readUInt32BE(next + 1) : next + 1;
+  }
+  return offsets;
+}

@@ -1,0 +1,107 @@
+/**
+ * How a Postgres column becomes a Parquet column and comes back: what read_csv reads it as, the expression that types it, which texts the typed column
+ * can hold exactly (`fits`; all others go to `_text`), and the text of a decoded value. Decided once, here, for writer and verifier alike.
+ */
+import type { RelationColumn, TableDescription } from '../change/relation.js';
+import { bigEndianInteger, dateText, decimalText, float4Text, float8Text, timestampText, timeText } from './postgres-text.js';
+
+/** A raw value of a Parquet column: what @dsnp/parquetjs gives before its conversions. */
+export type RawValue = bigint | number | boolean | Buffer;
+
+export type SegmentColumn = {
+  readonly name: string;
+  /** Type in read_csv's `columns`. */
+  readonly csvType: string;
+  /** The DuckDB type in the file. */
+  readonly fileType: string;
+  /** Expression over the CSV column `c`, giving `fileType`. */
+  readonly select: (c: string) => string;
+  /** Values are quoted in the CSV. */
+  readonly quoted: boolean;
+  /** True when the typed column can hold exactly the text at [start, end). */
+  readonly fits: (buffer: Uint8Array, start: number, end: number) => boolean;
+  /** The Postgres text of a decoded value. */
+  readonly text: (raw: RawValue) => string;
+};
+
+/** pg_type OIDs of the built-in types that get a Parquet type of their own. Source: pg_type.dat. */
+const OID = {
+  bool: 16, bytea: 17, int8: 20, int2: 21, int4: 23, float4: 700, float8: 701, date: 1082, time: 1083, timestamp: 1114, timestamptz: 1184, numeric: 1700,
+} as const; // biome-ignore format: a table
+
+type Form = Omit<SegmentColumn, 'name'>;
+
+const always = (): boolean => true;
+const same = (c: string): string => c;
+const utf8 = (raw: RawValue): string => (raw as Buffer).toString('utf8');
+const plain = (fileType: string, text: (raw: RawValue) => string, fits: Form['fits'] = always): Form => ({
+  csvType: fileType,
+  fileType,
+  select: same,
+  quoted: false,
+  fits,
+  text,
+});
+
+const TEXT: Form = { csvType: 'VARCHAR', fileType: 'VARCHAR', select: same, quoted: true, fits: always, text: utf8 };
+
+const DASH = 0x2d;
+const SPACE = 0x20;
+const LETTER_C = 0x43;
+const DIGIT_0 = 0x30;
+const DIGIT_2 = 0x32;
+const DIGIT_4 = 0x34;
+
+/** A date part with a four-digit year that is not BC: `2026-01-12…`. */
+const commonEra = (buffer: Uint8Array, start: number, end: number): boolean =>
+  end - start >= 10 && buffer[start + 4] === DASH && buffer[start + 7] === DASH && buffer[end - 1] !== LETTER_C;
+
+/** DuckDB's Parquet dictionaries hold 0 and -0 as one value: whichever came first would be read for both. */
+const notMinusZero = (buffer: Uint8Array, start: number, end: number): boolean =>
+  !(end - start === 2 && buffer[start] === DASH && buffer[start + 1] === DIGIT_0);
+
+const FORMS: Readonly<Record<number, Form>> = {
+  [OID.bool]: plain('BOOLEAN', (raw) => (raw ? 't' : 'f')),
+  [OID.int2]: plain('SMALLINT', String),
+  [OID.int4]: plain('INTEGER', String),
+  [OID.int8]: plain('BIGINT', String),
+  [OID.float4]: plain('FLOAT', (raw) => float4Text(raw as number), notMinusZero),
+  [OID.float8]: plain('DOUBLE', (raw) => float8Text(raw as number), notMinusZero),
+  [OID.date]: plain('DATE', (raw) => dateText(Number(raw)), (buffer, start, end) => end - start === 10 && commonEra(buffer, start, end)),
+  [OID.time]: plain('TIME', (raw) => timeText(Number(raw)), (buffer, start) => !(buffer[start] === DIGIT_2 && buffer[start + 1] === DIGIT_4)),
+  [OID.timestamp]: plain('TIMESTAMP', (raw) => timestampText(BigInt(raw as bigint)), (buffer, start, end) => commonEra(buffer, start, end) && buffer[start + 10] === SPACE),
+  [OID.timestamptz]: plain('TIMESTAMPTZ', (raw) => `${timestampText(BigInt(raw as bigint))}+00`, (buffer, start, end) => commonEra(buffer, start, end) && buffer[start + 10] === SPACE),
+  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, fits: always, text: (raw) => `\\x${(raw as Buffer).toString('hex')}` },
+}; // biome-ignore format: a table
+
+/** Parquet files keep every decimal in at least this many digits: shorter ones reach the verifier as doubles. */
+const LEAST_DECIMAL_DIGITS = 19;
+
+/** numeric(p,s) with p ≤ 38 and 0 ≤ s ≤ p: exact DECIMAL. Others keep their text. Source: numeric typmod, ((p << 16) | s) + 4. */
+function numericForm(typmod: number): Form {
+  if (typmod < 4) return TEXT;
+  const precision = ((typmod - 4) >> 16) & 0xffff;
+  const scale = (((typmod - 4) & 0x7ff) ^ 1024) - 1024;
+  if (precision > 38 || scale < 0 || scale > precision) return TEXT;
+  const type = `DECIMAL(${Math.max(precision, LEAST_DECIMAL_DIGITS)}, ${scale})`;
+  return {
+    csvType: 'VARCHAR',
+    fileType: type,
+    // DuckDB reads text into decimals of more than 18 digits 50 times slower than into shorter ones: the short way first.
+    select: (c) => (scale > 18 ? `CAST(${c} AS ${type})` : `COALESCE(CAST(TRY_CAST(${c} AS DECIMAL(18, ${scale})) AS ${type}), CAST(${c} AS ${type}))`),
+    quoted: false,
+    fits: (buffer, _start, end) => (buffer[end - 1] as number) <= 0x39, // NaN and Infinity end in letters
+    text: (raw) => decimalText(bigEndianInteger(raw as Buffer), scale),
+  };
+}
+
+/** The column's form; domains take that of their base type, types without one are kept as text. */
+export function segmentColumn(column: RelationColumn, types: TableDescription['types'] = {}): SegmentColumn {
+  let { typeOid, typmod } = column;
+  for (let described = types[typeOid]; described?.kind === 'd' && described.baseOid !== undefined; described = types[typeOid]) {
+    typeOid = described.baseOid;
+    typmod = described.baseTypmod ?? -1;
+  }
+  const form = typeOid === OID.numeric ? numericForm(typmod) : (FORMS[typeOid] ?? TEXT);
+  return { name: column.name, ...form };
+}

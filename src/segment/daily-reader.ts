@@ -1,0 +1,110 @@
+/**
+ * Reads daily and history files with hyparquet (zstd, another implementation again): the second reader that checks sealing, and gives the versions that only a sealed day holds.
+ */
+import { asyncBufferFromFile, type FileMetaData, parquetMetadataAsync, parquetRead } from 'hyparquet';
+import { compressors } from 'hyparquet-compressors';
+import { type RawValue, type SegmentColumn, segmentColumn } from './columns.js';
+import { DigestSum, digestOfTexts } from './digest.js';
+import { parseMetadata, type SegmentMetadata } from './metadata.js';
+
+/** hyparquet's conversions replaced by ones that keep every digit. */
+const RAW_PARSERS = {
+  timestampFromMilliseconds: (value: bigint) => value * 1000n,
+  timestampFromMicroseconds: (value: bigint) => value,
+  timestampFromNanoseconds: (value: bigint) => value / 1000n,
+  dateFromDays: (value: number) => value,
+  stringFromBytes: (value: Uint8Array) => value && Buffer.from(value.buffer, value.byteOffset, value.byteLength),
+};
+
+export class DailyReader {
+  readonly metadata: SegmentMetadata;
+  readonly rowCount: number;
+  readonly columns: readonly string[];
+  readonly #file: Awaited<ReturnType<typeof asyncBufferFromFile>>;
+  readonly #footer: FileMetaData;
+  readonly #forms: readonly SegmentColumn[];
+  readonly #hasText: boolean;
+
+  private constructor(file: Awaited<ReturnType<typeof asyncBufferFromFile>>, footer: FileMetaData, name: string) {
+    this.#file = file;
+    this.#footer = withoutDecimals(footer);
+    this.metadata = parseMetadata(Object.fromEntries((footer.key_value_metadata ?? []).map(({ key, value }) => [key, value ?? ''])), name);
+    this.rowCount = Number(footer.num_rows);
+    this.columns = this.metadata.columns.map((column) => column.name);
+    this.#forms = this.metadata.columns.map((column) => segmentColumn(column, this.metadata.types));
+    this.#hasText = footer.schema.some((element) => element.name === '_text');
+  }
+
+  static async open(file: string): Promise<DailyReader> {
+    const buffer = await asyncBufferFromFile(file);
+    return new DailyReader(buffer, await parquetMetadataAsync(buffer), file);
+  }
+
+  /** Calls `row` for each row with its column texts in the table's order; the array is reused. Reads a row group at a time. */
+  async forEachRow(row: (texts: (string | null)[]) => void): Promise<void> {
+    const columns = this.#hasText ? [...this.columns, '_text'] : [...this.columns];
+    const texts: (string | null)[] = new Array(this.columns.length).fill(null);
+    let start = 0;
+    for (const group of this.#footer.row_groups) {
+      const end = start + Number(group.num_rows);
+      const data = await this.#readColumns(columns, start, end);
+      const kept = this.#hasText ? data.at(-1) : undefined;
+      for (let i = 0; i < end - start; i += 1) {
+        const text = kept?.[i];
+        const misfits = text === null || text === undefined ? undefined : (JSON.parse((text as Buffer).toString('utf8')) as Record<string, string>);
+        for (let c = 0; c < texts.length; c += 1) {
+          const raw = data[c]?.[i];
+          texts[c] = raw === null || raw === undefined ? (misfits?.[this.columns[c] as string] ?? null) : (this.#forms[c] as SegmentColumn).text(raw);
+        }
+        row(texts);
+      }
+      start = end;
+    }
+  }
+
+  async #readColumns(columns: string[], rowStart: number, rowEnd: number): Promise<(RawValue | null)[][]> {
+    const found = new Map<string, (RawValue | null)[]>(columns.map((name) => [name, new Array(rowEnd - rowStart).fill(null)]));
+    await parquetRead({
+      file: this.#file,
+      metadata: this.#footer,
+      columns,
+      rowStart,
+      rowEnd,
+      compressors,
+      utf8: false,
+      parsers: RAW_PARSERS as never,
+      onChunk: (chunk) => {
+        const target = found.get(chunk.columnName) as (RawValue | null)[];
+        for (let i = 0; i < chunk.columnData.length; i += 1) {
+          const value = chunk.columnData[i] as RawValue | Uint8Array | null | undefined;
+          const at = chunk.rowStart + i - rowStart;
+          if (at >= 0 && at < target.length)
+            target[at] =
+              value === undefined || value === null ? null : value instanceof Uint8Array && !Buffer.isBuffer(value) ? Buffer.from(value) : (value as RawValue);
+        }
+      },
+    });
+    return columns.map((name) => found.get(name) as (RawValue | null)[]);
+  }
+
+  /** Rows and the sum of their digests, recomputed from texts. */
+  async digestSum(): Promise<{ rows: number; digestSum: string }> {
+    const sum = new DigestSum();
+    let rows = 0;
+    await this.forEachRow((texts) => {
+      rows += 1;
+      sum.addValue(digestOfTexts(texts));
+    });
+    return { rows, digestSum: sum.toString() };
+  }
+}
+
+/** hyparquet makes doubles of decimals; without the annotation it hands out the bytes. */
+function withoutDecimals(footer: FileMetaData): FileMetaData {
+  const schema = footer.schema.map((element) => {
+    if (element.converted_type !== 'DECIMAL' && element.logical_type?.type !== 'DECIMAL') return element;
+    const { converted_type: _converted, logical_type: _logical, ...bare } = element;
+    return bare;
+  });
+  return { ...footer, schema };
+}

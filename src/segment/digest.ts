@@ -1,0 +1,144 @@
+/**
+ * Row digest, part of format version 1: identifies a row version by the Postgres text of its columns, taken before any decoding. Each column is hashed to 64
+ * bits (two murmur3-like 32-bit lanes over its UTF-8 bytes, NULL apart from empty), and the hashes are folded in column order.
+ * Not a cryptographic hash: it tells versions apart and catches errors, SHA-256 of the file guards the bytes.
+ */
+const C1 = 0xcc9e2d51;
+const C2 = 0x1b873593;
+const SEED_HIGH = 0x9747b28c;
+const SEED_LOW = 0x3c6ef372;
+const NULL_HIGH = 0x5bd1e995;
+const NULL_LOW = 0x27d4eb2f;
+const UNCHANGED_HIGH = 0x165667b1;
+const UNCHANGED_LOW = 0x2545f491;
+
+function avalanche(hash: number): number {
+  let h = hash ^ (hash >>> 16);
+  h = Math.imul(h, 0x85ebca6b);
+  h ^= h >>> 13;
+  h = Math.imul(h, 0xc2b2ae35);
+  return h ^ (h >>> 16);
+}
+
+/** Folds columns one after the other; `high` and `low` are the two halves, as signed and unsigned 32-bit numbers. Reused row by row. */
+export class RowDigest {
+  #high = 0;
+  #low = 0;
+
+  reset(): void {
+    this.#high = SEED_HIGH | 0;
+    this.#low = SEED_LOW | 0;
+  }
+
+  #fold(high: number, low: number): void {
+    this.#high = (Math.imul((this.#high << 7) | (this.#high >>> 25), 0x85ebca77) + high) | 0;
+    this.#low = (Math.imul((this.#low << 11) | (this.#low >>> 21), 0xc2b2ae3d) + low) | 0;
+  }
+
+  nullValue(): void {
+    this.#fold(NULL_HIGH, NULL_LOW);
+  }
+
+  /** A value the stream did not carry (unchanged TOAST). */
+  unchanged(): void {
+    this.#fold(UNCHANGED_HIGH, UNCHANGED_LOW);
+  }
+
+  /** The bytes [start, end) of a column's text. Returns true when they hold a double quote (the encoder needs to know; one pass is enough). */
+  bytes(buffer: Uint8Array, start: number, end: number): boolean {
+    let high = SEED_HIGH | 0;
+    let low = SEED_LOW | 0;
+    let quoted = false;
+    let i = start;
+    const whole = end - ((end - start) & 3);
+    for (; i < whole; i += 4) {
+      const b0 = buffer[i] as number;
+      const b1 = buffer[i + 1] as number;
+      const b2 = buffer[i + 2] as number;
+      const b3 = buffer[i + 3] as number;
+      if (b0 === 34 || b1 === 34 || b2 === 34 || b3 === 34) quoted = true;
+      const word = b0 | (b1 << 8) | (b2 << 16) | (b3 << 24);
+      let k = Math.imul(word, C1);
+      k = Math.imul((k << 15) | (k >>> 17), C2);
+      high ^= k;
+      high = (Math.imul((high << 13) | (high >>> 19), 5) + 0xe6546b64) | 0;
+      k = Math.imul(word, C2);
+      k = Math.imul((k << 16) | (k >>> 16), C1);
+      low ^= k;
+      low = (Math.imul((low << 17) | (low >>> 15), 5) + 0x561ccd1b) | 0;
+    }
+    let tail = 0;
+    for (let shift = 0; i < end; i += 1, shift += 8) {
+      const byte = buffer[i] as number;
+      if (byte === 34) quoted = true;
+      tail |= byte << shift;
+    }
+    if (end > whole) {
+      let k = Math.imul(tail, C1);
+      high ^= Math.imul((k << 15) | (k >>> 17), C2);
+      k = Math.imul(tail, C2);
+      low ^= Math.imul((k << 16) | (k >>> 16), C1);
+    }
+    const length = end - start;
+    this.#fold(avalanche(high ^ length), avalanche(low ^ Math.imul(length, 0x9e3779b1)));
+    return quoted;
+  }
+
+  /** Upper half, signed. */
+  get high(): number {
+    return avalanche(this.#high ^ this.#low);
+  }
+
+  /** Lower half, unsigned. */
+  get low(): number {
+    return avalanche((this.#low + Math.imul(this.#high, 0x9e3779b1)) | 0) >>> 0;
+  }
+
+  /** The 64 bits as a signed number, as stored in `_digest`. */
+  get value(): bigint {
+    return (BigInt(this.high) << 32n) | BigInt(this.low);
+  }
+}
+
+const scratch = new RowDigest();
+let buffer = new Uint8Array(4096);
+const encoder = new TextEncoder();
+
+/** Digest of a row from its column texts in order; null is NULL. The same number that the archiver made from the bytes. */
+export function digestOfTexts(values: readonly (string | null)[]): bigint {
+  scratch.reset();
+  for (const value of values) {
+    if (value === null) {
+      scratch.nullValue();
+      continue;
+    }
+    if (value.length * 3 > buffer.length) buffer = new Uint8Array(value.length * 3);
+    scratch.bytes(buffer, 0, encoder.encodeInto(value, buffer).written);
+  }
+  return scratch.value;
+}
+
+/** A sum of digests modulo 2^64: the same for the same rows in any order. */
+export class DigestSum {
+  #high = 0;
+  #low = 0;
+
+  add(high: number, low: number): void {
+    this.#low += low;
+    let carry = 0;
+    if (this.#low >= 0x1_0000_0000) {
+      this.#low -= 0x1_0000_0000;
+      carry = 1;
+    }
+    this.#high = (this.#high + (high >>> 0) + carry) % 0x1_0000_0000;
+  }
+
+  addValue(digest: bigint): void {
+    this.add(Number(BigInt.asUintN(32, digest >> 32n)), Number(BigInt.asUintN(32, digest)));
+  }
+
+  /** Decimal, as in the manifest. */
+  toString(): string {
+    return ((BigInt(this.#high) << 32n) | BigInt(this.#low)).toString();
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * Reads segments back with @dsnp/parquetjs, the implementation that did not write them, from its raw column chunks: before its conversions to Date and double. Gives every value as the Postgres text it was.
+ */
+import parquet from '@dsnp/parquetjs';
+import { type RawValue, type SegmentColumn, segmentColumn } from './columns.js';
+import { parseMetadata, type SegmentMetadata } from './metadata.js';
+import { SYSTEM_COLUMNS } from './system-columns.js';
+
+type ColumnChunk = { values: RawValue[]; dlevels: number[] };
+type Statistics = { min_value?: Buffer | null; max_value?: Buffer | null } | null;
+type RowGroup = { num_rows: unknown; columns: { meta_data: { path_in_schema: string[]; statistics: Statistics } }[] };
+type Envelope = { readRowGroup(schema: unknown, rowGroup: RowGroup, columns: string[][]): Promise<{ columnData: Record<string, ColumnChunk> }> };
+
+/** The rows of one row group. Row numbers count from 0. */
+export interface SegmentRows {
+  readonly rowCount: number;
+  /** The value as Postgres printed it, null for NULL. Throws RangeError for a column that was not read. */
+  text(column: string, row: number): string | null;
+  op(row: number): string;
+  lsn(row: number): bigint;
+  ordinal(row: number): bigint;
+  /** Signed 64-bit. */
+  digest(row: number): bigint;
+  /** True when a column's value was not in the stream (unchanged TOAST) and not found. */
+  unresolved(row: number): boolean;
+}
+
+export class SegmentReader {
+  readonly rowCount: number;
+  readonly rowGroupCount: number;
+  readonly metadata: SegmentMetadata;
+  /** The table's own columns, in order. */
+  readonly columns: readonly string[];
+  readonly #reader: InstanceType<typeof parquet.ParquetReader>;
+  readonly #forms: ReadonlyMap<string, SegmentColumn>;
+  readonly #groups: RowGroup[];
+
+  private constructor(reader: InstanceType<typeof parquet.ParquetReader>, file: string) {
+    this.#reader = reader;
+    this.metadata = parseMetadata(reader.getMetadata() as Record<string, string>, file);
+    const relation = this.metadata.kind === 'keys' ? this.metadata.key.map((name) => ({ name, typeOid: 25, typmod: -1, key: true })) : this.metadata.columns;
+    this.columns = relation.map((column) => column.name);
+    this.#forms = new Map(relation.map((column) => [column.name, segmentColumn(column, this.metadata.types)]));
+    this.#groups = (reader.metadata as unknown as { row_groups: RowGroup[] }).row_groups;
+    this.rowGroupCount = this.#groups.length;
+    this.rowCount = Number(reader.getRowCount());
+  }
+
+  /** Opens a segment or keys file. Throws ENOENT, or an Error that names the file when it is not one of ours. */
+  static async open(file: string): Promise<SegmentReader> {
+    const reader = await parquet.ParquetReader.openFile(file, { rawStatistics: true, default_dictionary_size: 1 << 28 } as never);
+    try {
+      return new SegmentReader(reader, file);
+    } catch (error) {
+      await reader.close();
+      throw error;
+    }
+  }
+
+  rowsOfGroup(group: number): number {
+    return Number(this.#group(group).num_rows);
+  }
+
+  #group(group: number): RowGroup {
+    const found = this.#groups[group];
+    if (!found) throw new RangeError(`row group ${group} of ${this.rowGroupCount}`);
+    return found;
+  }
+
+  /** Smallest and largest timestamp of a row group, as Postgres text, when its statistics tell; all rows lie within. */
+  timestampRange(group: number): { min: string; max: string } | undefined {
+    const form = this.#forms.get(this.metadata.timestamp);
+    const chunk = this.#group(group).columns.find((column) => column.meta_data.path_in_schema[0] === this.metadata.timestamp);
+    const { min_value: min, max_value: max } = chunk?.meta_data.statistics ?? {};
+    if (!form || !min?.length || !max?.length) return undefined;
+    if (form.fileType === 'DATE') return { min: form.text(min.readInt32LE(0)), max: form.text(max.readInt32LE(0)) };
+    if (min.length === 8 && max.length === 8) return { min: form.text(min.readBigInt64LE(0)), max: form.text(max.readBigInt64LE(0)) };
+    return undefined;
+  }
+
+  /** Decodes a row group; only the named columns of the table (default: all), and the system columns. */
+  async readRowGroup(group: number, columns: readonly string[] = this.columns): Promise<SegmentRows> {
+    const wanted = [...columns, ...SYSTEM_COLUMNS].map((name) => [name]);
+    const envelope = this.#reader.envelopeReader as unknown as Envelope;
+    const { columnData } = await envelope.readRowGroup(this.#reader.schema, this.#group(group), wanted);
+    return new DecodedRows(this.rowsOfGroup(group), columnData, this.#forms);
+  }
+
+  async close(): Promise<void> {
+    await this.#reader.close();
+  }
+}
+
+type Values = { readonly values: RawValue[] /** Index into values by row, -1 for NULL; undefined when no row is NULL. */; readonly at: Int32Array | undefined };
+
+class DecodedRows implements SegmentRows {
+  readonly rowCount: number;
+  readonly #columns = new Map<string, Values>();
+  readonly #forms: ReadonlyMap<string, SegmentColumn>;
+  readonly #parsedText = new Map<number, Record<string, string>>();
+
+  constructor(rowCount: number, data: Record<string, ColumnChunk>, forms: ReadonlyMap<string, SegmentColumn>) {
+    this.rowCount = rowCount;
+    this.#forms = forms;
+    for (const [name, chunk] of Object.entries(data)) this.#columns.set(name, indexNulls(chunk, rowCount, name));
+  }
+
+  #raw(column: string, row: number): RawValue | null {
+    const found = this.#columns.get(column);
+    if (!found) throw new RangeError(`column ${column} was not read`);
+    const at = found.at === undefined ? row : (found.at[row] as number);
+    return at < 0 ? null : (found.values[at] as RawValue);
+  }
+
+  text(column: string, row: number): string | null {
+    const raw = this.#raw(column, row);
+    if (raw !== null) return (this.#forms.get(column) as SegmentColumn).text(raw);
+    return this.#kept(row)?.[column] ?? null;
+  }
+
+  /** Values that the typed columns could not hold. */
+  #kept(row: number): Record<string, string> | undefined {
+    if (!this.#columns.has('_text')) return undefined;
+    const raw = this.#raw('_text', row);
+    if (raw === null) return undefined;
+    let parsed = this.#parsedText.get(row);
+    if (!parsed) {
+      parsed = JSON.parse((raw as Buffer).toString('utf8')) as Record<string, string>;
+      this.#parsedText.set(row, parsed);
+    }
+    return parsed;
+  }
+
+  op(row: number): string {
+    return (this.#raw('_op', row) as Buffer).toString('latin1');
+  }
+
+  lsn(row: number): bigint {
+    return this.#raw('_lsn', row) as bigint;
+  }
+
+  ordinal(row: number): bigint {
+    return this.#raw('_ordinal', row) as bigint;
+  }
+
+  digest(row: number): bigint {
+    return this.#raw('_digest', row) as bigint;
+  }
+
+  unresolved(row: number): boolean {
+    return this.#raw('_unresolved', row) !== null;
+  }
+}
+
+function indexNulls(chunk: ColumnChunk, rowCount: number, name: string): Values {
+  if (chunk.dlevels.length !== rowCount) throw new Error(`column ${name} has ${chunk.dlevels.length} of ${rowCount} rows`);
+  if (chunk.values.length === rowCount) return { values: chunk.values, at: undefined };
+  const at = new Int32Array(rowCount);
+  let next = 0;
+  for (let row = 0; row < rowCount; row += 1) at[row] = (chunk.dlevels[row] as number) > 0 ? next++ : -1;
+  if (next !== chunk.values.length) throw new Error(`column ${name} has ${chunk.values.length} values for ${next} levels`);
+  return { values: chunk.values, at };
+}

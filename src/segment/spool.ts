@@ -1,0 +1,139 @@
+/**
+ * An append-only file of CSV bytes under `_tidemark/tmp`: what a builder has taken in and DuckDB will read. Bounded memory for any number of tables, days and
+ * rows. Never durable, never trusted: swept at the next start. Written in pieces of at least 256 KB.
+ */
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
+
+const PIECE_BYTES = 256 * 1024;
+const QUOTE = 0x22;
+const TAB = 0x09;
+const NEWLINE = 0x0a;
+/** Values shorter than this are copied by a loop: cheaper than a call. */
+const SHORT = 48;
+
+export class SpoolWriter {
+  readonly file: string;
+  #descriptor: number;
+  #buffer = Buffer.allocUnsafe(4096);
+  #at = 0;
+  #lineStart = 0;
+  /** Bytes that left the buffer for the file. */
+  #written = 0;
+  #longestLine = 0;
+
+  /** Creates the file; EEXIST when it is there already. */
+  constructor(file: string) {
+    this.file = file;
+    this.#descriptor = openSync(file, 'wx', 0o640);
+  }
+
+  /** Bytes taken in so far. */
+  get bytes(): number {
+    return this.#written + this.#at;
+  }
+
+  get longestLine(): number {
+    return this.#longestLine;
+  }
+
+  #reserve(bytes: number): void {
+    if (this.#at + bytes <= this.#buffer.length) return;
+    const larger = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, this.#at + bytes));
+    this.#buffer.copy(larger, 0, 0, this.#at);
+    this.#buffer = larger;
+  }
+
+  tab(): void {
+    this.#reserve(1);
+    this.#buffer[this.#at++] = TAB;
+  }
+
+  /** Raw bytes that need no quoting. */
+  raw(source: Uint8Array, start: number, end: number): void {
+    const length = end - start;
+    this.#reserve(length);
+    if (length < SHORT) {
+      const target = this.#buffer;
+      let at = this.#at;
+      for (let i = start; i < end; i += 1) target[at++] = source[i] as number;
+      this.#at = at;
+    } else {
+      this.#buffer.set(source.subarray(start, end), this.#at);
+      this.#at += length;
+    }
+  }
+
+  /** Bytes in double quotes; `hasQuote` says whether there are quotes inside to be doubled. */
+  quoted(source: Uint8Array, start: number, end: number, hasQuote: boolean): void {
+    this.#reserve((end - start) * (hasQuote ? 2 : 1) + 2);
+    this.#buffer[this.#at++] = QUOTE;
+    if (!hasQuote) this.raw(source, start, end);
+    else {
+      for (let i = start; i < end; i += 1) {
+        const byte = source[i] as number;
+        if (byte === QUOTE) this.#buffer[this.#at++] = QUOTE;
+        this.#buffer[this.#at++] = byte;
+      }
+    }
+    this.#reserve(1);
+    this.#buffer[this.#at++] = QUOTE;
+  }
+
+  /** ASCII text. */
+  ascii(text: string): void {
+    this.#reserve(text.length);
+    this.#at += this.#buffer.write(text, this.#at, 'latin1');
+  }
+
+  /** A whole number ≥ 0, or a negative 32-bit one. */
+  integer(value: number): void {
+    this.#reserve(20);
+    let rest = value;
+    if (rest < 0) {
+      this.#buffer[this.#at++] = 0x2d;
+      rest = -rest;
+    }
+    let digits = 1;
+    for (let limit = 10; rest >= limit; limit *= 10) digits += 1;
+    for (let i = this.#at + digits - 1; i >= this.#at; i -= 1) {
+      const next = Math.floor(rest / 10);
+      this.#buffer[i] = 0x30 + (rest - next * 10);
+      rest = next;
+    }
+    this.#at += digits;
+  }
+
+  /** Ends the row. */
+  endLine(): void {
+    this.#reserve(1);
+    this.#buffer[this.#at++] = NEWLINE;
+    const line = this.#at - this.#lineStart;
+    if (line > this.#longestLine) this.#longestLine = line;
+    if (this.#at >= PIECE_BYTES) this.#flush();
+    this.#lineStart = this.#at;
+  }
+
+  /** Writes until everything is in the file: a short write is no error by itself, the next one says why. */
+  #flush(): void {
+    let from = 0;
+    while (from < this.#at) from += writeSync(this.#descriptor, this.#buffer, from, this.#at - from);
+    this.#written += this.#at;
+    this.#at = 0;
+    if (this.#buffer.length > 4 * PIECE_BYTES) this.#buffer = Buffer.allocUnsafe(PIECE_BYTES);
+  }
+
+  /** Writes the rest and closes. */
+  finish(): void {
+    this.#flush();
+    this.#buffer = Buffer.alloc(0);
+    closeSync(this.#descriptor);
+    this.#descriptor = -1;
+  }
+
+  /** Closes and removes the file. */
+  discard(): void {
+    if (this.#descriptor >= 0) closeSync(this.#descriptor);
+    this.#descriptor = -1;
+    rmSync(this.file, { force: true });
+  }
+}
