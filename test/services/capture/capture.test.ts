@@ -1,0 +1,291 @@
+/** capture alone, as a process on real engines: what it puts into the stream is whole and in order, whatever happens to it (laws 3, 4, 6, 8). */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import pg from 'pg';
+import { availablePostgresMajors } from '../../../services/demo/engines/postgres.js';
+import { parseLsn } from '../../../src/position/lsn.js';
+import { formatPosition } from '../../../src/position/position.js';
+import { sleep } from '../../../src/runtime/service.js';
+import { createPublicationSql } from '../../../src/wal/preflight-publication.js';
+import { sampleLaw3 } from '../../pipeline/law3.js';
+import { Pipeline, until } from '../../pipeline/pipeline.js';
+import { Ledger, type Seen } from './ledger.js';
+
+const SCHEMA = `CREATE TABLE item (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), v text, n numeric);
+CREATE INDEX ON item (at); CREATE TABLE wide (id int PRIMARY KEY, at timestamptz DEFAULT now(), body text); CREATE TABLE secret (id int PRIMARY KEY)`;
+const TABLES = '  item: { timestamp: at }\n  wide: { timestamp: at }';
+
+async function world(options: { major?: number; rows?: number } = {}): Promise<{ pipeline: Pipeline; ledger: Ledger }> {
+  const pipeline = await Pipeline.start({
+    schema: SCHEMA,
+    tables: TABLES,
+    yaml: 'protected: [secret]',
+    ...(options.major === undefined ? {} : { major: options.major }),
+  });
+  await pipeline.query(`INSERT INTO item (v) SELECT 'copied ' || i FROM generate_series(1, ${options.rows ?? 1000}) i`);
+  const ledger = await Ledger.open(pipeline.configFile);
+  await pipeline.query(createPublicationSql(ledger.config));
+  return { pipeline, ledger };
+}
+
+async function endOfWal(pipeline: Pipeline): Promise<string> {
+  return (await pipeline.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn'))[0]?.lsn as string;
+}
+
+/** Writes a row and waits until it has come through. */
+async function caughtUp(pipeline: Pipeline, ledger: Ledger, timeoutMs = 30_000): Promise<void> {
+  await until('the copy is whole', async () => ledger.copyEnd);
+  const mark = `mark ${Math.random()}`;
+  await pipeline.query(`INSERT INTO item (v) VALUES ('${mark}')`);
+  await until(
+    'the stream has everything',
+    async () => {
+      if (ledger.failure !== undefined) assert.fail(String(ledger.failure));
+      return ledger.changes.at(-1)?.values[2] === mark || ledger.changes.some((change) => change.values[2] === mark);
+    },
+    timeoutMs,
+  );
+}
+
+async function slotAt(pipeline: Pipeline): Promise<string> {
+  return (await pipeline.query<{ s: string }>("SELECT confirmed_flush_lsn::text AS s FROM pg_replication_slots WHERE slot_name = 'tidemark_test'"))[0]
+    ?.s as string;
+}
+
+function assertOrdered(changes: readonly Seen[]): void {
+  const seen = new Set<string>();
+  for (let i = 0; i < changes.length; i += 1) {
+    const at = formatPosition((changes[i] as Seen).at);
+    assert.ok(!seen.has(at), `position ${at} twice`);
+    seen.add(at);
+    const before = changes[i - 1];
+    if (before)
+      assert.ok(before.at.lsn < (changes[i] as Seen).at.lsn || before.at.k + 1 === (changes[i] as Seen).at.k, `${formatPosition(before.at)} then ${at}`);
+  }
+}
+
+/** What the table would hold if exactly the copied rows and then the changes had been applied. */
+function replayed(ledger: Ledger): Map<string, string | null> {
+  const rows = new Map<string, string | null>();
+  for (const row of ledger.copied) if (row.table === 'item') rows.set(row.values[0] as string, row.values[2] ?? null);
+  for (const change of ledger.changes) {
+    if (change.table !== 'item') continue;
+    if (change.op === 'truncate') rows.clear();
+    else if (change.op === 'delete') rows.delete(change.values[0] as string);
+    else rows.set(change.values[0] as string, change.values[2] ?? null);
+  }
+  return rows;
+}
+
+async function assertEqualsTable(pipeline: Pipeline, ledger: Ledger): Promise<void> {
+  const live = new Map((await pipeline.query<{ id: string; v: string | null }>('SELECT id, v FROM item')).map((row) => [row.id, row.v]));
+  assert.deepEqual(replayed(ledger), live);
+}
+
+for (const major of await availablePostgresMajors()) {
+  test(`Postgres ${major}: copy and stream arrive whole and in order; the slot follows the archive to the start of its fence; an idle server gets no fence`, async () => {
+    const { pipeline, ledger } = await world({ major, rows: 20_000 });
+    await using _p = pipeline;
+    await using _l = ledger;
+    const law3 = sampleLaw3(pipeline);
+    const capture = pipeline.service('capture');
+    await until('the copy is whole', async () => ledger.copyEnd);
+    assert.equal(ledger.copied.filter((row) => row.table === 'item').length, 20_000);
+    await pipeline.query(
+      "BEGIN; INSERT INTO item (v) VALUES ('a'), (E'tab\\t, newline\\n, \\\\N'); SAVEPOINT s; INSERT INTO item (v) VALUES ('never'); ROLLBACK TO s; UPDATE item SET v = NULL WHERE id = 5; DELETE FROM item WHERE id = 6; COMMIT",
+    );
+    await pipeline.query("BEGIN; INSERT INTO item (v) VALUES ('rolled back'); ROLLBACK");
+    await pipeline.query('ALTER TABLE item ADD COLUMN z int DEFAULT 7');
+    await caughtUp(pipeline, ledger);
+    assertOrdered(ledger.changes);
+    await assertEqualsTable(pipeline, ledger);
+    const lastRow = ledger.changes.at(-1);
+    await until('a fence follows the last row', async () => (lastRow && ledger.fences.some((fence) => parseLsn(fence.lsn) > lastRow.at.lsn)) === true);
+    const state = await ledger.archive();
+    await until('the slot stands at the archived fence', async () => (await slotAt(pipeline)) === state.fences.at(-1)?.lsn);
+    // Idle: neither fences nor WAL of ours, and other people's small traffic does not change that.
+    const fences = ledger.fences.length;
+    const wal = await endOfWal(pipeline);
+    await new Promise((resolve) => setTimeout(resolve, 4500));
+    assert.equal(ledger.fences.length, fences);
+    assert.ok(parseLsn(await endOfWal(pipeline)) - parseLsn(wal) < 4096n, 'nothing but the server itself writes');
+    // pg_ctl stop -m fast is not held up by a slot that is held back.
+    await pipeline.query("INSERT INTO item (v) VALUES ('unconfirmed')");
+    const begun = Date.now();
+    await pipeline.postgres.stop('fast');
+    assert.ok(Date.now() - begun < 5000, `stop took ${Date.now() - begun} ms`);
+    await pipeline.postgres.start();
+    assert.deepEqual((await law3.stop()).violations, []);
+    await until('streams again', async () => (capture.log.match(/"event":"streaming"/g) ?? []).length > 1);
+    const ending = await capture.stop();
+    assert.equal(ending.code, 0, ending.log);
+    assert.match(ending.log, /"event":"slot-holds"/);
+  });
+}
+
+test('a crash in the middle of the copy starts a new generation, and nothing is double', async () => {
+  const { pipeline, ledger } = await world({ rows: 30_000 });
+  await using _p = pipeline;
+  await using _l = ledger;
+  assert.equal((await pipeline.service('capture', 'C4:kill:5').ended).signal, 'SIGKILL');
+  await pipeline.query("INSERT INTO item (v) VALUES ('between')");
+  const capture = pipeline.service('capture');
+  await until('the copy is whole', async () => ledger.copyEnd);
+  assert.equal(ledger.generations, 2);
+  assert.equal(ledger.copied.filter((row) => row.table === 'item').length, 30_001);
+  await caughtUp(pipeline, ledger);
+  await assertEqualsTable(pipeline, ledger);
+  assert.equal((await capture.stop()).code, 0);
+});
+
+test('a crash at any point of streaming leaves neither a hole nor a position twice, and the slot is never beyond the archive', async (t) => {
+  const { pipeline, ledger } = await world({ rows: 100 });
+  await using _p = pipeline;
+  await using _l = ledger;
+  const law3 = sampleLaw3(pipeline);
+  const going = new AbortController();
+  const archiver = (async () => {
+    while (!going.signal.aborted) {
+      await ledger.archive();
+      await sleep(150, going.signal);
+    }
+  })();
+  archiver.catch(() => undefined);
+  const load = new AbortController();
+  t.after(() => {
+    going.abort();
+    load.abort();
+  });
+  const writer = new pg.Client({ connectionString: pipeline.databaseUrl });
+  writer.on('error', () => undefined);
+  await writer.connect();
+  const loading = (async () => {
+    for (let n = 0; !load.signal.aborted; n += 1) {
+      await writer.query(
+        `BEGIN; INSERT INTO item (v) SELECT 'load ${n} ' || i FROM generate_series(1, 300) i; UPDATE item SET v = v || '.' WHERE id % 97 = ${n % 97}; DELETE FROM item WHERE id % 501 = ${n % 501}; COMMIT`,
+      );
+      await sleep(20, load.signal);
+    }
+  })();
+  loading.catch(() => undefined);
+  for (const fault of ['C2:kill:2000', 'C3:kill:4', 'C4:kill:3', 'C5:kill:9', 'C6:kill:1', 'C7:kill:2', 'C2:kill:7777']) {
+    const ending = await pipeline.service('capture', fault).ended;
+    assert.equal(ending.signal, 'SIGKILL', `${fault}: ${ending.log}`);
+  }
+  const capture = pipeline.service('capture');
+  await until('streams again', async () => /"event":"streaming"/.test(capture.log));
+  load.abort();
+  await loading;
+  await writer.end();
+  await caughtUp(pipeline, ledger, 60_000);
+  assertOrdered(ledger.changes);
+  await assertEqualsTable(pipeline, ledger);
+  going.abort();
+  await archiver;
+  const sampled = await law3.stop();
+  assert.ok(sampled.samples > 0);
+  assert.deepEqual(sampled.violations, []);
+  assert.equal((await capture.stop()).code, 0);
+});
+
+test('200,000 rows in one transaction and a value of 8 MB pass within bounded memory', async () => {
+  const { pipeline, ledger } = await world({ rows: 10 });
+  await using _p = pipeline;
+  await using _l = ledger;
+  const capture = pipeline.service('capture');
+  await until('streams', async () => /"event":"streaming"/.test(capture.log));
+  await pipeline.query(`INSERT INTO item (v) SELECT repeat('x', 300) || i FROM generate_series(1, 200000) i`);
+  await pipeline.query(`INSERT INTO wide (id, body) VALUES (1, repeat('0123456789abcdef', 524288))`);
+  await caughtUp(pipeline, ledger, 90_000);
+  assert.equal(ledger.changes.filter((change) => change.table === 'item').length, 200_001);
+  assert.equal(ledger.changes.find((change) => change.table === 'wide')?.values[2]?.length, 8 * 1024 * 1024);
+  assertOrdered(ledger.changes);
+  const peak = Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${capture.process.pid}/status`, 'utf8'))?.[1]) / 1024;
+  assert.ok(peak < 400, `peak of ${peak} MB`);
+  assert.equal((await capture.stop()).code, 0);
+});
+
+test('while NATS is away the socket is paused, the walsender stays, and everything arrives afterwards', async () => {
+  const { pipeline, ledger } = await world({ rows: 10 });
+  await using _p = pipeline;
+  await using _l = ledger;
+  const capture = pipeline.service('capture');
+  await until('streams', async () => /"event":"streaming"/.test(capture.log));
+  const sender = async (): Promise<string | undefined> =>
+    (await pipeline.query<{ pid: string }>("SELECT pid::text FROM pg_stat_replication WHERE application_name = 'tidemark_test_capture'"))[0]?.pid;
+  const before = await sender();
+  await pipeline.nats.kill();
+  await pipeline.query(`INSERT INTO item (v) SELECT repeat('y', 500) || i FROM generate_series(1, 120000) i`);
+  const flushedAt = async (): Promise<string | undefined> =>
+    (await pipeline.query<{ at: string }>("SELECT reply_time::text AS at FROM pg_stat_replication WHERE application_name = 'tidemark_test_capture'"))[0]?.at;
+  const first = await flushedAt();
+  await until('status packets go on while nothing can be published', async () => (await flushedAt()) !== first, 15_000);
+  await new Promise((resolve) => setTimeout(resolve, 6000));
+  assert.equal(await sender(), before, 'the same walsender session');
+  await pipeline.nats.start();
+  await caughtUp(pipeline, ledger, 60_000);
+  assert.equal(await sender(), before);
+  assertOrdered(ledger.changes);
+  await assertEqualsTable(pipeline, ledger);
+  assert.equal((await capture.stop()).code, 0);
+});
+
+test('a stream that was wiped is filled again from the slot, in front of what is archived', async () => {
+  const { pipeline, ledger } = await world({ rows: 10 });
+  await using _p = pipeline;
+  await using _l = ledger;
+  const capture = pipeline.service('capture');
+  await caughtUp(pipeline, ledger);
+  await until('a fence', async () => ledger.fences.length > 1);
+  await ledger.archive();
+  await pipeline.query("INSERT INTO item (v) VALUES ('in the stream, not archived')");
+  await caughtUp(pipeline, ledger);
+  await ledger.stream.manager.streams.delete(ledger.stream.name);
+  await pipeline.query("INSERT INTO item (v) VALUES ('after the wipe')");
+  await caughtUp(pipeline, ledger, 60_000);
+  assertOrdered(ledger.changes);
+  await assertEqualsTable(pipeline, ledger);
+  assert.equal((await capture.stop()).code, 0);
+});
+
+test('a second capture stands by until the first has gone', async () => {
+  const { pipeline, ledger } = await world({ rows: 10 });
+  await using _p = pipeline;
+  await using _l = ledger;
+  const first = pipeline.service('capture');
+  await caughtUp(pipeline, ledger);
+  const second = pipeline.service('capture');
+  await until('the second stands by', async () => /standing by/.test(second.log));
+  first.signal('SIGKILL');
+  await until('the second takes over', async () => /"event":"streaming"/.test(second.log));
+  await caughtUp(pipeline, ledger);
+  assertOrdered(ledger.changes);
+  assert.equal((await second.stop()).code, 0);
+});
+
+test('named halts: slot dropped, slot advanced, slot of another history', async (t) => {
+  const { pipeline, ledger } = await world({ rows: 10 });
+  await using _p = pipeline;
+  await using _l = ledger;
+  const capture = pipeline.service('capture');
+  await caughtUp(pipeline, ledger);
+  await until('a fence', async () => ledger.fences.length > 1);
+  const state = await ledger.archive();
+  await until('the slot stands at the archived fence', async () => (await slotAt(pipeline)) === state.fences.at(-1)?.lsn);
+  await capture.stop();
+  await t.test('advanced by someone: SLOT_AHEAD', async () => {
+    await pipeline.query("INSERT INTO item (v) VALUES ('skipped')");
+    await pipeline.query("SELECT pg_replication_slot_advance('tidemark_test', pg_current_wal_lsn())");
+    const ending = await pipeline.service('capture').ended;
+    assert.equal(ending.code, 3, ending.log);
+    assert.match(ending.log, /"halt":"SLOT_AHEAD"/);
+  });
+  await t.test('dropped: SLOT_MISSING, and it is not made again', async () => {
+    await pipeline.query("SELECT pg_drop_replication_slot('tidemark_test')");
+    const ending = await pipeline.service('capture').ended;
+    assert.equal(ending.code, 3, ending.log);
+    assert.match(ending.log, /"halt":"SLOT_MISSING"/);
+    assert.equal((await pipeline.query('SELECT 1 FROM pg_replication_slots')).length, 0);
+  });
+});
