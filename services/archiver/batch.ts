@@ -1,0 +1,137 @@
+/**
+ * Changes taken in and not yet archived: one builder per (table version, day) and one of keys per table, with the boundary, fences and stream place that go into
+ * the manifest with them. A batch ends at a transaction's end, never inside; a transaction larger than a segment gets several builders in one batch.
+ */
+import { randomUUID } from 'node:crypto';
+import path from 'node:path';
+import type { ArchivedFence, CopyState } from '../../src/archive/manifest-format.js';
+import type { Epoch } from '../../src/position/epoch.js';
+import type { Position } from '../../src/position/position.js';
+import { SegmentBuilder, type SegmentShape } from '../../src/segment/builder.js';
+import type { ChangeOrigin } from '../../src/segment/system-columns.js';
+import type { ArchivedTable } from './tables.js';
+
+export type BatchLimits = { readonly rows: number; readonly bytes: number };
+
+/** All builders together may spool this many times what one may. */
+const WHOLE_BATCH = 4;
+/** More builders than this end the batch: each holds an open file. */
+const MOST_BUILDERS = 256;
+
+/** Where reading goes on: the chunk that the boundary lies in. */
+export type StreamHint = { readonly created: string; readonly sequence: number };
+
+export class Batch {
+  readonly #dir: string;
+  readonly #limits: BatchLimits;
+  /** Open builders by table version, then by day; `keys` beside the days. */
+  readonly #open = new Map<ArchivedTable, Map<string, SegmentBuilder>>();
+  readonly #full: SegmentBuilder[] = [];
+  #rows = 0;
+  #bytesOfFull = 0;
+  #largest = 0;
+  #startedAt: number | undefined;
+  #builders = 0;
+  readonly fences: ArchivedFence[] = [];
+  /** End of the last whole transaction in it. */
+  boundary: Position | undefined;
+  committedAtMicros: bigint | undefined;
+  hint: StreamHint | undefined;
+  /** Set when this batch is the first of a replay that begins within the stream. */
+  epoch: Epoch | undefined;
+  /** State of the copy after it, when it holds copied rows or ends a copy. */
+  copy: CopyState | undefined;
+  /** It ends the copy: tables whose coverage opens with it. */
+  opens: readonly number[] | undefined;
+
+  /** `dir`: for spools. */
+  constructor(dir: string, limits: BatchLimits) {
+    this.#dir = dir;
+    this.#limits = limits;
+  }
+
+  get rows(): number {
+    return this.#rows;
+  }
+
+  /** Milliseconds of the monotonic clock when something worth a manifest came first. */
+  get startedAt(): number | undefined {
+    return this.#startedAt;
+  }
+
+  /** True when a manifest would say something new. */
+  get worthCommitting(): boolean {
+    return this.#rows > 0 || this.boundary !== undefined || this.copy !== undefined || this.epoch !== undefined;
+  }
+
+  /** Something came that a manifest will have to say. */
+  touch(): void {
+    this.#startedAt ??= performance.now();
+  }
+
+  /** True when it should be flushed at the next transaction's end, however young it is. */
+  get full(): boolean {
+    return (
+      this.#full.length > 0 ||
+      this.#largest >= this.#limits.rows ||
+      this.#builders >= MOST_BUILDERS ||
+      (this.#rows % 64 === 0 && this.#bytes() >= this.#limits.bytes * WHOLE_BATCH)
+    );
+  }
+
+  #bytes(): number {
+    let sum = this.#bytesOfFull;
+    for (const days of this.#open.values()) for (const builder of days.values()) sum += builder.bytes;
+    return sum;
+  }
+
+  /** A row version: the TupleData at `at` of `buffer`. False: a column's unchanged TOAST was not found. */
+  row(table: ArchivedTable, day: string | null, buffer: Buffer, at: number, origin: ChangeOrigin): boolean {
+    const builder = this.#builder(table, day ?? 'undated', 'segment', day);
+    const whole = builder.append(buffer, at, origin);
+    this.#count(table, day ?? 'undated', builder);
+    return whole;
+  }
+
+  /** An update, delete or truncate (`at` -1): key and boundary only. */
+  key(table: ArchivedTable, buffer: Buffer, at: number, origin: ChangeOrigin): void {
+    const builder = this.#builder(table, 'keys', 'keys', null);
+    builder.appendKey(buffer, at, origin);
+    this.#count(table, 'keys', builder);
+  }
+
+  #builder(table: ArchivedTable, label: string, kind: SegmentShape['kind'], day: string | null): SegmentBuilder {
+    let days = this.#open.get(table);
+    if (days === undefined) {
+      days = new Map();
+      this.#open.set(table, days);
+    }
+    const found = days.get(label);
+    if (found !== undefined) return found;
+    const shape: SegmentShape = { kind, relation: table.relation, description: table.description, key: table.key, timestamp: table.config.timestamp, day };
+    const builder = new SegmentBuilder(shape, path.join(this.#dir, `spool-${process.pid}-${randomUUID()}.csv`));
+    days.set(label, builder);
+    this.#builders += 1;
+    return builder;
+  }
+
+  #count(table: ArchivedTable, label: string, builder: SegmentBuilder): void {
+    this.#rows += 1;
+    this.touch();
+    if (builder.rows > this.#largest) this.#largest = builder.rows;
+    if (builder.rows < this.#limits.rows && builder.bytes < this.#limits.bytes) return;
+    this.#full.push(builder);
+    this.#bytesOfFull += builder.bytes;
+    this.#open.get(table)?.delete(label);
+  }
+
+  /** Every builder with rows, in the order in which they were begun. */
+  builders(): SegmentBuilder[] {
+    return [...this.#full, ...[...this.#open.values()].flatMap((days) => [...days.values()])];
+  }
+
+  /** Throws all spools away. */
+  discard(): void {
+    for (const builder of this.builders()) builder.discard();
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * Reads the stream into the intake and hands its batches to the flusher. Owns when a batch is cut by age, the back-pressure, and what is done about a gap:
+ * read the stream again from its first message, wait a bounded time for capture, halt.
+ */
+
+import { formatPosition } from '../../src/position/position.js';
+import type { Config } from '../../src/runtime/config.js';
+import { Halt } from '../../src/runtime/errors.js';
+import type { Log } from '../../src/runtime/log.js';
+import { readChunks, type StreamChunk } from '../../src/stream/consume.js';
+import type { StreamConnection } from '../../src/stream/topology.js';
+import type { Flusher } from './flush.js';
+import type { Intake } from './intake.js';
+
+/** How long a gap may last before it halts. */
+const GAP_MS = 60_000;
+const TICK_MS = 50;
+
+export type ConsumeParts = {
+  readonly config: Config;
+  readonly log: Log;
+  readonly stream: StreamConnection;
+  readonly intake: Intake;
+  readonly flusher: Flusher;
+  /** Where reading starts; the first message without one. */
+  readonly from: { readonly sequence?: number; readonly created?: string };
+  /** Stop when this sequence has been read. */
+  readonly until?: number;
+  /** A chunk was taken. */
+  readonly taken?: (chunk: StreamChunk) => void;
+};
+
+class Gap {
+  readonly #parts: ConsumeParts;
+  #since: number | undefined;
+  #seen = '';
+
+  constructor(parts: ConsumeParts) {
+    this.#parts = parts;
+  }
+
+  get open(): boolean {
+    return this.#since !== undefined;
+  }
+
+  at(chunk: StreamChunk): void {
+    if (this.#since !== undefined) return;
+    const { intake, stream, log } = this.#parts;
+    const reached = intake.position === null ? 'no complete copy' : formatPosition(intake.position);
+    this.#seen = `message ${chunk.sequence} of stream ${stream.name} continues behind ${formatPosition(chunk.header.prev)}, the archive has ${reached}`;
+    this.#since = performance.now();
+    log.warn({ event: 'stream-gap', seen: this.#seen, waitMs: GAP_MS }, 'something is missing in the stream: waiting for capture to send it again');
+  }
+
+  closed(): void {
+    if (this.#since === undefined) return;
+    this.#since = undefined;
+    this.#parts.log.info({ event: 'stream-gap-closed' }, 'what was missing has come');
+  }
+
+  /** Throws Halt STREAM_GAP when it has lasted too long. */
+  check(): void {
+    if (this.#since === undefined || performance.now() - this.#since < GAP_MS) return;
+    throw this.halt();
+  }
+
+  halt(): Halt {
+    return new Halt('STREAM_GAP', {
+      seen: `${this.#seen}.`,
+      safe: 'Nothing behind the gap was taken; the source still holds everything that is not archived.',
+      remedy: `stop the services, remove the stream (nats stream rm ${this.#parts.stream.name}) and start them: capture sends again what is not archived`,
+    });
+  }
+}
+
+/** Reads until `signal` aborts, or `until` is read. Then cuts what is whole and waits until it is archived. */
+export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise<void> {
+  const { intake, flusher, config } = parts;
+  const gap = new Gap(parts);
+  const stop = new AbortController();
+  const stopReading = (): void => stop.abort();
+  signal.addEventListener('abort', stopReading, { once: true });
+  if (signal.aborted) stop.abort();
+  let failure: unknown;
+  const tick = setInterval(() => {
+    const { startedAt } = intake.batch;
+    if (startedAt !== undefined && !flusher.busy && performance.now() - startedAt >= config.archive.flush.every) {
+      intake.cut();
+      for (const ready of intake.takeReady()) flusher.add(ready);
+    }
+    try {
+      gap.check();
+    } catch (error) {
+      failure = error;
+      stop.abort();
+    }
+  }, TICK_MS);
+  try {
+    await readFrom(parts, gap, stop.signal);
+    if (failure !== undefined) throw failure;
+    intake.cut();
+    for (const ready of intake.takeReady()) flusher.add(ready);
+    await flusher.drain();
+  } finally {
+    clearInterval(tick);
+    signal.removeEventListener('abort', stopReading);
+    intake.discard();
+  }
+}
+
+/** Reads from where the manifest points to; from the first message once, when that leaves a gap. */
+async function readFrom(parts: ConsumeParts, gap: Gap, signal: AbortSignal): Promise<void> {
+  if (await readOnce(parts, gap, parts.from, signal)) return;
+  parts.log.info({ event: 'read-again' }, 'reading the stream again from its first message');
+  await readOnce(parts, gap, {}, signal);
+}
+
+/** False: a gap was met that reading from the first message may close. */
+async function readOnce(parts: ConsumeParts, gap: Gap, from: ConsumeParts['from'], signal: AbortSignal): Promise<boolean> {
+  const { stream, intake, flusher, log } = parts;
+  const options = {
+    notice: (reason: string) => log.debug({ event: 'stream-retry', reason }, 'reading again'),
+    ...(parts.until === undefined ? {} : { until: parts.until }),
+  };
+  for await (const chunk of readChunks(stream, from, signal, options)) {
+    const taken = await intake.take(chunk);
+    if (taken === 'gap' && from.sequence !== undefined) return false;
+    if (taken === 'gap') gap.at(chunk);
+    else if (taken === 'taken') {
+      gap.closed();
+      parts.taken?.(chunk);
+    }
+    for (const ready of intake.takeReady()) flusher.add(ready);
+    await flusher.room();
+  }
+  return true;
+}

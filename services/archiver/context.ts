@@ -1,0 +1,74 @@
+/**
+ * What every verb of the archiver works with, and the two things they share: commits one at a time, and files taken out of the manifest that are removed
+ * after a grace, so that readers of the state before do not lose them under their hands.
+ */
+import { rm } from 'node:fs/promises';
+import path from 'node:path';
+import { archivePaths } from '../../src/archive/layout.js';
+import type { ArchiveState, ManifestChange, ManifestWriter } from '../../src/archive/manifest.js';
+import type { Config } from '../../src/runtime/config.js';
+import type { Log } from '../../src/runtime/log.js';
+import type { SegmentEncoder } from '../../src/segment/encoder.js';
+
+/** Files that no manifest names any more stay this long for readers of the last one. */
+const GRACE_MS = 60_000;
+
+export class ArchiverContext {
+  readonly config: Config;
+  /** The archive folder; config.archive.dir unless this is a rebuild. */
+  readonly dir: string;
+  readonly archive: string;
+  readonly key: Buffer;
+  readonly log: Log;
+  readonly encoder: SegmentEncoder;
+  readonly writer: ManifestWriter;
+  #counter = 0;
+  #commits: Promise<unknown> = Promise.resolve();
+  readonly #retired: { readonly file: string; readonly at: number }[] = [];
+
+  constructor(parts: Pick<ArchiverContext, 'config' | 'dir' | 'archive' | 'key' | 'log' | 'encoder' | 'writer'>) {
+    this.config = parts.config;
+    this.dir = parts.dir;
+    this.archive = parts.archive;
+    this.key = parts.key;
+    this.log = parts.log;
+    this.encoder = parts.encoder;
+    this.writer = parts.writer;
+  }
+
+  get state(): ArchiveState {
+    return this.writer.state;
+  }
+
+  get temporary(): string {
+    return archivePaths(this.dir).temporary;
+  }
+
+  /** Next number for the name of a file of this writer. */
+  nextCounter(): number {
+    this.#counter += 1;
+    return this.#counter;
+  }
+
+  /** Commits what `change` makes of the newest state; undefined commits nothing. One at a time, in the order of the calls. */
+  commit(change: (state: ArchiveState) => ManifestChange | undefined): Promise<ArchiveState> {
+    const done = this.#commits.then(async () => {
+      const wanted = change(this.writer.state);
+      if (wanted === undefined) return this.writer.state;
+      const state = await this.writer.commit(wanted);
+      const added = new Set((wanted.add ?? []).map((entry) => entry.file));
+      for (const file of wanted.drop ?? []) if (!added.has(file)) this.#retired.push({ file, at: Date.now() });
+      return state;
+    });
+    this.#commits = done.catch(() => undefined);
+    return done;
+  }
+
+  /** Removes files that were dropped long enough ago. */
+  async removeRetired(now = Date.now(), grace = GRACE_MS): Promise<void> {
+    while (this.#retired[0] !== undefined && this.#retired[0].at + grace <= now) {
+      const { file } = this.#retired.shift() as { file: string };
+      await rm(path.join(this.dir, file), { force: true });
+    }
+  }
+}

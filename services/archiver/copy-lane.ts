@@ -1,0 +1,70 @@
+/**
+ * Copied rows → rows of the batch. They stand before everything streamed: `_lsn` is the slot's consistent point minus one, `_ordinal` the row's number in the
+ * generation. Drops exactly the rows that are archived already.
+ */
+import type { CopyState } from '../../src/archive/manifest-format.js';
+import { type ChangeVisitor, type RowChange, visitFrames } from '../../src/change/pgoutput.js';
+import type { Relation, TableDescription } from '../../src/change/relation.js';
+import { parseLsn } from '../../src/position/lsn.js';
+import type { ChangeOrigin } from '../../src/segment/system-columns.js';
+import type { Batch } from './batch.js';
+import type { TableBook } from './tables.js';
+import { rowDay } from './transactions.js';
+
+type Origin = { -readonly [Name in keyof ChangeOrigin]: ChangeOrigin[Name] };
+
+export class CopyReader implements ChangeVisitor {
+  readonly #tables: TableBook;
+  readonly #batch: () => Batch;
+  #mine = 0;
+  #k = 0;
+  readonly #origin: Origin = { op: 'copy', lsn: 0n, ordinal: 0, xid: 0, committedAtMicros: 0n };
+
+  constructor(tables: TableBook, batch: () => Batch) {
+    this.#tables = tables;
+    this.#batch = batch;
+  }
+
+  /** Reads a `copy` chunk that begins behind row `prev` of the generation; rows up to `mine` are archived. Throws SyntaxError when it does not end at `end`. */
+  read(payload: Buffer, copy: CopyState, span: { readonly prev: number; readonly end: number }, mine: number): void {
+    this.#origin.lsn = parseLsn(copy.consistentPoint) - 1n;
+    this.#mine = mine;
+    this.#k = span.prev;
+    visitFrames(payload, this);
+    if (this.#k !== span.end) throw new SyntaxError(`its rows end at number ${this.#k}, its header says ${span.end}`);
+  }
+
+  relation(relation: Relation): void {
+    this.#tables.relate(relation);
+  }
+
+  description(description: TableDescription): void {
+    this.#tables.describe(description);
+  }
+
+  row(change: RowChange): void {
+    if (change.op !== 'insert') throw new SyntaxError(`an ${change.op} in a copy`);
+    this.#k += 1;
+    if (this.#k <= this.#mine) return;
+    const table = this.#tables.route(change.oid);
+    if (table === undefined) return;
+    this.#origin.ordinal = this.#k;
+    this.#batch().row(table, rowDay(table, change.buffer, change.newTuple), change.buffer, change.newTuple, this.#origin);
+  }
+
+  begin(): void {
+    throw new SyntaxError('a Begin in a copy');
+  }
+
+  commit(): void {
+    throw new SyntaxError('a Commit in a copy');
+  }
+
+  message(): void {
+    throw new SyntaxError('a message in a copy');
+  }
+
+  truncate(): void {
+    throw new SyntaxError('a truncate in a copy');
+  }
+}

@@ -1,0 +1,254 @@
+/**
+ * Chunks of the stream → batches ready to be flushed. Owns continuity (every chunk is met with the position reached), epochs and copy generations.
+ * Must never take a chunk that leaves a gap, or one of another epoch than the archive's.
+ */
+import type { ArchiveState } from '../../src/archive/manifest.js';
+import type { CopyState } from '../../src/archive/manifest-format.js';
+import { storageError } from '../../src/archive/put.js';
+import type { IntentHead, ReceiptIndex } from '../../src/archive/receipts.js';
+import type { ChunkHeader, CopyBegin, CopyEnd } from '../../src/change/chunk.js';
+import { openMessage, PRUNE_PREFIX, type PrunePayload } from '../../src/change/fence.js';
+import { readMessage, TAG } from '../../src/change/pgoutput.js';
+import { type Epoch, formatEpoch, sameEpoch } from '../../src/position/epoch.js';
+import { parseLsn } from '../../src/position/lsn.js';
+import { boundary, type Position, parsePosition } from '../../src/position/position.js';
+import { meet } from '../../src/position/span.js';
+import { Halt } from '../../src/runtime/errors.js';
+import { faultPoint } from '../../src/runtime/fault-point.js';
+import type { Log } from '../../src/runtime/log.js';
+import type { StreamChunk } from '../../src/stream/consume.js';
+import type { Batch } from './batch.js';
+import { CopyReader } from './copy-lane.js';
+import type { ReadyBatch } from './flush.js';
+import type { TableBook } from './tables.js';
+import { TransactionReader } from './transactions.js';
+
+/** What became of a chunk. `gap`: it was not taken, something before it is missing. */
+export type Taken = 'taken' | 'duplicate' | 'stale' | 'gap';
+
+export type IntakeParts = {
+  readonly log: Log;
+  readonly archive: string;
+  readonly key: Buffer;
+  readonly state: ArchiveState;
+  readonly tables: TableBook;
+  readonly receipts: ReceiptIndex;
+  readonly newBatch: () => Batch;
+  /** Commits a manifest that begins a copy generation and drops the unfinished one before it. */
+  readonly beginCopy: (epoch: Epoch, copy: CopyState) => Promise<void>;
+  /** A replay may begin within the stream, where no copy is any more. */
+  readonly rebase?: boolean;
+};
+
+/** Bytes that no decoder of ours understands: tried again, then a halt. */
+export class Undecodable extends Error {
+  override readonly name = 'Undecodable';
+  readonly chunk: StreamChunk;
+  constructor(chunk: StreamChunk, cause: Error) {
+    super(`message ${chunk.sequence}: ${cause.message}`, { cause });
+    this.chunk = chunk;
+  }
+}
+
+export class Intake {
+  readonly #parts: IntakeParts;
+  readonly #transactions: TransactionReader;
+  readonly #copyReader: CopyReader;
+  readonly #intents = new Map<string, IntentHead>();
+  #batch: Batch;
+  readonly #ready: ReadyBatch[] = [];
+  #cutWanted = false;
+  #epoch: Epoch | null;
+  #copy: CopyState | null;
+  /** Streamed position reached; null until a copy is complete. */
+  #mine: Position | null;
+  /** Copied rows reached. */
+  #copied: number;
+
+  constructor(parts: IntakeParts) {
+    this.#parts = parts;
+    this.#epoch = parts.state.epoch;
+    this.#copy = parts.state.copy;
+    this.#mine = parts.state.position === null ? null : parsePosition(parts.state.position);
+    this.#copied = parts.state.copy?.rows ?? 0;
+    this.#batch = parts.newBatch();
+    const intake = this;
+    const sink = {
+      archive: parts.archive,
+      key: parts.key,
+      get generation(): string {
+        return intake.#epoch?.generation ?? '';
+      },
+      tables: parts.tables,
+      batch: () => this.#batch,
+      ended: () => this.#ended(),
+      unproved: (mark: string) =>
+        parts.log.warn({ event: 'prune-mark-without-intent', transaction: mark }, 'a prune mark without its intent: its deletes count as the user’s own'),
+    };
+    this.#transactions = new TransactionReader(sink, this.#intents);
+    this.#copyReader = new CopyReader(parts.tables, () => this.#batch);
+  }
+
+  /** Position reached in the stream, archived or not; null until a copy is complete. */
+  get position(): Position | null {
+    return this.#mine;
+  }
+
+  /** The batch that is filling. */
+  get batch(): Batch {
+    return this.#batch;
+  }
+
+  /** Batches that were cut, in order; taken out by the caller. */
+  takeReady(): ReadyBatch[] {
+    return this.#ready.splice(0);
+  }
+
+  /** Cuts the batch at the next transaction's end: now, when none is open. */
+  cut(): void {
+    if (!this.#batch.worthCommitting && this.#batch.startedAt === undefined) return;
+    this.#cutWanted = true;
+    if (this.#mine === null || !this.#transactions.inTransaction) this.#cutNow();
+  }
+
+  /** Throws away what was taken in and not cut. */
+  discard(): void {
+    this.#batch.discard();
+    for (const { batch } of this.#ready.splice(0)) batch.discard();
+  }
+
+  /** Takes one chunk. Throws Halt IDENTITY, Undecodable, or a storage error; the intake is spent then. */
+  async take(chunk: StreamChunk): Promise<Taken> {
+    const { header } = chunk;
+    if (header.kind === 'copy-begin') return await this.#copyBegin(chunk);
+    if (this.#epoch === null || !sameEpoch(this.#epoch, header.epoch)) {
+      if (!this.#rebases(header)) return this.#foreign(chunk);
+      this.#epoch = header.epoch;
+      this.#mine = header.prev;
+      this.#batch.epoch = header.epoch;
+      this.#batch.boundary = header.prev;
+      this.#batch.touch();
+    }
+    try {
+      if (header.kind === 'changes') return await this.#changes(chunk);
+      if (header.kind === 'copy') return this.#copyRows(chunk);
+      return this.#copyEnd(chunk);
+    } catch (error) {
+      if (error instanceof SyntaxError || error instanceof RangeError) throw new Undecodable(chunk, error);
+      throw storageError(error);
+    }
+  }
+
+  /** A replay of a stream whose beginning is purged starts at a transaction's end. */
+  #rebases(header: ChunkHeader): boolean {
+    return this.#parts.rebase === true && this.#epoch === null && header.kind === 'changes' && header.prev.k === 0;
+  }
+
+  /** A chunk of another epoch: left from before this one, or a server that is not ours. */
+  #foreign(chunk: StreamChunk): Taken {
+    const { streamHint } = this.#parts.state;
+    if (this.#mine === null) return 'gap'; // of a copy whose beginning is not here
+    if (streamHint !== null && streamHint.created === chunk.streamCreated && chunk.sequence < streamHint.sequence) return 'stale';
+    throw new Halt('IDENTITY', {
+      seen: `the stream brings epoch ${formatEpoch(chunk.header.epoch)}, the archive holds ${this.#epoch === null ? 'none' : formatEpoch(this.#epoch)}.`,
+      safe: 'Nothing of the other epoch was taken; what is archived stays as it is.',
+      remedy: 'let capture read the server of this archive; for a new slot or server: `tidemark teardown`, then a new archive folder (archive.dir)',
+    });
+  }
+
+  async #changes(chunk: StreamChunk): Promise<Taken> {
+    const { header, payload } = chunk;
+    if (this.#mine === null) return 'gap';
+    const meeting = meet(header, this.#mine);
+    if (meeting === 'gap') return 'gap';
+    if (meeting === 'duplicate') return 'duplicate';
+    await this.#findIntents(payload);
+    this.#transactions.read(payload, header, this.#mine, { created: chunk.streamCreated, sequence: chunk.firstSequence });
+    this.#mine = header.end;
+    faultPoint('A1');
+    return 'taken';
+  }
+
+  /** Looks up the intents of all prune marks in a payload, so that reading it needs no waiting. */
+  async #findIntents(payload: Buffer): Promise<void> {
+    this.#intents.clear();
+    for (let at = 0; at + 4 < payload.length; at += 4 + payload.readUInt32BE(at)) {
+      if (payload[at + 4] !== TAG.message) continue;
+      const message = readMessage(payload, at + 4);
+      if (message.prefix !== PRUNE_PREFIX) continue;
+      const mark = openMessage<PrunePayload>(this.#parts.key, message.content);
+      const intent = mark === undefined ? undefined : await this.#parts.receipts.intent(mark.batch);
+      if (intent !== undefined) this.#intents.set(intent.batch, intent);
+    }
+  }
+
+  async #copyBegin(chunk: StreamChunk): Promise<Taken> {
+    const { epoch } = chunk.header;
+    const begin = JSON.parse(chunk.payload.toString('utf8')) as CopyBegin;
+    if (this.#epoch !== null && sameEpoch(this.#epoch, epoch)) return 'duplicate';
+    if (this.#mine !== null) return this.#foreign(chunk);
+    if (begin.archive !== this.#parts.archive && this.#parts.rebase !== true) {
+      throw new Halt('IDENTITY', {
+        seen: `the stream brings a copy for archive ${begin.archive}, this is archive ${this.#parts.archive}.`,
+        safe: 'Nothing of it was taken.',
+        remedy: 'give archive.dir the folder that capture was bound to; for a new archive: `tidemark teardown` first',
+      });
+    }
+    this.#batch.discard();
+    this.#batch = this.#parts.newBatch();
+    this.#epoch = epoch;
+    this.#copied = 0;
+    this.#copy = { generation: epoch.generation, state: 'running', consistentPoint: begin.consistentPoint, rows: 0 };
+    this.#parts.tables.beginCopy(begin.tables);
+    await this.#parts.beginCopy(epoch, this.#copy);
+    return 'taken';
+  }
+
+  #copyRows(chunk: StreamChunk): Taken {
+    const { header, payload } = chunk;
+    const copy = this.#copy;
+    if (copy === null) return 'gap';
+    if (copy.state === 'complete' || header.end.k <= this.#copied) return 'duplicate';
+    if (header.prev.k > this.#copied) return 'gap';
+    this.#copyReader.read(payload, copy, { prev: header.prev.k, end: header.end.k }, this.#copied);
+    this.#copied = header.end.k;
+    this.#copyReached(copy, chunk);
+    faultPoint('A1');
+    if (this.#batch.full) this.#cutNow();
+    return 'taken';
+  }
+
+  #copyReached(copy: CopyState, chunk: StreamChunk): void {
+    this.#batch.touch();
+    this.#batch.copy = { ...copy, rows: this.#copied };
+    this.#batch.hint = { created: chunk.streamCreated, sequence: chunk.firstSequence };
+  }
+
+  #copyEnd(chunk: StreamChunk): Taken {
+    const copy = this.#copy;
+    if (copy === null) return 'gap';
+    if (copy.state === 'complete') return 'duplicate';
+    const end = JSON.parse(chunk.payload.toString('utf8')) as CopyEnd;
+    if (end.rows > this.#copied) return 'gap';
+    if (end.rows < this.#copied) throw new SyntaxError(`a copy of ${end.rows} rows, of which ${this.#copied} came`);
+    this.#copy = { ...copy, state: 'complete', rows: this.#copied };
+    this.#copyReached(this.#copy, chunk);
+    this.#mine = boundary(parseLsn(copy.consistentPoint));
+    this.#batch.boundary = this.#mine;
+    this.#batch.opens = end.tables.map((table) => table.oid);
+    this.#parts.log.info({ event: 'copy-end', rows: this.#copied }, 'the copy has come whole');
+    this.#cutNow();
+    return 'taken';
+  }
+
+  #ended(): void {
+    if (this.#cutWanted || this.#batch.full) this.#cutNow();
+  }
+
+  #cutNow(): void {
+    this.#cutWanted = false;
+    if (!this.#batch.worthCommitting) return;
+    this.#ready.push({ batch: this.#batch, tables: this.#parts.tables.states() });
+    this.#batch = this.#parts.newBatch();
+  }
+}

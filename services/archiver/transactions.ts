@@ -1,0 +1,170 @@
+/**
+ * Streamed transactions → rows of the batch. Synchronous, one chunk after the other; drops exactly what lies at or before the position reached. Owns what is
+ * known of the running transaction, which may span chunks and come again after a reconnect of capture.
+ */
+import type { IntentHead } from '../../src/archive/receipts.js';
+import { FENCE_PREFIX, type FencePayload, openMessage, PRUNE_PREFIX, type PrunePayload } from '../../src/change/fence.js';
+import { type Begin, type ChangeVisitor, COLUMN, type Commit, type LogicalMessage, type RowChange, visitFrames } from '../../src/change/pgoutput.js';
+import type { Relation, TableDescription } from '../../src/change/relation.js';
+import { formatLsn, type Lsn } from '../../src/position/lsn.js';
+import { boundary, comparePositions, formatPosition, type Position } from '../../src/position/position.js';
+import { dayOf } from '../../src/segment/day.js';
+import type { ChangeOrigin } from '../../src/segment/system-columns.js';
+import type { Batch, StreamHint } from './batch.js';
+import type { ArchivedTable, TableBook } from './tables.js';
+
+/** What a reader of transactions works on. */
+export type TransactionSink = {
+  readonly archive: string;
+  readonly key: Buffer;
+  readonly generation: string;
+  readonly tables: TableBook;
+  /** The batch that rows go into now. */
+  batch(): Batch;
+  /** A transaction ended: the batch may be cut here. */
+  ended(): void;
+  /** A prune mark that no intent stands behind, said once each. */
+  unproved(mark: string): void;
+};
+
+type Origin = { -readonly [Name in keyof ChangeOrigin]: ChangeOrigin[Name] };
+
+const NO_LSN = -1n as Lsn;
+
+export class TransactionReader implements ChangeVisitor {
+  readonly #sink: TransactionSink;
+  readonly #intents: ReadonlyMap<string, IntentHead>;
+  /** Reached before this chunk. */
+  #mine: Position = boundary(0n as Lsn);
+  #hint: StreamHint | undefined;
+  /** Boundary behind what was read of this chunk. */
+  #at: Position = boundary(0n as Lsn);
+  /** Inside a transaction of this chunk. */
+  #begin: Begin | undefined;
+  #first = true;
+  #k = 0;
+  /** The running transaction, across chunks. */
+  #running: Lsn = NO_LSN;
+  #prune: IntentHead | undefined;
+  #fence: FencePayload | undefined;
+  readonly #origin: Origin = { op: 'insert', lsn: 0n, ordinal: 0, xid: 0, committedAtMicros: 0n };
+
+  /** `intents`: filled by the caller before a chunk is read, with the intents of all prune marks in it. */
+  constructor(sink: TransactionSink, intents: ReadonlyMap<string, IntentHead>) {
+    this.#sink = sink;
+    this.#intents = intents;
+  }
+
+  /** True between a Begin and its Commit, also at the end of a chunk. */
+  get inTransaction(): boolean {
+    return this.#begin !== undefined;
+  }
+
+  /** Reads a chunk's payload. Throws SyntaxError or RangeError when it is not what its header says. */
+  read(payload: Buffer, span: { readonly prev: Position; readonly end: Position }, mine: Position, hint: StreamHint): void {
+    this.#mine = mine;
+    this.#hint = hint;
+    this.#at = span.prev;
+    this.#first = true;
+    this.#begin = undefined;
+    visitFrames(payload, this);
+    if (comparePositions(this.#at, span.end) !== 0)
+      throw new SyntaxError(`its changes end at ${formatPosition(this.#at)}, its header says ${formatPosition(span.end)}`);
+  }
+
+  begin(begin: Begin): void {
+    // The first transaction of a chunk may have begun in the one before: its changes are counted on.
+    this.#k = this.#first && begin.commitLsn === this.#at.lsn ? this.#at.k : 0;
+    this.#first = false;
+    this.#begin = begin;
+    if (begin.commitLsn !== this.#running) {
+      this.#running = begin.commitLsn;
+      this.#prune = undefined;
+      this.#fence = undefined;
+    }
+    this.#origin.lsn = begin.commitLsn;
+    this.#origin.xid = begin.xid;
+    this.#origin.committedAtMicros = begin.committedAtMicros;
+  }
+
+  relation(relation: Relation): void {
+    this.#sink.tables.relate(relation);
+  }
+
+  description(description: TableDescription): void {
+    this.#sink.tables.describe(description);
+  }
+
+  message(message: LogicalMessage): void {
+    if (!message.transactional || this.#begin === undefined) return;
+    if (message.prefix === FENCE_PREFIX) {
+      const fence = openMessage<FencePayload>(this.#sink.key, message.content);
+      if (fence?.generation === this.#sink.generation && fence.archive === this.#sink.archive) this.#fence = fence;
+    } else if (message.prefix === PRUNE_PREFIX) this.#mark(openMessage<PrunePayload>(this.#sink.key, message.content), this.#begin);
+  }
+
+  /** A mark counts only with the intent of that very transaction: any role may emit messages, or repeat one that it saw. */
+  #mark(mark: PrunePayload | undefined, begin: Begin): void {
+    const intent = mark?.archive === this.#sink.archive ? this.#intents.get(mark.batch) : undefined;
+    if (intent !== undefined && Number(BigInt.asUintN(32, BigInt(intent.xid))) === begin.xid) this.#prune = intent;
+    else this.#sink.unproved(`transaction ${begin.xid} at ${formatLsn(begin.commitLsn)}`);
+  }
+
+  row(change: RowChange): void {
+    if (!this.#count()) return;
+    const table = this.#sink.tables.route(change.oid);
+    if (table === undefined) return;
+    const origin = this.#origin;
+    const batch = this.#sink.batch();
+    origin.op = change.op === 'delete' && this.#prune?.oid === change.oid ? 'prune' : change.op;
+    if (change.newTuple >= 0) batch.row(table, rowDay(table, change.buffer, change.newTuple), change.buffer, change.newTuple, origin);
+    if (change.op !== 'insert') batch.key(table, change.buffer, change.oldTuple >= 0 ? change.oldTuple : change.newTuple, origin);
+  }
+
+  truncate(oids: readonly number[]): void {
+    if (!this.#count()) return;
+    this.#origin.op = 'truncate';
+    for (const oid of oids) {
+      const table = this.#sink.tables.route(oid);
+      if (table !== undefined) this.#sink.batch().key(table, NOTHING, -1, this.#origin);
+    }
+  }
+
+  /** Counts one change; false when it is behind the position reached. */
+  #count(): boolean {
+    if (this.#begin === undefined) throw new SyntaxError('a change outside a transaction');
+    this.#k += 1;
+    this.#at = { lsn: this.#begin.commitLsn, k: this.#k };
+    this.#origin.ordinal = this.#k;
+    return comparePositions(this.#at, this.#mine) > 0;
+  }
+
+  commit(commit: Commit): void {
+    const begin = this.#begin;
+    if (begin === undefined || commit.commitLsn !== begin.commitLsn) throw new SyntaxError('a Commit that is not of the open transaction');
+    this.#begin = undefined;
+    this.#at = boundary(commit.endLsn);
+    if (comparePositions(this.#at, this.#mine) <= 0) return;
+    const batch = this.#sink.batch();
+    batch.touch();
+    batch.boundary = this.#at;
+    batch.committedAtMicros = begin.committedAtMicros;
+    batch.hint = this.#hint;
+    if (this.#fence !== undefined) {
+      const { nonce, horizon } = this.#fence;
+      batch.fences.push({ lsn: formatLsn(commit.commitLsn), end: formatLsn(commit.endLsn), nonce, horizon });
+    }
+    this.#sink.ended();
+  }
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** The day a row version belongs to: that of its own timestamp. */
+export function rowDay(table: ArchivedTable, buffer: Buffer, tuple: number): string | null {
+  if (table.timestampIndex < 0) return null;
+  let at = tuple + 2;
+  for (let i = 0; i < table.timestampIndex; i += 1) at = buffer[at] === COLUMN.text ? at + 5 + buffer.readUInt32BE(at + 1) : at + 1;
+  if (buffer[at] !== COLUMN.text) return null;
+  return dayOf(buffer.toString('latin1', at + 5, at + 5 + buffer.readUInt32BE(at + 1)));
+}
