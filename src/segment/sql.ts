@@ -20,7 +20,7 @@ export const SYSTEM_TYPES: Readonly<Record<(typeof SYSTEM_COLUMNS)[number], stri
 
 /** `COPY (…) TO` options of segments: snappy and V1 pages, because that is what the verifier reads. */
 export function segmentOptions(rowGroupRows: number, metadata: string): string {
-  return `FORMAT parquet, COMPRESSION snappy, PARQUET_VERSION V1, ROW_GROUP_SIZE ${rowGroupRows}, KV_METADATA {tidemark: ${literal(metadata)}}`;
+  return `FORMAT parquet, USE_TMP_FILE false, COMPRESSION snappy, PARQUET_VERSION V1, ROW_GROUP_SIZE ${rowGroupRows}, KV_METADATA {tidemark: ${literal(metadata)}}`;
 }
 
 /** Rows of a row group so that it decodes to about 8 MB: a multiple of DuckDB's vector of 2048, at most 122880. */
