@@ -161,9 +161,13 @@ export class ChunkPublisher {
         if (found instanceof TidemarkError || isNotFound(found) || this.#stream.connection.isClosed()) throw found;
         continue; // the server does not answer yet
       }
-      if (await this.#sendWindow()) break;
+      while (await this.#sendWindow()) {
+        // Asked in the same breath: what was accepted since then waits in the window, and nobody else would send it.
+        if (this.#window.length > 0) continue;
+        this.#repairing = false;
+        return this.#notify();
+      }
     }
-    this.#repairing = false;
     this.#notify();
   }
 
