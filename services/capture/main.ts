@@ -1,23 +1,5 @@
-/** capture as a process: configuration → log → run. */
-import { parseArgs } from 'node:util';
-import { type Config, loadConfig } from '../../src/runtime/config.js';
-import { configError, describeError, exitCodeOf } from '../../src/runtime/errors.js';
-import { createLog } from '../../src/runtime/log.js';
-import { runMain } from '../../src/runtime/service.js';
+/** capture as a process of its own: `node services/capture/main.js -c tidemark.yaml`. */
+import { runServiceMain } from '../../src/runtime/service-main.js';
 import { runCapture } from './loop.js';
 
-function readConfig(): Config {
-  try {
-    const { values } = parseArgs({ options: { config: { type: 'string', short: 'c', default: 'tidemark.yaml' } } });
-    return loadConfig(values.config);
-  } catch (error) {
-    const known = error instanceof TypeError ? configError(error.message, 'usage: capture -c FILE') : error;
-    process.stderr.write(`${describeError(known)}\n`);
-    process.exit(exitCodeOf(known));
-  }
-}
-
-const config = readConfig();
-const log = createLog('capture', { level: config.log.level });
-for (const notice of config.notices) log.info({ event: 'notice' }, notice);
-await runMain(log, (signal) => runCapture(config, log, signal));
+await runServiceMain('capture', runCapture);

@@ -26,7 +26,13 @@ export function sessionOptions(statementTimeoutMs = 0): string {
   return settings.map(([name, value]) => `-c ${name}=${value.replaceAll(' ', '\\ ')}`).join(' ');
 }
 
-export type ClientOptions = { applicationName: string; replication?: boolean; statementTimeoutMs?: number };
+export type ClientOptions = {
+  applicationName: string;
+  replication?: boolean;
+  statementTimeoutMs?: number;
+  /** Client-side deadline of every query: a server that hangs cannot hold us. 0 or absent: none. */
+  queryTimeoutMs?: number;
+};
 
 /** The settings of a `pg` client for this url: also for the replication library, which makes its client itself. Throws `config` for a url that is none. */
 export function clientConfig(url: string, options: ClientOptions): pg.ClientConfig {
@@ -46,6 +52,7 @@ export function clientConfig(url: string, options: ClientOptions): pg.ClientConf
     options: sessionOptions(options.statementTimeoutMs ?? 0),
     connectionTimeoutMillis: CONNECT_MS,
     keepAlive: true,
+    ...(options.queryTimeoutMs ? { query_timeout: options.queryTimeoutMs } : {}),
     keepAliveInitialDelayMillis: 10_000,
     types: { getTypeParser: () => asText } as unknown as pg.CustomTypesConfig,
     ...(options.replication === true ? { replication: 'database' } : {}),

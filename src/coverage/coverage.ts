@@ -1,0 +1,35 @@
+/**
+ * Which row versions are provably archived. Pure: state of the archive and identity of the server in, a horizon out. Unknown means not covered; it only narrows.
+ */
+import type { ArchiveState } from '../archive/manifest.js';
+import type { ArchivedFence, TableState } from '../archive/manifest-format.js';
+
+/** covered: a live row whose xmin is older than `horizon` (64-bit transaction id) is archived as it stands. not: none is, and why. */
+export type Coverage =
+  | { readonly state: 'covered'; readonly table: TableState; readonly fence: ArchivedFence }
+  | { readonly state: 'not'; readonly reason: string };
+
+/** The part of a server's identity that an epoch is compared with. */
+export type Server = { readonly systemId: string; readonly timeline: number /** The next 64-bit transaction id, decimal. */; readonly nextXid: string };
+
+/** A fence older than this many transaction ids cannot be compared with a row's 32-bit xmin any more. */
+const OLDEST_FENCE = 2n ** 30n;
+
+/** Coverage of a table. `state` undefined: there is no manifest yet. */
+export function tableCoverage(state: ArchiveState | undefined, schema: string, table: string, server: Server): Coverage {
+  const not = (reason: string): Coverage => ({ state: 'not', reason });
+  if (state === undefined) return not('the archive has no manifest yet');
+  if (state.epoch === null || state.position === null) return not('the first copy of the tables is not complete');
+  if (state.epoch.systemId !== server.systemId)
+    return not(`the archive belongs to the server with system identifier ${state.epoch.systemId}, this one is ${server.systemId}`);
+  if (state.epoch.timeline !== server.timeline) return not(`the archive was made on timeline ${state.epoch.timeline}, the server is on ${server.timeline}`);
+  const found = state.tables.find((entry) => entry.schema === schema && entry.table === table);
+  if (found === undefined) return not('nothing of this table is archived yet');
+  if (found.coverage.state === 'closed') return not(found.coverage.reason);
+  const fence = state.fences.at(-1);
+  if (fence === undefined) return not('no fence is archived yet');
+  const age = BigInt(server.nextXid) - BigInt(fence.horizon);
+  if (age < 0n) return not('the newest fence is ahead of the server: this is another history');
+  if (age >= OLDEST_FENCE) return not('the newest fence is too old to be compared with row versions; archiving lags by a thousand million transactions');
+  return { state: 'covered', table: found, fence };
+}

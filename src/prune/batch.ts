@@ -1,0 +1,159 @@
+/**
+ * One batch: delete and compare in one transaction (design decision 7, protocol P3s, P4, P13). The order of the steps is the safety; read it line by line.
+ *   mark → lock the table → read every obstacle again → delete what may still go → compare each deleted row with the archive → check that this is still the same server
+ *   → fsynced intent → COMMIT → outcome.
+ * Whatever fails before COMMIT rolls everything back.
+ */
+import type pg from 'pg';
+import type { ReceiptWriter } from '../archive/receipts.js';
+import { PRUNE_PREFIX, signMessage } from '../change/fence.js';
+import type { Epoch } from '../position/epoch.js';
+import type { TableConfig } from '../runtime/config.js';
+import { faultPoint } from '../runtime/fault-point.js';
+import { quoteIdentifier } from '../wal/identifier.js';
+import { readServerIdentity } from '../wal/identity.js';
+import { compareRow, type Verdict } from './compare.js';
+import { type Cutoff, mayGo, tableSql } from './eligible.js';
+import type { Nominated } from './nominate.js';
+import { type Archived, keyOf } from './proof.js';
+import { readTarget, type Target } from './target.js';
+
+export type BatchContext = {
+  readonly client: pg.Client;
+  readonly source: string;
+  readonly archive: string;
+  readonly key: Buffer;
+  readonly epoch: Epoch;
+  readonly run: string;
+  readonly receipts: ReceiptWriter;
+};
+
+export type BatchInput = {
+  /** Random UUID. */
+  readonly batch: string;
+  readonly config: TableConfig;
+  readonly target: Target;
+  readonly cutoff: Cutoff;
+  readonly horizon: string;
+  readonly rows: readonly Nominated[];
+  readonly archived: ReadonlyMap<string, Archived>;
+};
+
+/**
+ * committed: these rows are gone · left: nothing was deleted, these rows do not equal the archive (redo without them) · refused: nothing was deleted, the table may not be pruned ·
+ * unknown: COMMIT got no answer, settle.ts finds out.
+ */
+export type BatchResult =
+  | { readonly result: 'committed'; readonly deleted: number; readonly skipped: number }
+  | { readonly result: 'left'; readonly verdicts: ReadonlyMap<string, Verdict> }
+  | { readonly result: 'refused'; readonly reason: string }
+  | { readonly result: 'unknown'; readonly cause: unknown };
+
+/** Deletes a batch, or compares it in a READ ONLY transaction when `dryRun`. Throws what the database or the archive volume says; then nothing is deleted. */
+export async function pruneBatch(context: BatchContext, input: BatchInput, dryRun: boolean): Promise<BatchResult> {
+  const { client } = context;
+  await client.query(dryRun ? 'BEGIN READ ONLY' : 'BEGIN');
+  try {
+    const result = await insideTransaction(context, input, dryRun);
+    if (result.result === 'left' || result.result === 'refused') await client.query('ROLLBACK');
+    return result;
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => undefined);
+    throw error;
+  }
+}
+
+async function insideTransaction(context: BatchContext, input: BatchInput, dryRun: boolean): Promise<BatchResult> {
+  const { client } = context;
+  await client.query(
+    `SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL synchronous_commit = on`,
+  );
+  if (!dryRun) {
+    const mark = signMessage(context.key, { run: context.run, batch: input.batch, archive: context.archive });
+    await client.query('SELECT pg_logical_emit_message(true, $1, $2)', [PRUNE_PREFIX, mark]);
+    await client.query(`LOCK TABLE ONLY ${tableSql(input.target)} IN ROW EXCLUSIVE MODE`); // from here no trigger, key, rule, policy or column can change
+  }
+  const refusal = await recheck(context, input);
+  if (refusal !== undefined) return { result: 'refused', reason: refusal };
+
+  const rows = await takeRows(client, input, dryRun);
+  faultPoint('P4');
+  const { verdicts, intent } = judge(input, rows);
+  if (verdicts.size > 0) return { result: 'left', verdicts };
+  const skipped = input.rows.length - rows.length;
+  if (rows.length === 0 || dryRun) {
+    await client.query('ROLLBACK');
+    return { result: 'committed', deleted: rows.length, skipped };
+  }
+
+  const { systemId, timeline } = context.epoch;
+  const server = await readServerIdentity(client);
+  if (server.inRecovery || server.systemId !== systemId || server.timeline !== timeline)
+    return { result: 'refused', reason: 'this connection leads to another server or timeline than the archive was made from' };
+  const { rows: ids } = await client.query<{ xid: string }>('SELECT pg_current_xact_id()::text AS xid');
+  faultPoint('P5');
+  await context.receipts.append({
+    type: 'intent',
+    run: context.run,
+    batch: input.batch,
+    xid: (ids[0] as { xid: string }).xid,
+    oid: input.target.oid,
+    schema: input.target.schema,
+    table: input.target.table,
+    rows: rows.length,
+    keys: intent.keys,
+    digests: intent.digests,
+    at: new Date().toISOString(),
+  });
+  try {
+    const committing = client.query('COMMIT');
+    faultPoint('P6');
+    const { command } = await committing;
+    if (command !== 'COMMIT') throw new Error(`COMMIT was answered with ${command}`);
+  } catch (cause) {
+    return { result: 'unknown', cause };
+  }
+  faultPoint('P7');
+  await context.receipts.append({ type: 'outcome', run: context.run, batch: input.batch, result: 'committed', at: new Date().toISOString() });
+  return { result: 'committed', deleted: rows.length, skipped };
+}
+
+/** Reads all obstacles again, under the lock. The reason to refuse, or undefined. */
+async function recheck(context: BatchContext, input: BatchInput): Promise<string | undefined> {
+  const now = await readTarget(context.client, context.source, input.config);
+  if (now === undefined || now.oid !== input.target.oid) return 'the table was dropped or replaced';
+  if (now.obstacles.length > 0) return now.obstacles.map(({ reason }) => reason).join('; ');
+  if (now.signature !== input.target.signature || now.key.join() !== input.target.key.join())
+    return 'its columns or key changed a moment ago; the next run goes by the new ones';
+  return undefined;
+}
+
+/** Deletes (or, dry, selects) the rows that may still go: the conditions stand on the target row, locked rows are skipped, nothing ever waits for a row. */
+async function takeRows(client: pg.Client, input: BatchInput, dryRun: boolean): Promise<(string | null)[][]> {
+  const table = tableSql(input.target);
+  const conditions = mayGo(input.config, input.target, input.cutoff, input.horizon);
+  const columns = input.target.columns.map((column) => quoteIdentifier(column.name)).join(', ');
+  const chosen = `ctid = ANY ($1::tid[]) AND ${conditions}`;
+  const text = dryRun
+    ? `SELECT ${columns} FROM ONLY ${table} WHERE ${chosen}`
+    : `DELETE FROM ONLY ${table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM ONLY ${table} WHERE ${chosen} FOR UPDATE SKIP LOCKED)) AND ${conditions} RETURNING ${columns}`;
+  const { rows } = await client.query<(string | null)[]>({ text, values: [`{${input.rows.map((row) => `"${row.ctid}"`).join(',')}}`], rowMode: 'array' });
+  return rows;
+}
+
+/** Compares every row. `verdicts`: those that are not equal, by key. */
+function judge(input: BatchInput, rows: readonly (string | null)[][]): { verdicts: Map<string, Verdict>; intent: { keys: string[][]; digests: string[] } } {
+  const at = input.target.key.map((name) => input.target.columns.findIndex((column) => column.name === name));
+  const verdicts = new Map<string, Verdict>();
+  const intent = { keys: [] as string[][], digests: [] as string[] };
+  for (const row of rows) {
+    const texts = at.map((index) => row[index] ?? '');
+    const key = keyOf(texts);
+    const archived = input.archived.get(key);
+    const verdict = compareRow(input.target, row, archived);
+    if (verdict !== 'equal') verdicts.set(key, verdict);
+    intent.keys.push(texts);
+    intent.digests.push(String(archived?.digest ?? ''));
+  }
+  return { verdicts, intent };
+}

@@ -1,0 +1,53 @@
+/** What holds pruning back although rows could go: clocks that disagree, standbys that lag, and the pace a person has set. */
+import type pg from 'pg';
+import { sleep } from '../runtime/service.js';
+
+/** Clocks may differ by this much before no batch runs (law 12). */
+export const CLOCK_TOLERANCE_MS = 5 * 60_000;
+
+/**
+ * Pure: why no batch may run, or undefined. The archive's newest commit time counts only when it lies ahead: a quiet database has old commits and a right clock.
+ * All in milliseconds since 1970.
+ */
+export function clocksDisagree(clocks: { readonly database: number; readonly ours: number; readonly newestCommit: number | undefined }): string | undefined {
+  const apart = (a: number, b: number): number => Math.round(Math.abs(a - b) / 1000);
+  if (Math.abs(clocks.database - clocks.ours) > CLOCK_TOLERANCE_MS) {
+    return `the database's clock and this machine's are ${apart(clocks.database, clocks.ours)} s apart (more than ${CLOCK_TOLERANCE_MS / 1000}): set them right`;
+  }
+  if (clocks.newestCommit !== undefined && clocks.newestCommit - clocks.database > CLOCK_TOLERANCE_MS) {
+    return `the newest archived commit lies ${apart(clocks.newestCommit, clocks.database)} s ahead of the database's clock: that clock was set back`;
+  }
+  return undefined;
+}
+
+export async function databaseClock(client: pg.Client): Promise<number> {
+  const { rows } = await client.query<{ ms: string }>('SELECT (extract(epoch FROM clock_timestamp()) * 1000)::int8::text AS ms');
+  return Number(rows[0]?.ms);
+}
+
+/** Bytes that the slowest physical standby has yet to replay; 0 without standbys. */
+export async function standbyLag(client: pg.Client): Promise<number> {
+  const { rows } = await client.query<{ lag: string }>(
+    `SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), r.replay_lsn)), 0)::int8::text AS lag FROM pg_catalog.pg_stat_replication r
+      WHERE r.replay_lsn IS NOT NULL AND r.pid NOT IN (SELECT s.active_pid FROM pg_catalog.pg_replication_slots s WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL)`,
+  );
+  return Number(rows[0]?.lag ?? 0);
+}
+
+/** Keeps deletes at or below a rate: after each batch it waits until the average is met. */
+export class Pace {
+  readonly #rowsPerSecond: number;
+  readonly #signal: AbortSignal;
+  #free = performance.now();
+
+  constructor(rowsPerSecond: number, signal: AbortSignal) {
+    this.#rowsPerSecond = rowsPerSecond;
+    this.#signal = signal;
+  }
+
+  async after(rows: number): Promise<void> {
+    this.#free = Math.max(this.#free, performance.now() - 1000) + (rows / this.#rowsPerSecond) * 1000;
+    const wait = this.#free - performance.now();
+    if (wait > 0) await sleep(wait, this.#signal);
+  }
+}

@@ -1,0 +1,93 @@
+/** doctor's checks for pruning: everything that would refuse a table in a run, the pruner's rights, and that protected tables are out of its reach. */
+import type pg from 'pg';
+import type { Check } from '../runtime/check.js';
+import type { Config, TableConfig } from '../runtime/config.js';
+import { quoteIdentifier, quoteTable } from '../wal/identifier.js';
+import { readTarget, type Target } from './target.js';
+
+/** `client`: a connection with the pruner's role. A failed check with `table` keeps only that table from being pruned. */
+export async function prunePreflight(client: pg.Client, config: Config): Promise<Check[]> {
+  const checks: Check[] = [];
+  for (const table of config.tables) {
+    if (!table.prune) {
+      checks.push({ name: `prune ${table.key}`, status: 'ok', seen: 'prune: false, its rows stay in Postgres', table: table.key });
+      continue;
+    }
+    const target = await readTarget(client, config.source.name, table);
+    if (target === undefined) continue; // capture's checks say so
+    checks.push(...obstacleChecks(table, target), await rightsCheck(client, table, target), await keepWhileCheck(client, table, target));
+  }
+  checks.push(...(await protectedChecks(client, config)));
+  return checks;
+}
+
+function obstacleChecks(table: TableConfig, target: Target): Check[] {
+  // The publication is capture's check, and doctor --fix makes it.
+  const found = target.obstacles.filter(({ reason }) => !reason.includes('publication'));
+  if (found.length === 0) return [{ name: `prune ${table.key}`, status: 'ok', seen: 'nothing stands against deleting', table: table.key }];
+  return found.map(({ reason, remedy }) => ({ name: `prune ${table.key}`, status: 'failed', seen: `will not be pruned: ${reason}`, remedy, table: table.key }));
+}
+
+async function rightsCheck(client: pg.Client, table: TableConfig, target: Target): Promise<Check> {
+  const name = quoteTable(table.schema, table.table);
+  const key = target.key[0];
+  const { rows } = await client.query<{ who: string; d: string; s: string; u: string }>(
+    `SELECT current_user AS who, has_table_privilege($1::oid, 'DELETE')::text AS d, has_table_privilege($1::oid, 'SELECT')::text AS s, has_any_column_privilege($1::oid, 'UPDATE')::text AS u`,
+    [target.oid],
+  );
+  const row = rows[0] as { who: string; d: string; s: string; u: string };
+  const missing = [
+    row.s === 'true' ? '' : 'SELECT',
+    row.d === 'true' ? '' : 'DELETE',
+    row.u === 'true' ? '' : `UPDATE (${key === undefined ? 'a column' : quoteIdentifier(key)})`,
+  ].filter((right) => right !== '');
+  const check = { name: `rights ${table.key}`, table: table.key } as const;
+  if (missing.length === 0) return { ...check, status: 'ok', seen: `${row.who} may delete from it` };
+  return {
+    ...check,
+    status: 'failed',
+    seen: `${row.who} lacks ${missing.join(', ')}`,
+    remedy: `GRANT ${missing.join(', ')} ON ${name} TO ${quoteIdentifier(row.who)}`,
+  };
+}
+
+async function keepWhileCheck(client: pg.Client, table: TableConfig, target: Target): Promise<Check> {
+  const check = { name: `keepWhile ${table.key}`, table: table.key } as const;
+  if (table.keepWhile === undefined) return { ...check, status: 'ok', seen: 'not set' };
+  try {
+    await client.query(`EXPLAIN SELECT FROM ONLY ${quoteTable(target.schema, target.table)} WHERE (${table.keepWhile}) IS NOT TRUE`);
+    return { ...check, status: 'ok', seen: table.keepWhile };
+  } catch (error) {
+    return {
+      ...check,
+      status: 'failed',
+      seen: `${JSON.stringify(table.keepWhile)} is no condition on this table: ${(error as Error).message}`,
+      remedy: `correct tables.${table.key}.keepWhile`,
+    };
+  }
+}
+
+/** Law 14: the role must not be able to delete from a protected table, whatever the configuration says. */
+async function protectedChecks(client: pg.Client, config: Config): Promise<Check[]> {
+  const checks: Check[] = [];
+  for (const table of config.protected) {
+    const { rows } = await client.query<{ who: string; super: string; oid: string | null; d: string | null }>(
+      `SELECT current_user AS who, r.rolsuper::text AS super, c.oid::text AS oid, has_table_privilege(c.oid, 'DELETE, TRUNCATE, UPDATE')::text AS d
+         FROM pg_catalog.pg_roles r LEFT JOIN pg_catalog.pg_class c ON c.oid = to_regclass($1) WHERE r.rolname = current_user`,
+      [quoteTable(table.schema, table.table)],
+    );
+    const row = rows[0];
+    const name = `protected ${table.key}`;
+    if (row === undefined || row.oid === null)
+      checks.push({ name, status: 'warning', seen: 'there is no such table', remedy: 'correct the name under protected' });
+    else if (row.d !== 'true') checks.push({ name, status: 'ok', seen: `${row.who} cannot change it` });
+    else {
+      const remedy =
+        row.super === 'true'
+          ? 'let the pruner connect as a role of its own: infra/postgres/roles.sql, source.prunerUrl'
+          : `REVOKE DELETE, TRUNCATE, UPDATE ON ${quoteTable(table.schema, table.table)} FROM ${quoteIdentifier(row.who)}`;
+      checks.push({ name, status: 'warning', seen: `${row.who} could delete from it (Tidemark does not)`, remedy });
+    }
+  }
+  return checks;
+}

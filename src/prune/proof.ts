@@ -1,0 +1,159 @@
+/**
+ * Finds what the archive holds of nominated rows: the newest archived version of each key, decoded from the durable segments by the reader that did not write them. Reads only row
+ * groups whose timestamps can match. Never decides: comparing is compare.ts.
+ */
+import path from 'node:path';
+import type { ArchiveState } from '../archive/manifest.js';
+import type { FileEntry } from '../archive/manifest-format.js';
+import { dayOf } from '../segment/day.js';
+import { SegmentReader, type SegmentRows } from '../segment/reader.js';
+import type { Nominated } from './nominate.js';
+import type { Target } from './target.js';
+
+/** An archived row version. */
+export type Archived = {
+  readonly file: string;
+  /** relationSignature of the version's columns. */
+  readonly signature: string;
+  readonly lsn: bigint;
+  readonly ordinal: bigint;
+  /** A value was not in the stream: this version proves nothing. */
+  readonly unresolved: boolean;
+  /** Signed 64-bit row digest. */
+  readonly digest: bigint;
+  /** Text by column name; null is NULL; a column that the version did not have is absent. */
+  readonly texts: ReadonlyMap<string, string | null>;
+};
+
+/** One string for the key texts of a row. */
+export function keyOf(texts: readonly string[]): string {
+  return texts.length === 1 ? (texts[0] as string) : JSON.stringify(texts);
+}
+
+/** Thrown when a file of the manifest is gone: merged or sealed since; read the manifest again. */
+export class FileGone extends Error {
+  override readonly name = 'FileGone';
+}
+
+type Group = {
+  readonly rows: SegmentRows /** Key → its newest row in the group. */;
+  readonly newest: ReadonlyMap<string, number>;
+  readonly signature: string;
+  readonly columns: readonly string[];
+};
+
+/** Decoded values that may be kept for the next batches. */
+const KEPT_VALUES = 4_000_000;
+
+export class ArchiveLookup {
+  readonly #dir: string;
+  readonly #groups = new Map<string, Group>();
+  #values = 0;
+
+  /** `dir`: the archive folder. */
+  constructor(dir: string) {
+    this.#dir = dir;
+  }
+
+  /** Newest archived version by keyOf. Throws FileGone, or what a damaged file says. */
+  async find(state: ArchiveState, target: Target, rows: readonly Nominated[]): Promise<Map<string, Archived>> {
+    const wanted = new Set(rows.map((row) => keyOf(row.key)));
+    const times = rows.map((row) => row.at).sort();
+    const range = { min: times[0] as string, max: times.at(-1) as string };
+    const days = new Set(rows.map((row) => dayOf(row.at)));
+    const found = new Map<string, Archived>();
+    for (const entry of state.files.values()) {
+      if (entry.kind !== 'segment' || entry.oid !== target.oid || entry.pendingCopy !== null || !days.has(entry.day) || !overlaps(entry, range)) continue;
+      await this.#search(entry, target, range, wanted, found);
+    }
+    return found;
+  }
+
+  async #search(
+    entry: FileEntry,
+    target: Target,
+    range: { min: string; max: string },
+    wanted: ReadonlySet<string>,
+    found: Map<string, Archived>,
+  ): Promise<void> {
+    let reader: SegmentReader | undefined;
+    try {
+      for (let index = 0; ; index += 1) {
+        let group = this.#groups.get(`${entry.file}#${index}`);
+        if (group === undefined) {
+          reader ??= await this.#open(entry);
+          if (index >= reader.rowGroupCount) return;
+          const within = reader.timestampRange(index);
+          if (within && (within.max < range.min || within.min > range.max)) continue;
+          group = await this.#load(entry, reader, index, target);
+        }
+        collect(entry, group, wanted, found);
+      }
+    } finally {
+      await reader?.close();
+    }
+  }
+
+  async #open(entry: FileEntry): Promise<SegmentReader> {
+    try {
+      return await SegmentReader.open(path.join(this.#dir, entry.file));
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw new FileGone(entry.file);
+      throw error;
+    }
+  }
+
+  async #load(entry: FileEntry, reader: SegmentReader, index: number, target: Target): Promise<Group> {
+    const rows = await reader.readRowGroup(index);
+    const newest = new Map<string, number>();
+    for (let row = 0; row < rows.rowCount; row += 1) {
+      const key = keyOf(target.key.map((column) => rows.text(column, row) ?? ''));
+      const other = newest.get(key);
+      if (other === undefined || isNewer(rows, row, rows, other)) newest.set(key, row);
+    }
+    const group: Group = { rows, newest, signature: entry.signature, columns: reader.columns };
+    this.#keep(`${entry.file}#${index}`, group);
+    return group;
+  }
+
+  /** The oldest groups go first: nominations walk along time. */
+  #keep(name: string, group: Group): void {
+    this.#groups.set(name, group);
+    this.#values += group.rows.rowCount * (group.columns.length + 5);
+    for (const [oldest, { rows, columns }] of this.#groups) {
+      if (this.#values <= KEPT_VALUES || oldest === name) return;
+      this.#groups.delete(oldest);
+      this.#values -= rows.rowCount * (columns.length + 5);
+    }
+  }
+}
+
+function overlaps(entry: FileEntry, range: { min: string; max: string }): boolean {
+  return entry.minTimestamp === null || entry.maxTimestamp === null || (entry.minTimestamp <= range.max && entry.maxTimestamp >= range.min);
+}
+
+function isNewer(a: SegmentRows, row: number, b: SegmentRows, other: number): boolean {
+  const [mine, theirs] = [a.lsn(row), b.lsn(other)];
+  return mine === theirs ? a.ordinal(row) > b.ordinal(other) : mine > theirs;
+}
+
+/** Takes the wanted keys of a group over, where they are newer than what was found before. */
+function collect(entry: FileEntry, group: Group, wanted: ReadonlySet<string>, found: Map<string, Archived>): void {
+  for (const key of wanted) {
+    const row = group.newest.get(key);
+    if (row === undefined) continue;
+    const { rows } = group;
+    const before = found.get(key);
+    const [lsn, ordinal] = [rows.lsn(row), rows.ordinal(row)];
+    if (before && (before.lsn > lsn || (before.lsn === lsn && before.ordinal >= ordinal))) continue;
+    found.set(key, {
+      file: entry.file,
+      signature: group.signature,
+      lsn,
+      ordinal,
+      unresolved: rows.unresolved(row),
+      digest: rows.digest(row),
+      texts: new Map(group.columns.map((column) => [column, rows.text(column, row)])),
+    });
+  }
+}

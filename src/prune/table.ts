@@ -1,0 +1,203 @@
+/** Prunes one table: pages of nominated rows, each proved and deleted as a batch. Its failure is its own. */
+import { randomUUID } from 'node:crypto';
+import type { ArchiveFollower, ArchiveState } from '../archive/manifest.js';
+import type { TableReceipt } from '../archive/receipts.js';
+import { tableCoverage } from '../coverage/coverage.js';
+import type { Config, TableConfig } from '../runtime/config.js';
+import { describeError, Halt } from '../runtime/errors.js';
+import { faultPoint } from '../runtime/fault-point.js';
+import type { Log } from '../runtime/log.js';
+import { readServerIdentity } from '../wal/identity.js';
+import { type BatchContext, pruneBatch } from './batch.js';
+import { type Pace, standbyLag } from './brakes.js';
+import { type Cutoff, covered, notKept, oldEnough, readCutoff, tableSql } from './eligible.js';
+import { countUncovered, type Nominated, nominate } from './nominate.js';
+import { ArchiveLookup, FileGone, keyOf } from './proof.js';
+import { readTarget, type Target } from './target.js';
+
+export type TableRun = {
+  readonly context: BatchContext;
+  readonly config: Config;
+  readonly follower: ArchiveFollower;
+  readonly pace: Pace;
+  readonly dryRun: boolean;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+};
+
+/** What became of a table. `unknown`: a COMMIT got no answer, the connection is of no use any more. */
+export type TableOutcome = { readonly receipt: TableReceipt; readonly target: Target | undefined; readonly halt: Halt | undefined; readonly unknown: boolean };
+
+const UNCOVERED_COUNTED = 100_000;
+const STANDBY_PATIENCE = 30;
+
+class Tally {
+  nominated = 0;
+  deleted = 0;
+  batches = 0;
+  readonly left: Record<string, number> = {};
+
+  leave(reason: string, rows: number): void {
+    if (rows > 0) this.left[reason] = (this.left[reason] ?? 0) + rows;
+  }
+}
+
+export async function pruneTable(run: TableRun, table: TableConfig): Promise<TableOutcome> {
+  const tally = new Tally();
+  let target: Target | undefined;
+  let problem: string | null = null;
+  let halt: Halt | undefined;
+  let unknown = false;
+  try {
+    target = await readTarget(run.context.client, run.context.source, table);
+    problem = await work(run, table, target, tally, () => {
+      unknown = true;
+    });
+  } catch (error) {
+    problem = describeError(error);
+    if (error instanceof Halt) halt = error;
+    run.log[halt ? 'error' : 'warn'](
+      { event: halt ? 'halt' : 'table-failed', table: table.key, halt: halt?.halt, reason: problem },
+      'pruning of a table stopped',
+    );
+  }
+  const receipt: TableReceipt = {
+    oid: target?.oid ?? null,
+    schema: table.schema,
+    table: table.table,
+    nominated: tally.nominated,
+    deleted: tally.deleted,
+    batches: tally.batches,
+    left: tally.left,
+    problem,
+  };
+  return { receipt, target, halt, unknown };
+}
+
+/** The reason why the table was not (or not wholly) pruned, or null. */
+async function work(run: TableRun, table: TableConfig, target: Target | undefined, tally: Tally, lost: () => void): Promise<string | null> {
+  const { client } = run.context;
+  if (target === undefined) return 'the table does not exist';
+  if (!table.prune) return 'prune: false';
+  if (target.obstacles.length > 0) return target.obstacles.map(({ reason, remedy }) => `${reason} → ${remedy}`).join('; ');
+  let state = await run.follower.refresh();
+  const { rows } = await client.query<{ next: string }>('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next');
+  const identity = await readServerIdentity(client);
+  const coverage = tableCoverage(state, table.schema, table.table, { systemId: identity.systemId, timeline: identity.timeline, nextXid: rows[0]?.next ?? '0' });
+  if (coverage.state === 'not' || state === undefined) return coverage.state === 'not' ? coverage.reason : 'the archive has no manifest yet';
+  if (coverage.table.oid !== target.oid)
+    return `the archived table of this name had OID ${coverage.table.oid}, this one has ${target.oid}: it was dropped and made again`;
+  const { horizon } = coverage.fence;
+  const cutoff = await readCutoff(client, table.retentionMs, run.config.source.timezone);
+  faultPoint('P2');
+  const waiting = `ONLY ${tableSql(target)} WHERE ${oldEnough(table, target, cutoff)} AND NOT (${covered(horizon)}) AND ${notKept(table)}`;
+  tally.leave('not covered yet', await countUncovered(client, waiting, UNCOVERED_COUNTED));
+
+  const lookup = new ArchiveLookup(run.config.archive.dir);
+  let after: Nominated | undefined;
+  while (!run.signal.aborted) {
+    const page = await nominate(client, table, target, { cutoff, horizon, rows: run.config.prune.batch, after });
+    if (page.rows.length === 0) return null;
+    faultPoint('P1');
+    tally.nominated += page.rows.length;
+    after = page.rows.at(-1);
+    const done = await prunePage(run, { table, target, cutoff, horizon, lookup, tally }, page.rows, async (refresh) => {
+      if (refresh) state = (await run.follower.refresh()) ?? state;
+      return state as ArchiveState;
+    });
+    if (done === 'unknown') {
+      lost();
+      return 'a COMMIT got no answer; its outcome is settled at the start of the next run';
+    }
+    if (done !== undefined) return done;
+    await waitForStandbys(run);
+  }
+  return 'stopped before the end';
+}
+
+type PageParts = { table: TableConfig; target: Target; cutoff: Cutoff; horizon: string; lookup: ArchiveLookup; tally: Tally };
+
+/** Deletes what of a page equals the archive. undefined: done · 'unknown' · else the reason to stop with this table. */
+async function prunePage(
+  run: TableRun,
+  parts: PageParts,
+  page: readonly Nominated[],
+  archive: (refresh: boolean) => Promise<ArchiveState>,
+): Promise<string | undefined> {
+  const { target, tally } = parts;
+  let rows = [...page];
+  const doubted = new Set<string>();
+  for (let attempt = 0; rows.length > 0; attempt += 1) {
+    const archived = await find(parts, rows, archive, attempt > 0);
+    faultPoint('P3');
+    rows = rows.filter((row) => {
+      const found = archived.get(keyOf(row.key));
+      if (found === undefined) tally.leave('not found in the archive', 1);
+      else if (found.unresolved) tally.leave('archived without a large value that the stream did not carry', 1);
+      return found !== undefined && !found.unresolved;
+    });
+    if (rows.length === 0) return undefined;
+    const outcome = await pruneBatch(
+      run.context,
+      { batch: randomUUID(), config: parts.table, target, cutoff: parts.cutoff, horizon: parts.horizon, rows, archived },
+      run.dryRun,
+    );
+    if (outcome.result === 'unknown') return 'unknown';
+    if (outcome.result === 'refused') return outcome.reason;
+    if (outcome.result === 'committed') {
+      tally.batches += 1;
+      tally.deleted += outcome.deleted;
+      tally.leave('locked or changed meanwhile', outcome.skipped);
+      run.log.debug({ event: 'batch', table: parts.table.key, deleted: outcome.deleted, dryRun: run.dryRun }, 'batch done');
+      if (!run.dryRun) await run.pace.after(outcome.deleted);
+      return undefined;
+    }
+    // Nothing was deleted. The rows that did not equal the archive are taken out and the rest is tried again; one that differs under the same columns gets a second look first.
+    rows = rows.filter((row) => {
+      const key = keyOf(row.key);
+      const verdict = outcome.verdicts.get(key);
+      if (verdict === undefined) return true;
+      if (verdict === 'differs' && !doubted.has(key)) {
+        doubted.add(key);
+        return true;
+      }
+      if (verdict === 'differs') throw digestHalt(parts, archived.get(key)?.file);
+      tally.leave(verdict === 'other-schema' ? 'archived under other columns' : verdict, 1);
+      return false;
+    });
+  }
+  return undefined;
+}
+
+/** Looks the rows up; a file that was merged away meanwhile means reading the manifest again. */
+async function find(
+  parts: PageParts,
+  rows: readonly Nominated[],
+  archive: (refresh: boolean) => Promise<ArchiveState>,
+  refresh: boolean,
+): Promise<ReturnType<ArchiveLookup['find']> extends Promise<infer T> ? T : never> {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await parts.lookup.find(await archive(refresh || attempt > 0), parts.target, rows);
+    } catch (error) {
+      if (!(error instanceof FileGone) || attempt === 3) throw error;
+    }
+  }
+}
+
+function digestHalt(parts: PageParts, file: string | undefined): Halt {
+  return new Halt('DIGEST', {
+    seen: `a row of ${parts.table.key} differs from its archived version in ${file ?? 'the archive'} under the same columns.`,
+    safe: 'Nothing of this batch was deleted; the other tables go on.',
+    remedy: `run tidemark verify --deep, and keep ${parts.table.key} at prune: false until the file is explained`,
+  });
+}
+
+async function waitForStandbys(run: TableRun): Promise<void> {
+  for (let i = 0; i < STANDBY_PATIENCE && !run.signal.aborted; i += 1) {
+    const lag = await standbyLag(run.context.client);
+    if (lag <= run.config.prune.maxStandbyLag) return;
+    if (i === 0) run.log.info({ event: 'standby-lag', bytes: lag }, 'waiting for a standby');
+    await run.pace.after(run.config.prune.maxRowsPerSecond); // a second
+  }
+}

@@ -1,0 +1,39 @@
+/** The main that every service process shares: `-c FILE` → configuration → log → run, until a signal or the end of its supervisor. */
+import { parseArgs } from 'node:util';
+import { type Config, loadConfig } from './config.js';
+import { configError, describeError, exitCodeOf } from './errors.js';
+import { createLog, type Log } from './log.js';
+import { runMain } from './service.js';
+
+export type ServiceLoop = (config: Config, log: Log, signal: AbortSignal) => Promise<void>;
+
+/** Ends the process: 0 after a signal, else with the exit code of what stopped it. */
+export async function runServiceMain(name: string, loop: ServiceLoop): Promise<never> {
+  let file: string;
+  try {
+    file = parseArgs({ options: { config: { type: 'string', short: 'c', default: 'tidemark.yaml' } } }).values.config;
+  } catch (error) {
+    return refuse(configError((error as Error).message, `usage: ${name} -c FILE`));
+  }
+  return runService(name, file, loop);
+}
+
+/** The same with the file already known. */
+export async function runService(name: string, file: string, loop: ServiceLoop): Promise<never> {
+  let config: Config;
+  try {
+    config = loadConfig(file);
+  } catch (error) {
+    return refuse(error);
+  }
+  const log = createLog(name, { level: config.log.level });
+  for (const notice of config.notices) log.info({ event: 'notice' }, notice);
+  // A supervisor holds an IPC channel to us: when it dies, however it dies, we stop.
+  if (process.channel) process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
+  return runMain(log, (signal) => loop(config, log, signal));
+}
+
+function refuse(error: unknown): never {
+  process.stderr.write(`${describeError(error)}\n`);
+  process.exit(exitCodeOf(error));
+}
