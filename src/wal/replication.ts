@@ -10,13 +10,17 @@ import { Halt, TidemarkError } from '../runtime/errors.js';
 import { quoteIdentifier, quoteLiteral } from './identifier.js';
 import { checkSession, clientConfig, explainConnectError } from './session.js';
 
-/** A status packet goes out at least this often, also while the socket is paused: the server's own time-out is a minute. */
-const STATUS_MS = 3000;
 const SERVER_TIMEOUT_MS = 60_000;
-/** Silence after which an answer is asked for, and after which the connection counts as dead. */
-const ASK_AFTER_MS = 10_000;
-const DEAD_AFTER_MS = 30_000;
+const TIMING: Timing = { statusMs: 3000, askAfterMs: 10_000, deadAfterMs: 30_000 };
 const POSTGRES_EPOCH_MS = 946_684_800_000;
+
+export type Timing = {
+  /** A status packet goes out at least this often, also while the socket is paused: the server's own time-out is a minute. */
+  readonly statusMs: number;
+  /** Silence after which an answer is asked for, and after which the connection counts as dead. */
+  readonly askAfterMs: number;
+  readonly deadAfterMs: number;
+};
 
 export type ReplicationOptions = {
   readonly url: string;
@@ -29,6 +33,7 @@ export type ReplicationOptions = {
   readonly onMessage: (message: Buffer) => void;
   /** All that committed below `walEnd` has been sent. */
   readonly onKeepalive: (walEnd: Lsn) => void;
+  readonly timing?: Timing;
 };
 
 /** `r`: write = received, flush and apply exact or 0/0, which leaves the slot alone. Source: manual, "Standby status update". */
@@ -125,7 +130,7 @@ export class ReplicationStream {
     if (this.#stopped) return;
     this.#wire = (service as unknown as { _connection: Wire })._connection;
     this.#lastHeard = Date.now();
-    this.#timer = setInterval(() => this.#beat(), STATUS_MS);
+    this.#timer = setInterval(() => this.#beat(), (this.#options.timing ?? TIMING).statusMs);
   }
 
   /** Settings read back, and the right server: checked on this very connection. */
@@ -201,9 +206,10 @@ export class ReplicationStream {
   }
 
   #beat(): void {
+    const { askAfterMs, deadAfterMs } = this.#options.timing ?? TIMING;
     const silent = this.#paused ? 0 : Date.now() - this.#lastHeard;
-    if (silent > DEAD_AFTER_MS) return this.#end(new TidemarkError('transient', `nothing was heard from the server for ${Math.round(silent / 1000)} s`));
-    this.#send(LSN_ZERO, silent > ASK_AFTER_MS);
+    if (silent > deadAfterMs) return this.#end(new TidemarkError('transient', `nothing was heard from the server for ${Math.round(silent / 1000)} s`));
+    this.#send(LSN_ZERO, silent > askAfterMs);
   }
 
   #send(flushed: Lsn, askReply = false): void {
