@@ -1,0 +1,125 @@
+/** The initial copy on a real server: every row once, with the text the stream would give it, and a guard that keeps DDL away. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { type PostgresServer, startPostgres } from '../../services/demo/engines/postgres.js';
+import { readTuple, visitFrames } from '../../src/change/pgoutput.js';
+import type { TableDescription } from '../../src/change/relation.js';
+import { InitialCopy } from '../../src/wal/copy.js';
+import { CopyRows } from '../../src/wal/copy-text.js';
+import { connectClient } from '../../src/wal/session.js';
+
+let server: PostgresServer;
+before(async () => {
+  server = await startPostgres();
+});
+after(() => server[Symbol.asyncDispose]());
+
+type Row = (string | null | undefined)[];
+
+function decode(payload: Buffer): { rows: Row[]; descriptions: TableDescription[] } {
+  const rows: Row[] = [];
+  const descriptions: TableDescription[] = [];
+  const none = (): void => undefined;
+  visitFrames(payload, {
+    begin: none,
+    commit: none,
+    relation: none,
+    message: none,
+    truncate: none,
+    description: (description) => descriptions.push(description),
+    row: (change) => rows.push(readTuple(change.buffer, change.newTuple)),
+  });
+  return { rows, descriptions };
+}
+
+test('rows come out the same wherever COPY’s output is cut', () => {
+  const text = Buffer.from('1\tplain\t\\N\n2\t\\\\N\ttab\\tnewline\\nback\\\\slash\\r\\b\\f\\v\n3\t\té漢😀\n');
+  const expected = [
+    ['1', 'plain', null],
+    ['2', '\\N', 'tab\tnewline\nback\\slash\r\b\f\v'],
+    ['3', '', 'é漢😀'],
+  ];
+  for (let cut = 0; cut <= text.length; cut += 1) {
+    const rows = new CopyRows(7, 3);
+    rows.push(text.subarray(0, cut));
+    rows.push(text.subarray(cut));
+    assert.ok(rows.complete);
+    assert.deepEqual(decode(rows.take().frames).rows, expected);
+  }
+});
+
+test('a row with another number of columns is refused', () => {
+  assert.throws(() => new CopyRows(7, 2).push(Buffer.from('1\t2\t3\n')), /3 columns, expected 2/);
+});
+
+test('all rows in the snapshot of the slot, exactly; later ones are left to the stream', async () => {
+  const url = await server.createDatabase();
+  const sql = await connectClient(url, { applicationName: 'test' });
+  await sql.query(`CREATE TABLE public.t (id int PRIMARY KEY, v text, "odd ""name" bytea, g int GENERATED ALWAYS AS (id + 1) STORED); CREATE TABLE public.child () INHERITS (public.t);
+    CREATE TYPE public.mood AS ENUM ('ok'); CREATE DOMAIN public.feeling AS public.mood; CREATE TABLE public.u (a public.feeling[], n numeric(10,2) NOT NULL);
+    INSERT INTO public.t SELECT i, CASE WHEN i % 3 = 0 THEN NULL ELSE repeat('x', i % 1000) || E'\\t\\n\\\\' END, decode('00ff', 'hex') FROM generate_series(1, 5000) i;
+    INSERT INTO public.child VALUES (6000, 'of the child', NULL); INSERT INTO public.u VALUES ('{ok}', 1.5)`);
+  await sql.query("INSERT INTO public.t (id, v) VALUES (5001, repeat('long', 500000))");
+  const tables = [
+    { schema: 'public', table: 't' },
+    { schema: 'public', table: 'u' },
+  ];
+  await using copy = await InitialCopy.begin({ url, source: 'y', slot: 'tidemark_y', tables });
+  await sql.query("INSERT INTO public.t (id, v) VALUES (9000, 'later'); DELETE FROM public.t WHERE id = 1");
+  const seen = new Map<string, Row>();
+  const descriptions: TableDescription[] = [];
+  const others: Row[] = [];
+  for await (const part of copy.parts()) {
+    const decoded = decode(part.payload);
+    assert.equal(decoded.rows.length, part.rows);
+    assert.equal(decoded.descriptions.length, 1, 'each part is decodable alone');
+    descriptions.push(...decoded.descriptions);
+    if (part.oid === copy.relations[0]?.oid) for (const row of decoded.rows) seen.set(row[0] as string, row);
+    else others.push(...decoded.rows);
+  }
+  assert.equal(seen.size, 5001);
+  assert.ok(seen.has('1') && !seen.has('9000') && !seen.has('6000'));
+  assert.deepEqual(seen.get('3'), ['3', null, '\\x00ff'], 'generated columns are left out, as in the stream');
+  assert.equal(seen.get('5001')?.[1]?.length, 2_000_000);
+  assert.equal(seen.get('4')?.[1], `xxxx\t\n\\`);
+  assert.deepEqual(others, [['{ok}', '1.50']]);
+  const u = descriptions.at(-1) as TableDescription;
+  assert.equal(u.columnTypes['n'], 'numeric(10,2) NOT NULL');
+  const kinds = Object.values(u.types)
+    .map((type) => `${type.name} ${type.kind}`)
+    .sort();
+  assert.deepEqual(kinds, ['public.feeling d', 'public.feeling[] b', 'public.mood e']);
+  assert.deepEqual(descriptions[0]?.primaryKey, ['id']);
+  await copy[Symbol.asyncDispose]();
+  await sql.query("SELECT pg_drop_replication_slot('tidemark_y')");
+  await sql.end();
+});
+
+test('the guard: nobody can alter or truncate a table between slot and end of the copy, writers go on', async () => {
+  const url = await server.createDatabase();
+  const sql = await connectClient(url, { applicationName: 'test' });
+  await sql.query('CREATE TABLE public.t (id int PRIMARY KEY); INSERT INTO public.t VALUES (1)');
+  {
+    await using copy = await InitialCopy.begin({ url, source: 'z', slot: 'tidemark_z', tables: [{ schema: 'public', table: 't' }] });
+    await sql.query("SET lock_timeout = '300ms'");
+    await assert.rejects(sql.query('ALTER TABLE public.t ALTER id TYPE bigint'), { code: '55P03' });
+    await assert.rejects(sql.query('TRUNCATE public.t'), { code: '55P03' });
+    await sql.query('INSERT INTO public.t VALUES (2); UPDATE public.t SET id = 3 WHERE id = 1');
+    let rows = 0;
+    for await (const part of copy.parts()) rows += part.rows;
+    assert.equal(rows, 1);
+  }
+  await sql.query('ALTER TABLE public.t ALTER id TYPE bigint');
+  await sql.query("SELECT pg_drop_replication_slot('tidemark_z')");
+  await sql.end();
+});
+
+test('a table that is locked makes the copy wait for a moment and fail as something that may pass, before there is a slot', async () => {
+  const url = await server.createDatabase();
+  const [sql, locker] = [await connectClient(url, { applicationName: 'test' }), await connectClient(url, { applicationName: 'locker' })];
+  await sql.query('CREATE TABLE public.t (id int PRIMARY KEY)');
+  await locker.query('BEGIN; LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE');
+  await assert.rejects(InitialCopy.begin({ url, source: 'w', slot: 'tidemark_w', tables: [{ schema: 'public', table: 't' }] }), { code: '55P03' });
+  assert.equal((await sql.query("SELECT 1 FROM pg_replication_slots WHERE slot_name = 'tidemark_w'")).rowCount, 0);
+  await Promise.all([sql.end(), locker.end()]);
+});
