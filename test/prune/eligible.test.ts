@@ -1,0 +1,58 @@
+/** Law 12 at the edge: what is old enough, by the microsecond, the zone and the kind of column; on a real Postgres. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { startPostgres } from '../../services/demo/engines/postgres.js';
+import { type Cutoff, notKept, oldEnough, readCutoff } from '../../src/prune/eligible.js';
+import { readTarget } from '../../src/prune/target.js';
+import type { TableConfig } from '../../src/runtime/config.js';
+import { connectClient } from '../../src/wal/session.js';
+
+const table = (change: Partial<TableConfig>): TableConfig => ({
+  key: 't', schema: 'public', table: 't', timestamp: 'at', group: 't', retentionMs: 86_400_000, prune: true, keepWhile: undefined, deletes: 'history', sealAfterMs: 0, ...change,
+}); // biome-ignore format: a table
+
+test('boundary rows, infinities, dates, repeated hours and keepWhile', async () => {
+  await using server = await startPostgres();
+  const client = await connectClient(await server.createDatabase(), { applicationName: 'test' });
+  const old = async (type: string, values: (string | null)[], cutoff: Cutoff, change: Partial<TableConfig> = {}): Promise<string[]> => {
+    await client.query('DROP TABLE IF EXISTS public.t');
+    await client.query(`CREATE TABLE public.t (id serial PRIMARY KEY, at ${type}, status text)`);
+    for (const value of values) await client.query('INSERT INTO public.t (at, status) VALUES ($1, $2)', [value, value === null ? null : 'done']);
+    const config = table(change);
+    const target = await readTarget(client, 'test', config);
+    assert.ok(target);
+    const { rows } = await client.query<{ at: string }>(
+      `SELECT at::text AS at FROM public.t WHERE ${oldEnough(config, target, cutoff)} AND ${notKept(config)} ORDER BY id`,
+    );
+    return rows.map((row) => row.at);
+  };
+  const utc: Cutoff = { instant: '2026-03-10 12:00:00.5+00', local: '2026-03-10 12:00:00.5', timezone: 'UTC' };
+  const edge = ['2026-03-10 12:00:00.499999', '2026-03-10 12:00:00.5', '2026-03-10 12:00:00.500001', 'infinity', '-infinity', null];
+  assert.deepEqual(await old('timestamp', edge, utc), ['2026-03-10 12:00:00.499999']);
+  assert.deepEqual(await old('timestamptz', edge, utc), ['2026-03-10 12:00:00.499999+00']);
+  assert.deepEqual(await old('date', ['2026-03-09', '2026-03-10', '2026-03-11', 'infinity'], utc), ['2026-03-09'], 'a date is old when it is over');
+
+  // Berlin repeats 02:00–03:00 on 2026-10-25: 00:30 UTC is the first 02:30, 01:30 UTC the second.
+  const fold: Cutoff = { instant: '2026-10-25 00:30:00+00', local: '2026-10-25 02:30:00', timezone: 'Europe/Berlin' };
+  assert.deepEqual(
+    await old('timestamp', ['2026-10-25 01:59:59', '2026-10-25 02:20:00'], fold),
+    ['2026-10-25 01:59:59'],
+    'an hour that stands twice counts as the later one',
+  );
+
+  const kept = { keepWhile: "status = 'done'" };
+  assert.deepEqual(await old('timestamp', ['2026-03-01 00:00:00', '2026-03-02 00:00:00'], utc, kept), [], 'kept while the condition holds');
+  await client.query('UPDATE public.t SET status = NULL WHERE id = 1');
+  const target = await readTarget(client, 'test', table(kept));
+  assert.ok(target);
+  const { rows } = await client.query(`SELECT id FROM public.t WHERE ${oldEnough(table(kept), target, utc)} AND ${notKept(table(kept))}`);
+  assert.equal(rows.length, 1, 'an unknown condition does not hold a row back');
+
+  const cutoff = await readCutoff(client, 86_400_000, 'UTC');
+  const { rows: ages } = await client.query<{ ok: string }>(
+    `SELECT (clock_timestamp() - $1::timestamptz >= interval '24 hours' AND clock_timestamp() - $1::timestamptz < interval '24 hours 1 minute')::text AS ok`,
+    [cutoff.instant],
+  );
+  assert.equal(ages[0]?.ok, 'true');
+  await client.end();
+});
