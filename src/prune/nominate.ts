@@ -27,12 +27,14 @@ export async function nominate(
 ): Promise<Page> {
   const at = quoteIdentifier(config.timestamp);
   const key = target.key.map(quoteIdentifier);
+  const table = tableSql(target);
   const sizes = target.columns.filter((column) => column.varlena).map((column) => `coalesce(pg_column_size(${quoteIdentifier(column.name)}), 0)`);
   const after = limits.after ? `AND (${[at, ...key].join(', ')}) > (${[at, ...key].map((_, i) => `$${i + 1}`).join(', ')})` : '';
+  // ORDER BY names the table's columns: a bare name would mean the text beside it.
   const { rows } = await client.query<string[]>({
     text: `SELECT ctid::text, ${at}::text, (${sizes.join(' + ') || '0'})::text, ${key.map((name) => `${name}::text`).join(', ')}
-           FROM ONLY ${tableSql(target)} WHERE ${mayGo(config, target, limits.cutoff, limits.horizon)} ${after}
-           ORDER BY ${[at, ...key].join(', ')} LIMIT ${limits.rows}`,
+           FROM ONLY ${table} WHERE ${mayGo(config, target, limits.cutoff, limits.horizon)} ${after}
+           ORDER BY ${[at, ...key].map((column) => `${table}.${column}`).join(', ')} LIMIT ${limits.rows}`,
     values: limits.after ? [limits.after.at, ...limits.after.key] : [],
     rowMode: 'array',
   });
