@@ -98,6 +98,7 @@ export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise
   try {
     await readFrom(parts, gap, stop.signal);
     if (failure !== undefined) throw failure;
+    if (parts.until !== undefined && gap.open) throw gap.halt();
     intake.cut();
     for (const ready of intake.takeReady()) flusher.add(ready);
     await flusher.drain();

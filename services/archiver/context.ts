@@ -7,8 +7,9 @@ import path from 'node:path';
 import { archivePaths } from '../../src/archive/layout.js';
 import type { ArchiveState, ManifestChange, ManifestWriter } from '../../src/archive/manifest.js';
 import type { Config } from '../../src/runtime/config.js';
+import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
-import type { SegmentEncoder } from '../../src/segment/encoder.js';
+import { SegmentEncoder } from '../../src/segment/encoder.js';
 
 /** Files that no manifest names any more stay this long for readers of the last one. */
 const GRACE_MS = 60_000;
@@ -22,6 +23,8 @@ export class ArchiverContext {
   readonly log: Log;
   readonly encoder: SegmentEncoder;
   readonly writer: ManifestWriter;
+  #housekeeper: Promise<SegmentEncoder> | undefined;
+  #housework: Promise<unknown> = Promise.resolve();
   #counter = 0;
   #commits: Promise<unknown> = Promise.resolve();
   readonly #retired: { readonly file: string; readonly at: number }[] = [];
@@ -64,11 +67,31 @@ export class ArchiverContext {
     return done;
   }
 
+  /** The encoder of merging and sealing, beside the one that flushes. */
+  housekeeper(): Promise<SegmentEncoder> {
+    this.#housekeeper ??= SegmentEncoder.open({ temporaryDir: this.temporary });
+    return this.#housekeeper;
+  }
+
+  /** Merging and sealing replace files: one such job at a time. */
+  housework<T>(job: () => Promise<T>): Promise<T> {
+    const done = this.#housework.then(job);
+    this.#housework = done.catch(() => undefined);
+    return done;
+  }
+
+  async close(): Promise<void> {
+    await this.#housework;
+    this.encoder.close();
+    (await this.#housekeeper)?.close();
+  }
+
   /** Removes files that were dropped long enough ago. */
   async removeRetired(now = Date.now(), grace = GRACE_MS): Promise<void> {
     while (this.#retired[0] !== undefined && this.#retired[0].at + grace <= now) {
       const { file } = this.#retired.shift() as { file: string };
       await rm(path.join(this.dir, file), { force: true });
+      faultPoint('K3');
     }
   }
 }

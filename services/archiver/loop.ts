@@ -21,6 +21,7 @@ import { ArchiverContext } from './context.js';
 import { Flusher } from './flush.js';
 import { Intake, type IntakeParts, Undecodable } from './intake.js';
 import { maintain } from './maintain.js';
+import { answerRequests } from './requests.js';
 import { sweep, sweepSpools } from './sweep.js';
 import { TableBook } from './tables.js';
 
@@ -46,7 +47,7 @@ export async function runArchiver(config: Config, log: Log, signal: AbortSignal)
       } catch (error) {
         throw poison.judge(error, stream);
       } finally {
-        context.encoder.close();
+        await context.close();
       }
     } finally {
       await stream.connection.close();
@@ -114,6 +115,7 @@ async function archive(context: ArchiverContext, stream: StreamConnection, signa
   const work = [
     consume({ config: context.config, log: context.log, stream, intake, flusher, from: hint ?? {}, taken: healthy }, stop.signal),
     maintain(context, stream, stop.signal),
+    answerRequests(context, stream, stop.signal),
   ];
   await Promise.all(work.map((one) => one.catch(fail)));
   signal.removeEventListener('abort', abort);

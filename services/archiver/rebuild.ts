@@ -1,0 +1,177 @@
+/**
+ * Replays the stream from its first chunk into an empty archive folder, with the intake and flush of the archiver itself, and compares the two archives. Owns the bounds: what
+ * the stream holds at the start, and what both archives have. Never writes to the configured archive, and answers nobody who asks for positions.
+ */
+import { mkdir, readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { comparable, dayContent, daysOf, type ReplayWindow, sealedFiles } from '../../src/archive/compare.js';
+import { ArchiveFollower, type ArchiveState, createArchive, openIdentity, readKey } from '../../src/archive/manifest.js';
+import { ReceiptIndex } from '../../src/archive/receipts.js';
+import { formatLsn, LSN_ZERO, type Lsn } from '../../src/position/lsn.js';
+import { comparePositions, formatPosition, type Position, parsePosition } from '../../src/position/position.js';
+import type { Config } from '../../src/runtime/config.js';
+import { configError } from '../../src/runtime/errors.js';
+import type { Log } from '../../src/runtime/log.js';
+import { connectStream, findStream } from '../../src/stream/topology.js';
+import { consume } from './consume.js';
+import { Flusher } from './flush.js';
+import { openContext, openIntake } from './loop.js';
+
+export type RebuildOptions = {
+  /** An empty or missing folder. */
+  readonly into: string;
+  /** Compare with the configured archive. */
+  readonly check: boolean;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  /** Messages read, and to be read. */
+  readonly progress?: (done: number, all: number) => void;
+};
+
+export type Difference = { readonly schema: string; readonly table: string; readonly day: string | null; readonly seen: string };
+
+export type RebuildResult = {
+  /** undefined: not compared. The CLI exits with 4 when it is false. */
+  readonly equal: boolean | undefined;
+  readonly differences: readonly Difference[];
+  /** Tables and days that were compared. */
+  readonly compared: number;
+  /** Days that could not be compared, with the reason. */
+  readonly skipped: readonly Difference[];
+  /** Where the replay began: null = with the copy, so everything is in it. */
+  readonly from: string | null;
+  readonly position: string | null;
+  readonly rows: number;
+};
+
+/** Rebuilds. Throws `config` errors (folder not empty, no stream) and halts (gap, undecodable). */
+export async function rebuildArchive(config: Config, options: RebuildOptions): Promise<RebuildResult> {
+  const into = path.resolve(options.into);
+  await requireEmpty(into, config.archive.dir);
+  const original = await openIdentity(config.archive.dir);
+  const follower = new ArchiveFollower(config.archive.dir);
+  const before = original === undefined ? undefined : await follower.refresh();
+  const own = await createArchive(into, config.source.name);
+  // Fences and prune marks in the stream are signed for the archive they were made for.
+  const key = await readKey(original === undefined ? into : config.archive.dir);
+  const context = await openContext(config, into, original?.archive ?? own.archive, key, options.log);
+  try {
+    const from = await replay(context, options);
+    const { state } = context;
+    const rows = [...state.files.values()].reduce((sum, entry) => sum + (entry.kind === 'keys' ? 0 : entry.rows), 0);
+    const result = {
+      from: from === LSN_ZERO ? null : formatLsn(from),
+      position: state.position,
+      rows,
+      differences: [],
+      compared: 0,
+      skipped: [],
+      equal: undefined,
+    };
+    if (!options.check) return result;
+    if (before?.position == null) throw configError(`archive.dir: there is nothing to compare with in ${config.archive.dir}`, 'leave out --check');
+    if (state.position === null)
+      return { ...result, equal: false, differences: [{ schema: '', table: '', day: null, seen: 'the stream holds no complete copy and no changes' }] };
+    const [both] = [parsePosition(before.position), parsePosition(state.position)].sort(comparePositions) as [Position, Position];
+    const window: ReplayWindow = { from, before: both.lsn };
+    const found = await compareArchives(context, config.archive.dir, before, follower, window);
+    return { ...result, ...found, equal: found.differences.length === 0 };
+  } finally {
+    await context.close();
+  }
+}
+
+async function requireEmpty(into: string, archiveDir: string): Promise<void> {
+  if (into === path.resolve(archiveDir)) throw configError(`--into: ${into} is the archive itself`, 'give an empty folder');
+  await mkdir(into, { recursive: true });
+  if ((await readdir(into)).length > 0) throw configError(`--into: ${into} is not empty`, 'give an empty folder');
+}
+
+type Context = Awaited<ReturnType<typeof openContext>>;
+
+/** Reads all that the stream holds now. Returns where it began: zero with a copy, else the position it continues from. */
+async function replay(context: Context, options: RebuildOptions): Promise<Lsn> {
+  const { config, log } = context;
+  const stream = await connectStream(config, `tidemark_${config.source.name}_rebuild`);
+  try {
+    const info = await findStream(stream.manager, config.source.name);
+    if (info === undefined || info.state.messages === 0)
+      throw configError(`stream ${stream.name} holds nothing to rebuild from`, 'start capture, or correct stream.url');
+    const intake = openIntake(context, new ReceiptIndex(config.archive.dir), { rebase: true });
+    const stop = new AbortController();
+    const abort = (): void => stop.abort();
+    options.signal.addEventListener('abort', abort, { once: true });
+    const flusher = new Flusher(context, abort);
+    const { first_seq: first, last_seq: last } = info.state;
+    let began: Lsn | undefined;
+    await consume(
+      {
+        config,
+        log,
+        stream,
+        intake,
+        flusher,
+        from: {},
+        until: last,
+        taken: (chunk) => {
+          began ??= chunk.header.kind === 'changes' ? chunk.header.prev.lsn : LSN_ZERO;
+          options.progress?.(chunk.sequence - first + 1, last - first + 1);
+        },
+      },
+      stop.signal,
+    );
+    options.signal.removeEventListener('abort', abort);
+    log.info(
+      { event: 'rebuilt', from: began === undefined ? null : formatLsn(began), reached: intake.position === null ? null : formatPosition(intake.position) },
+      'replayed',
+    );
+    return began ?? LSN_ZERO;
+  } finally {
+    await stream.connection.close();
+  }
+}
+
+async function compareArchives(
+  context: Context,
+  dir: string,
+  then: ArchiveState,
+  follower: ArchiveFollower,
+  window: ReplayWindow,
+): Promise<Pick<RebuildResult, 'differences' | 'compared' | 'skipped'>> {
+  const differences: Difference[] = [];
+  const skipped: Difference[] = [];
+  let compared = 0;
+  const state = async (): Promise<ArchiveState> => (await follower.refresh()) as ArchiveState;
+  const tables = daysOf(await state());
+  for (const [name, rebuilt] of daysOf(context.state)) {
+    const known = tables.get(name) ?? { oids: new Set<number>(), days: new Set<string | null>() };
+    for (const oid of rebuilt.oids) known.oids.add(oid);
+    for (const day of rebuilt.days) known.days.add(day);
+    tables.set(name, known);
+  }
+  const encoder = await context.housekeeper();
+  for (const [name, { oids, days }] of tables) {
+    const [schema = '', table = ''] = splitName(name);
+    for (const oid of oids) {
+      for (const day of days) {
+        if (!comparable(sealedFiles(await state(), oid, day), then, window)) {
+          skipped.push({ schema, table, day, seen: 'sealed from changes that are not all in the replay window' });
+          continue;
+        }
+        const mine = await dayContent({ dir: context.dir, state: async () => context.state }, encoder, oid, day, window);
+        const theirs = await dayContent({ dir, state }, encoder, oid, day, window);
+        compared += 1;
+        if (mine.rows === theirs.rows && mine.digestSum === theirs.digestSum) continue;
+        const seen =
+          mine.rows === theirs.rows ? `${mine.rows} rows in both, with other contents` : `the archive has ${theirs.rows} rows, the stream gives ${mine.rows}`;
+        differences.push({ schema, table, day, seen });
+      }
+    }
+  }
+  return { differences, compared, skipped };
+}
+
+function splitName(name: string): string[] {
+  const dot = name.indexOf('.');
+  return [name.slice(0, dot), name.slice(dot + 1)];
+}

@@ -1,0 +1,199 @@
+/**
+ * A finished day → its daily file. Owns the order: lives computed, files written and checked by a reader that did not write them, one commit that puts them in the
+ * place of the segments, and only then the segments go. A note in `_tidemark/tmp` lets the next start remove a daily file whose commit never came.
+ */
+import { lstat, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { groupFiles, tableFiles } from '../../src/archive/groups.js';
+import { dailyFile, historyFile } from '../../src/archive/layout.js';
+import type { FileEntry, TableState } from '../../src/archive/manifest-format.js';
+import { storageError } from '../../src/archive/put.js';
+import { type DayCounts, dayCountsSql, fateCondition, nextPart, type SealReply, type SealRequest, sealProblem, spentKeys } from '../../src/archive/seal.js';
+import { DIGEST_SUM, type FileGroup, livesSql, parquet } from '../../src/archive/view.js';
+import { formatLsn, lsn, parseLsn } from '../../src/position/lsn.js';
+import { parsePosition } from '../../src/position/position.js';
+import { faultPoint } from '../../src/runtime/fault-point.js';
+import { sleep } from '../../src/runtime/service.js';
+import { DailyReader } from '../../src/segment/daily-reader.js';
+import { DurableFile } from '../../src/segment/durable-file.js';
+import type { SegmentEncoder } from '../../src/segment/encoder.js';
+import { identifier, literal, rowGroupRows } from '../../src/segment/sql.js';
+import type { ArchiverContext } from './context.js';
+import type { SealNote } from './sweep.js';
+
+/** A request waits this long for the archive to reach its `asOf`. */
+const REACH_MS = 20_000;
+
+const LIVES = 'lives';
+
+/** Seals a day, or says why not. Throws only what also ends the archiver: halts and errors of the volume. */
+export async function sealDay(context: ArchiverContext, request: SealRequest, signal: AbortSignal): Promise<SealReply> {
+  const asOf = parseLsn(request.asOf);
+  const reached = (): boolean => context.state.position !== null && parsePosition(context.state.position).lsn >= asOf;
+  for (const until = Date.now() + REACH_MS; !reached() && Date.now() < until && !signal.aborted; ) await sleep(50, signal);
+  if (!reached()) return { ok: false, reason: `the archive stands at ${context.state.position ?? 'no position'}, before ${request.asOf}` };
+  const table = context.state.tables.findLast((one) => one.schema === request.schema && one.table === request.table);
+  if (table === undefined) return { ok: false, reason: 'this table is not archived' };
+  if (table.key.length === 0) return { ok: false, reason: 'the table has no key: its deletes name no row, so the end of a row cannot be known' };
+  return await context.housework(() => new DaySeal(context, table, request.day, asOf).run());
+}
+
+type Group = FileGroup & { readonly entries: readonly FileEntry[] };
+
+class DaySeal {
+  readonly #context: ArchiverContext;
+  readonly #table: TableState;
+  readonly #day: string;
+  readonly #asOf: bigint;
+
+  constructor(context: ArchiverContext, table: TableState, day: string, asOf: bigint) {
+    this.#context = context;
+    this.#table = table;
+    this.#day = day;
+    this.#asOf = asOf;
+  }
+
+  async run(): Promise<SealReply> {
+    const { dir, state, config } = this.#context;
+    const segments = await groupFiles(dir, tableFiles(state, this.#table.oid, 'segment', this.#day));
+    const keys = await groupFiles(dir, tableFiles(state, this.#table.oid, 'keys'));
+    const otherKey = [...segments, ...keys].find((group) => group.metadata.key.join('\0') !== this.#table.key.join('\0'));
+    if (otherKey !== undefined) return { ok: false, reason: `the key of the table changed (${otherKey.metadata.key.join(', ') || 'none'} before)` };
+    const encoder = await this.#context.housekeeper();
+    const deletes = config.tables.find((one) => one.schema === this.#table.schema && one.table === this.#table.table)?.deletes ?? 'history';
+    try {
+      if (segments.length > 0) await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys, key: this.#table.key })}`);
+      const counts = segments.length === 0 ? undefined : (await encoder.query<DayCounts>(dayCountsSql(LIVES, this.#asOf)))[0];
+      const problem = sealProblem(counts ?? { versions: 0, livingBefore: 0, livingSince: 0, unresolved: 0 });
+      if (problem !== undefined) return { ok: false, reason: problem };
+      return await this.#write(encoder, segments, deletes);
+    } finally {
+      await encoder.run(`DROP TABLE IF EXISTS ${LIVES}`);
+    }
+  }
+
+  async #write(encoder: SegmentEncoder, segments: readonly Group[], deletes: 'history' | 'keep'): Promise<SealReply> {
+    const { dir, temporary, writer } = this.#context;
+    const plan = this.#plan(segments);
+    const names = plan.flatMap(({ daily, history }) => [daily, history]);
+    for (const name of names) {
+      // What is there and not in the manifest is not ours: it is neither written over nor, after a crash, removed.
+      if (await exists(path.join(dir, name))) return { ok: false, reason: `${name} is there already and is not part of the archive: move it away` };
+    }
+    const note = path.join(temporary, `seal-${writer.claim}-${this.#context.nextCounter()}.json`);
+    const noted: SealNote = { files: names };
+    await writeFile(note, JSON.stringify(noted), { flush: true });
+    const add: FileEntry[] = [];
+    try {
+      for (const { group, part, daily, history } of plan) {
+        for (const [fate, file] of [
+          ['daily', daily],
+          ['history', history],
+        ] as const) {
+          // biome-ignore format: a pair a row
+          const entry = await this.#writeFile(encoder, group, `part = ${part} AND ${fateCondition(fate, deletes)}`, fate, file);
+          if (entry !== undefined) add.push(entry);
+        }
+      }
+      faultPoint('K1');
+    } catch (error) {
+      for (const name of names) await rm(path.join(dir, name), { force: true });
+      await rm(note, { force: true });
+      throw storageError(error);
+    }
+    const done = await this.#commit(segments, add);
+    await rm(note, { force: true });
+    return done;
+  }
+
+  /** One part for each version of the table's columns: a daily file has the columns that its rows were written with. */
+  #plan(segments: readonly Group[]): { readonly group: Group; readonly part: number; readonly daily: string; readonly history: string }[] {
+    const { group: folder, table } = this.#table;
+    const first = nextPart(this.#context.state.files, { group: folder, table, day: this.#day });
+    return segments.map((group, part) => ({
+      group,
+      part,
+      daily: dailyFile(folder, table, this.#day, first + part),
+      history: historyFile(folder, table, this.#day, first + part),
+    }));
+  }
+
+  /** Writes the rows of `group` whose lives meet `condition`, checked by the other reader. Undefined: there are none. */
+  async #writeFile(encoder: SegmentEncoder, group: Group, condition: string, fate: 'daily' | 'history', file: string): Promise<FileEntry | undefined> {
+    const { metadata, entries } = group;
+    type Facts = { rows: number; sum: string; texts: number; least: string; most: string };
+    const joined = `FROM ${parquet(group.files)} s JOIN (SELECT _lsn, _ordinal, ended_at FROM ${LIVES} WHERE ${condition}) l USING (_lsn, _ordinal)`;
+    const [facts] = await encoder.query<Facts>(
+      `SELECT count(*)::INTEGER AS rows, ${DIGEST_SUM} AS sum, count(_text)::INTEGER AS texts, min(_lsn)::VARCHAR AS least, max(_lsn)::VARCHAR AS most ${joined}`,
+    );
+    if (facts === undefined || facts.rows === 0) return undefined;
+    const columns = metadata.columns.map((column) => `s.${identifier(column.name)}`);
+    if (facts.texts > 0) columns.push('s._text');
+    if (fate === 'history') columns.push('l.ended_at AS _deleted_at');
+    const order = [metadata.timestamp, ...metadata.key].filter((name) => metadata.columns.some((column) => column.name === name)).map(identifier);
+    const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0) * 4;
+    const options = [
+      `FORMAT parquet, USE_TMP_FILE false, PARQUET_VERSION V1, COMPRESSION ${this.#context.config.archive.compression}`,
+      `ROW_GROUP_SIZE ${rowGroupRows(facts.rows, bytes)}`,
+      `KV_METADATA {tidemark: ${literal(JSON.stringify({ ...metadata, kind: fate }))}}`,
+    ].join(', ');
+    const output = await DurableFile.create(path.join(this.#context.temporary, `${fate}-${this.#context.writer.claim}-${this.#context.nextCounter()}.parquet`));
+    try {
+      await encoder.run(`COPY (SELECT ${columns.join(', ')} ${joined} ORDER BY ${order.join(', ')}) TO ${literal(output.temporary)} (${options})`);
+    } catch (error) {
+      await output.abandon();
+      throw error;
+    }
+    const published = await output.publish(path.join(this.#context.dir, file), (temporary) => requireRows(temporary, facts.rows, facts.sum));
+    const times = await encoder.query<{ least: string | null; most: string | null }>(
+      `SELECT ${timeText('min', metadata.timestamp)} AS least, ${timeText('max', metadata.timestamp)} AS most ${joined}`,
+    );
+    return {
+      ...(entries[0] as FileEntry),
+      file,
+      kind: fate,
+      rows: facts.rows,
+      bytes: published.bytes,
+      sha256: published.sha256,
+      digestSum: facts.sum,
+      minTimestamp: times[0]?.least ?? null,
+      maxTimestamp: times[0]?.most ?? null,
+      minLsn: formatLsn(lsn(BigInt(facts.least))),
+      maxLsn: formatLsn(lsn(BigInt(facts.most))),
+    };
+  }
+
+  async #commit(segments: readonly Group[], add: readonly FileEntry[]): Promise<SealReply> {
+    const sealed = new Set(segments.flatMap((group) => group.entries.map((entry) => entry.file)));
+    const { oid } = this.#table;
+    const state = await this.#context.commit((before) => {
+      const open = tableFiles(before, oid, 'segment').filter((entry) => !sealed.has(entry.file));
+      const spent = spentKeys(open, tableFiles(before, oid, 'keys'), parseLsn);
+      return { reason: 'seal', add, drop: [...sealed, ...spent.map((entry) => entry.file)] };
+    });
+    faultPoint('K2');
+    const count = (kind: FileEntry['kind']): number => add.filter((entry) => entry.kind === kind).reduce((sum, entry) => sum + entry.rows, 0);
+    const reply: SealReply = { ok: true, file: add.find((entry) => entry.kind === 'daily')?.file ?? null, rows: count('daily'), history: count('history') };
+    this.#context.log.info({ event: 'seal', manifest: state.number, table: this.#table.table, day: this.#day, ...reply }, 'sealed');
+    return reply;
+  }
+}
+
+async function exists(file: string): Promise<boolean> {
+  return await lstat(file).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** The timestamp as Postgres prints it, near enough for a range: DuckDB's text of it. */
+function timeText(which: 'min' | 'max', column: string): string {
+  return `CAST(${which}(s.${identifier(column)}) AS VARCHAR)`;
+}
+
+async function requireRows(file: string, rows: number, digestSum: string): Promise<void> {
+  const found = await (await DailyReader.open(file)).digestSum();
+  if (found.rows !== rows || found.digestSum !== digestSum) {
+    throw new Error(`${file}: read back as ${found.rows} rows with digests ${found.digestSum}; ${rows} rows with ${digestSum} were written`);
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * Two archives of the same changes, compared as what they say: for each table and day the rows that count (the last version of each life), and the sum of their digests. How
+ * they are cut into files does not matter. Reads only.
+ */
+import type { Lsn } from '../position/lsn.js';
+import { parseLsn } from '../position/lsn.js';
+import type { SegmentEncoder } from '../segment/encoder.js';
+import type { ArchiveState } from './chain.js';
+import { groupFiles, tableFiles } from './groups.js';
+import type { FileEntry } from './manifest-format.js';
+import { DIGEST_SUM, livesSql, SUPERSEDED } from './view.js';
+
+/** Rows of one table and day, and the sum of their digests modulo 2^64. */
+export type DayContent = { readonly rows: number; readonly digestSum: string };
+
+export type ReplayWindow = { readonly from: Lsn; readonly before: Lsn };
+
+export type ComparedArchive = {
+  readonly dir: string;
+  /** The newest state: files may be merged away under a comparison. */
+  readonly state: () => Promise<ArchiveState>;
+};
+
+/** Tables by `schema.table`, each with the days that it has files of. */
+export function daysOf(state: ArchiveState): Map<string, { oids: Set<number>; days: Set<string | null> }> {
+  const tables = new Map<string, { oids: Set<number>; days: Set<string | null> }>();
+  for (const entry of state.files.values()) {
+    if (entry.kind === 'keys' || entry.pendingCopy !== null) continue;
+    const name = `${entry.schema}.${entry.table}`;
+    const known = tables.get(name) ?? { oids: new Set(), days: new Set() };
+    known.oids.add(entry.oid);
+    known.days.add(entry.day);
+    tables.set(name, known);
+  }
+  return tables;
+}
+
+/** Sealed files of a day: their rows count as they are. */
+export function sealedFiles(state: ArchiveState, oid: number, day: string | null): FileEntry[] {
+  return [...tableFiles(state, oid, 'daily', day), ...tableFiles(state, oid, 'history', day)];
+}
+
+/** The rows of a day that count, of what committed within the window. Sealed days must lie in the window as a whole. */
+export async function dayContent(
+  archive: ComparedArchive,
+  encoder: SegmentEncoder,
+  oid: number,
+  day: string | null,
+  window: ReplayWindow,
+): Promise<DayContent> {
+  for (let attempt = 1; ; attempt += 1) {
+    const state = await archive.state();
+    try {
+      const sealed = sealedFiles(state, oid, day).map(({ rows, digestSum }) => ({ rows, digestSum }));
+      return sumOf([...sealed, await openContent(archive.dir, state, encoder, oid, day, window)]);
+    } catch (error) {
+      // Merged or sealed away meanwhile: the newest manifest names what took its place.
+      if (attempt >= 5 || !/ENOENT|No files found|No such file/i.test(String(error))) throw error;
+    }
+  }
+}
+
+async function openContent(
+  dir: string,
+  state: ArchiveState,
+  encoder: SegmentEncoder,
+  oid: number,
+  day: string | null,
+  window: ReplayWindow,
+): Promise<DayContent> {
+  const segments = await groupFiles(dir, tableFiles(state, oid, 'segment', day));
+  if (segments.length === 0) return { rows: 0, digestSum: '0' };
+  const { key } = (segments.at(-1) as (typeof segments)[number]).metadata;
+  const sameKey = <T extends { readonly metadata: { readonly key: readonly string[] } }>(groups: readonly T[]): T[] =>
+    groups.filter((group) => group.metadata.key.join('\0') === key.join('\0'));
+  const keys = sameKey(await groupFiles(dir, tableFiles(state, oid, 'keys')));
+  const usable = sameKey(segments).length === segments.length ? key : [];
+  const lives = livesSql({ segments, keys: usable.length === key.length ? keys : [], key: usable, before: window.before });
+  const rows = await encoder.query<{ rows: number; sum: string }>(
+    `SELECT count(*)::INTEGER AS rows, ${DIGEST_SUM} AS sum FROM (${lives}) WHERE NOT ${SUPERSEDED} AND _lsn >= ${window.from}`,
+  );
+  return { rows: rows[0]?.rows ?? 0, digestSum: rows[0]?.sum ?? '0' };
+}
+
+function sumOf(parts: readonly DayContent[]): DayContent {
+  return {
+    rows: parts.reduce((sum, part) => sum + part.rows, 0),
+    digestSum: BigInt.asUintN(
+      64,
+      parts.reduce((sum, part) => sum + BigInt(part.digestSum), 0n),
+    ).toString(),
+  };
+}
+
+/** True when every sealed file of the day was sealed in `then`, and holds nothing from before the window or behind it. */
+export function comparable(now: readonly FileEntry[], then: ArchiveState, window: ReplayWindow): boolean {
+  return now.every((entry) => then.files.has(entry.file) && parseLsn(entry.minLsn) >= window.from && parseLsn(entry.maxLsn) < window.before);
+}

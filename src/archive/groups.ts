@@ -1,0 +1,43 @@
+/** Which files belong together: the open segments and keys of a table, grouped by the columns they have. Reads footers, decides nothing. */
+import path from 'node:path';
+import { SegmentReader } from '../segment/reader.js';
+import type { ArchiveState } from './chain.js';
+import type { FileEntry } from './manifest-format.js';
+import type { FileGroup } from './view.js';
+
+/** Live files of one kind of a table, readers' view: without those of an unfinished copy. `day` undefined: of every day. */
+export function tableFiles(state: ArchiveState, oid: number, kind: FileEntry['kind'], day?: string | null): FileEntry[] {
+  return [...state.files.values()].filter(
+    (entry) => entry.oid === oid && entry.kind === kind && entry.pendingCopy === null && (day === undefined || entry.day === day),
+  );
+}
+
+/** Groups entries by signature and key, with the metadata of one of each. Order: by first change. */
+export async function groupFiles(dir: string, entries: readonly FileEntry[]): Promise<(FileGroup & { readonly entries: readonly FileEntry[] })[]> {
+  const groups = new Map<string, { files: string[]; entries: FileEntry[]; metadata: FileGroup['metadata'] }>();
+  for (const entry of [...entries].sort(byFirstChange)) {
+    const file = path.join(dir, entry.file);
+    const reader = await SegmentReader.open(file);
+    const { metadata } = reader;
+    await reader.close();
+    const name = `${entry.kind} ${metadata.signature} ${JSON.stringify(metadata.key)}`;
+    const group = groups.get(name) ?? { files: [], entries: [], metadata };
+    group.files.push(file);
+    group.entries.push(entry);
+    groups.set(name, group);
+  }
+  return [...groups.values()];
+}
+
+/** By LSN of the first change, then by name. */
+export function byFirstChange(a: FileEntry, b: FileEntry): number {
+  const [x, y] = [hexOrder(a.minLsn), hexOrder(b.minLsn)];
+  return x < y ? -1 : x > y ? 1 : a.file < b.file ? -1 : 1;
+}
+
+function hexOrder(text: string): string {
+  return text
+    .split('/')
+    .map((part) => part.padStart(8, '0'))
+    .join('');
+}
