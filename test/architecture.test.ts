@@ -1,0 +1,109 @@
+/** The structure, held by a test: imports run one way, no cycles, no barrels, the environment is read in two places, files stay small. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+/** What a room may import besides itself. `wal/session`: one file of a room. */
+const ARROWS: Readonly<Record<string, readonly string[]>> = {
+  position: [],
+  runtime: [],
+  change: ['position'],
+  wal: ['position', 'change', 'runtime'],
+  stream: ['position', 'change', 'runtime'],
+  segment: ['position', 'change', 'runtime'],
+  archive: ['position', 'change', 'segment', 'runtime'],
+  coverage: ['position', 'archive', 'runtime'],
+  prune: ['position', 'change', 'coverage', 'archive', 'segment', 'runtime', 'wal/session', 'wal/identity', 'wal/identifier'],
+};
+
+/** Services that may use other services: the command line runs them all, the demo starts them. */
+const JOINING = new Set(['cli', 'demo']);
+const LONGEST_FILE = 320;
+const ENVIRONMENT_READERS = /^(src\/runtime\/(config|fault-point)\.ts|services\/demo\/.*|services\/cli\/(supervisor|commands\/init|commands\/demo)\.ts)$/;
+
+type Source = { file: string; text: string; imports: string[] };
+
+function sources(): Source[] {
+  const found: Source[] = [];
+  for (const top of ['src', 'services']) {
+    for (const entry of readdirSync(path.join(ROOT, top), { recursive: true, encoding: 'utf8' })) {
+      if (!entry.endsWith('.ts')) continue;
+      const file = `${top}/${entry.split(path.sep).join('/')}`;
+      const text = readFileSync(path.join(ROOT, file), 'utf8');
+      const imports = [...text.matchAll(/(?:from|import\()\s*'(\.[^']+)'/g)].map((match) =>
+        path.posix.join(path.posix.dirname(file), (match[1] as string).replace(/\.js$/, '.ts')),
+      );
+      found.push({ file, text, imports });
+    }
+  }
+  return found;
+}
+
+const all = sources();
+const room = (file: string): string => file.split('/')[1] as string;
+
+test('there is something to look at', () => {
+  assert.ok(all.length > 50);
+});
+
+test('imports run one way', () => {
+  const wrong: string[] = [];
+  for (const { file, imports } of all) {
+    for (const target of imports) {
+      if (file.startsWith('src/')) {
+        const allowed = ARROWS[room(file)];
+        assert.ok(allowed, `${file}: a new room; say here what it may import`);
+        const fine =
+          target.startsWith('src/') &&
+          (room(target) === room(file) || allowed.includes(room(target)) || allowed.includes(target.slice(4).replace(/\.ts$/, '')));
+        if (!fine) wrong.push(`${file} → ${target}`);
+      } else if (target.startsWith('services/') && room(target) !== room(file) && !JOINING.has(room(file))) wrong.push(`${file} → ${target}`);
+    }
+  }
+  assert.deepEqual(wrong, []);
+});
+
+test('no cycles', () => {
+  const graph = new Map(all.map(({ file, imports }) => [file, imports]));
+  const done = new Set<string>();
+  const visit = (file: string, trail: readonly string[]): void => {
+    if (done.has(file)) return;
+    const again = trail.indexOf(file);
+    assert.ok(again < 0, `cycle: ${[...trail.slice(Math.max(0, again)), file].join(' → ')}`);
+    for (const next of graph.get(file) ?? []) visit(next, [...trail, file]);
+    done.add(file);
+  };
+  for (const file of graph.keys()) visit(file, []);
+});
+
+test('no barrels and no rooms for everything', () => {
+  for (const { file, text } of all) {
+    assert.doesNotMatch(path.basename(file), /^(index|utils?|helpers?|common|types|manager)\.ts$/, file);
+    const statements = text
+      .replace(/\/\*[\s\S]*?\*\//g, '')
+      .split('\n')
+      .filter((line) => line.trim() !== '');
+    assert.ok(!statements.every((line) => /^export .* from /.test(line)), `${file} only re-exports`);
+  }
+});
+
+test('every file says at its head what it is', () => {
+  for (const { file, text } of all) assert.match(text, /^(#!.*\n)?\/\*\*/, `${file} has no head comment`);
+});
+
+test('the environment is read in few places', () => {
+  const readers = all.filter(({ text }) => /process\.env/.test(text.replace(/\/\*[\s\S]*?\*\/|\/\/.*/g, ''))).map(({ file }) => file);
+  assert.deepEqual(
+    readers.filter((file) => !ENVIRONMENT_READERS.test(file)),
+    [],
+  );
+});
+
+test('files stay small enough to be read', () => {
+  const long = all.filter(({ text }) => text.split('\n').length > LONGEST_FILE).map(({ file, text }) => `${file}: ${text.split('\n').length}`);
+  assert.deepEqual(long, []);
+});
