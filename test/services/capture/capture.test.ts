@@ -1,13 +1,15 @@
 /** capture alone, as a process on real engines: what it puts into the stream is whole and in order, whatever happens to it (laws 3, 4, 6, 8). */
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import pg from 'pg';
 import { availablePostgresMajors } from '../../../services/demo/engines/postgres.js';
 import { parseLsn } from '../../../src/position/lsn.js';
-import { formatPosition } from '../../../src/position/position.js';
+import { formatPosition, parsePosition } from '../../../src/position/position.js';
 import { sleep } from '../../../src/runtime/service.js';
 import { createPublicationSql } from '../../../src/wal/preflight-publication.js';
+import { connectClient } from '../../../src/wal/session.js';
 import { sampleLaw3 } from '../../pipeline/law3.js';
 import { Pipeline, until } from '../../pipeline/pipeline.js';
 import { Ledger, type Seen } from './ledger.js';
@@ -29,12 +31,21 @@ async function world(options: { major?: number; rows?: number } = {}): Promise<{
   return { pipeline, ledger };
 }
 
-async function endOfWal(pipeline: Pipeline): Promise<string> {
+type Queries = Pick<Pipeline, 'query'>;
+
+/** The pipeline's own connection does not outlive a restart of the server. */
+async function reconnected(pipeline: Pipeline): Promise<Queries & AsyncDisposable> {
+  const sql = await connectClient(pipeline.databaseUrl, { applicationName: 'test' });
+  await sql.query('SET search_path = public');
+  return { query: async <T>(text: string) => (await sql.query(text)).rows as T[], [Symbol.asyncDispose]: () => sql.end() };
+}
+
+async function endOfWal(pipeline: Queries): Promise<string> {
   return (await pipeline.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn'))[0]?.lsn as string;
 }
 
 /** Writes a row and waits until it has come through. */
-async function caughtUp(pipeline: Pipeline, ledger: Ledger, timeoutMs = 30_000): Promise<void> {
+async function caughtUp(pipeline: Queries, ledger: Ledger, timeoutMs = 30_000): Promise<void> {
   await until('the copy is whole', async () => ledger.copyEnd);
   const mark = `mark ${Math.random()}`;
   await pipeline.query(`INSERT INTO item (v) VALUES ('${mark}')`);
@@ -48,7 +59,7 @@ async function caughtUp(pipeline: Pipeline, ledger: Ledger, timeoutMs = 30_000):
   );
 }
 
-async function slotAt(pipeline: Pipeline): Promise<string> {
+async function slotAt(pipeline: Queries): Promise<string> {
   return (await pipeline.query<{ s: string }>("SELECT confirmed_flush_lsn::text AS s FROM pg_replication_slots WHERE slot_name = 'tidemark_test'"))[0]
     ?.s as string;
 }
@@ -288,4 +299,100 @@ test('named halts: slot dropped, slot advanced, slot of another history', async 
     assert.match(ending.log, /"halt":"SLOT_MISSING"/);
     assert.equal((await pipeline.query('SELECT 1 FROM pg_replication_slots')).length, 0);
   });
+});
+
+test('a server restored from a cold copy, on the same timeline and already beyond W, is a named halt and confirms nothing', async () => {
+  const { pipeline, ledger } = await world({ rows: 10 });
+  await using _p = pipeline;
+  await using _l = ledger;
+  const archived = async (database: Queries): Promise<string> => {
+    await caughtUp(database, ledger);
+    const row = ledger.changes.at(-1);
+    await until('a fence behind the row', async () => (row && ledger.fences.some((fence) => parseLsn(fence.lsn) > row.at.lsn)) === true);
+    const fence = (await ledger.archive()).fences.at(-1)?.lsn as string;
+    await until('confirmed', async () => (await slotAt(database)) === fence);
+    return fence;
+  };
+  const capture = pipeline.service('capture');
+  const copied = await archived(pipeline);
+  const { dataDir } = pipeline.postgres;
+  await pipeline.postgres.stop('fast');
+  const saved = `${dataDir}.saved`;
+  execFileSync('cp', ['-a', dataDir, saved]);
+  await pipeline.postgres.start();
+  {
+    await using original = await reconnected(pipeline);
+    await archived(original);
+  }
+  assert.equal((await capture.stop()).code, 0);
+  const w = parsePosition((await ledger.archive()).position as string).lsn;
+  // The copy takes its place and lives on beyond W.
+  await pipeline.postgres.stop('fast');
+  execFileSync('sh', ['-c', 'rm -rf "$1" && mv "$2" "$1"', 'sh', dataDir, saved]);
+  await pipeline.postgres.start();
+  await using restored = await reconnected(pipeline);
+  for (let n = 0; parseLsn(await endOfWal(restored)) < w + 100_000n; n += 1) {
+    await restored.query(`INSERT INTO item (v) SELECT 'another history ${n}' FROM generate_series(1, 100)`);
+  }
+  // Before 17 a server may forget the last confirmations when it restarts: the slot stands there or further back.
+  const before = await slotAt(restored);
+  assert.ok(parseLsn(before) <= parseLsn(copied));
+  const ending = await pipeline.service('capture').ended;
+  assert.equal(ending.code, 3, ending.log);
+  assert.match(ending.log, /"halt":"IDENTITY"/);
+  assert.equal(await slotAt(restored), before);
+  assert.ok(!ledger.changes.some((change) => change.values[2]?.startsWith('another history')));
+});
+
+test('a promoted standby’s timeline is a named halt', async () => {
+  const { pipeline, ledger } = await world({ rows: 10 });
+  await using _p = pipeline;
+  await using _l = ledger;
+  const capture = pipeline.service('capture');
+  await caughtUp(pipeline, ledger);
+  assert.equal((await capture.stop()).code, 0);
+  await pipeline.postgres.stop('fast');
+  // A server that is promoted starts a new timeline: here it is made its own standby for a moment.
+  writeFileSync(`${pipeline.postgres.dataDir}/standby.signal`, '');
+  await pipeline.postgres.start();
+  const sql = await connectClient(pipeline.databaseUrl, { applicationName: 'test' });
+  const recovering = await pipeline.service('capture').ended;
+  assert.equal(recovering.code, 2, recovering.log);
+  assert.match(recovering.log, /server is a primary: in recovery/);
+  await sql.query('SELECT pg_promote(true)');
+  const ending = await pipeline.service('capture').ended;
+  assert.equal(ending.code, 3, ending.log);
+  assert.match(ending.log, /"halt":"(TIMELINE|SLOT_LOST)"/);
+  await sql.end();
+});
+
+test('a fence is owed to rows that an older transaction kept uncovered, and comes when that has ended', async () => {
+  const { pipeline, ledger } = await world({ rows: 10 });
+  await using _p = pipeline;
+  await using _l = ledger;
+  const capture = pipeline.service('capture');
+  await caughtUp(pipeline, ledger);
+  const other = await connectClient(pipeline.databaseUrl, { applicationName: 'long' });
+  await other.query('BEGIN; INSERT INTO public.secret VALUES (1)');
+  const xid = BigInt((await pipeline.query<{ x: string }>("INSERT INTO item (v) VALUES ('kept') RETURNING xmin::text AS x"))[0]?.x as string);
+  const before = ledger.fences.length;
+  await until('a fence that does not cover it', async () => ledger.fences.length > before);
+  assert.ok(BigInt(ledger.fences.at(-1)?.horizon as string) <= xid);
+  await other.query('ROLLBACK');
+  await until('one that does', async () => BigInt(ledger.fences.at(-1)?.horizon as string) > xid);
+  const count = ledger.fences.length;
+  await new Promise((resolve) => setTimeout(resolve, 5000));
+  assert.equal(ledger.fences.length, count, 'and no further one');
+  await other.end();
+  assert.equal((await capture.stop()).code, 0);
+});
+
+test('a missing table is one clear line and the exit code of the configuration', async () => {
+  const { pipeline, ledger } = await world({ rows: 10 });
+  await using _p = pipeline;
+  await using _l = ledger;
+  await pipeline.query('DROP TABLE wide');
+  const ending = await pipeline.service('capture').ended;
+  assert.equal(ending.code, 2);
+  assert.match(ending.log, /table wide: there is no table public\.wide/);
 });
