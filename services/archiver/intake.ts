@@ -36,6 +36,8 @@ export type IntakeParts = {
   readonly newBatch: () => Batch;
   /** Commits a manifest that begins a copy generation and drops the unfinished one before it. */
   readonly beginCopy: (epoch: Epoch, copy: CopyState) => Promise<void>;
+  /** What is younger waits for the end of a transaction that spans chunks. */
+  readonly patienceMs: number;
   /** A replay may begin within the stream, where no copy is any more. */
   readonly rebase?: boolean;
 };
@@ -82,6 +84,7 @@ export class Intake {
       tables: parts.tables,
       batch: () => this.#batch,
       ended: () => this.#ended(),
+      longBegins: () => this.#longBegins(),
       unproved: (mark: string) =>
         parts.log.warn({ event: 'prune-mark-without-intent', transaction: mark }, 'a prune mark without its intent: its deletes count as the user’s own'),
     };
@@ -243,6 +246,12 @@ export class Intake {
 
   #ended(): void {
     if (this.#cutWanted || this.#batch.full) this.#cutNow();
+  }
+
+  /** What came before a long transaction does not wait for its end, unless it is quite young. */
+  #longBegins(): void {
+    const { startedAt, boundary: end } = this.#batch;
+    if (end !== undefined && startedAt !== undefined && performance.now() - startedAt >= this.#parts.patienceMs) this.#cutNow();
   }
 
   #cutNow(): void {

@@ -80,6 +80,7 @@ export function openIntake(context: ArchiverContext, receipts: ReceiptIndex, opt
     state,
     tables,
     receipts,
+    patienceMs: Math.min(config.archive.flush.every / 2, 2000),
     newBatch: () => new Batch(context.temporary, context.config.archive.flush),
     beginCopy: (epoch, copy) => beginCopy(context, tables, epoch, copy),
     ...options,

@@ -23,6 +23,8 @@ export type TransactionSink = {
   batch(): Batch;
   /** A transaction ended: the batch may be cut here. */
   ended(): void;
+  /** A transaction begins that does not end in this chunk: the batch may be cut before it. */
+  longBegins(): void;
   /** A prune mark that no intent stands behind, said once each. */
   unproved(mark: string): void;
 };
@@ -39,6 +41,7 @@ export class TransactionReader implements ChangeVisitor {
   #hint: StreamHint | undefined;
   /** Boundary behind what was read of this chunk. */
   #at: Position = boundary(0n as Lsn);
+  #end: Position = boundary(0n as Lsn);
   /** Inside a transaction of this chunk. */
   #begin: Begin | undefined;
   #first = true;
@@ -65,6 +68,7 @@ export class TransactionReader implements ChangeVisitor {
     this.#mine = mine;
     this.#hint = hint;
     this.#at = span.prev;
+    this.#end = span.end;
     this.#first = true;
     this.#begin = undefined;
     visitFrames(payload, this);
@@ -81,6 +85,7 @@ export class TransactionReader implements ChangeVisitor {
       this.#running = begin.commitLsn;
       this.#prune = undefined;
       this.#fence = undefined;
+      if (this.#end.k > 0 && this.#end.lsn === begin.commitLsn) this.#sink.longBegins();
     }
     this.#origin.lsn = begin.commitLsn;
     this.#origin.xid = begin.xid;
