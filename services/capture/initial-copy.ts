@@ -37,7 +37,7 @@ export async function runInitialCopy(context: CaptureContext): Promise<Extract<S
   const { config, log, signal, control, publisher } = context;
   await using copy = await InitialCopy.begin(
     { url: config.source.url.reveal(), source: config.source.name, slot: slotName(config.source.name), tables: config.tables },
-    { onWaiting: (reason) => log.info({ event: 'copy-waiting', reason }, 'waiting') },
+    { onWaiting: (reason) => log.info({ event: 'copy-waiting', reason }, 'waiting'), signal },
   );
   const server = await readServerIdentity(control);
   const epoch: Epoch = { systemId: server.systemId, timeline: server.timeline, generation: randomUUID() };

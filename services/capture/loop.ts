@@ -18,9 +18,9 @@ import { applicationName, slotName } from '../../src/wal/identifier.js';
 import { readServerIdentity } from '../../src/wal/identity.js';
 import { capturePreflight, requireNotSynchronous } from '../../src/wal/preflight.js';
 import { connectClient } from '../../src/wal/session.js';
-import { decideSlot, dropSlot, readSlot, refuseForeignSlot, type SlotDecision } from '../../src/wal/slot.js';
+import { decideSlot, dropSlot, readSlot, readSlotArchive, refuseForeignSlot, type SlotDecision } from '../../src/wal/slot.js';
 import { type CaptureContext, runInitialCopy, tailBeginOf } from './initial-copy.js';
-import { Streaming } from './streaming.js';
+import { LAST_WORDS_MS, Streaming } from './streaming.js';
 import { SlotWatch } from './watch.js';
 
 /** Runs until the signal aborts. Throws halts and mistakes of the configuration; tries everything else again. */
@@ -98,6 +98,9 @@ async function takeLock(control: pg.Client, source: string): Promise<void> {
 async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: () => void): Promise<void> {
   const { config, log, control, stream } = context;
   const publishing = new AbortController();
+  // A stop must not hang on a stream that takes nothing: what was not stored is sent again by the slot.
+  const stopSoon = (): void => void setTimeout(() => publishing.abort(), LAST_WORDS_MS).unref();
+  context.signal.addEventListener('abort', stopSoon, { once: true });
   try {
     await ensureStream(stream.manager, config);
     const publisher = await openPublisher(stream, log, publishing.signal);
@@ -137,6 +140,7 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
     await streaming.run(healthy, decision.act === 'copy' || !start.anchored);
     await watch.sayHeld();
   } finally {
+    context.signal.removeEventListener('abort', stopSoon);
     publishing.abort();
   }
 }
@@ -178,9 +182,23 @@ async function decide(
 }
 
 async function copy(context: CaptureContext, drop: boolean): Promise<Resume | undefined> {
-  if (drop) {
-    context.log.info({ event: 'copy-again' }, 'the last copy did not end: it starts again from the beginning');
-    await dropSlot(context.control, slotName(context.config.source.name));
-  }
+  if (drop) await dropUnfinished(context);
   return await runInitialCopy(context);
+}
+
+/** Drops the slot of a copy that did not end. Halts when an archive has confirmed it: that archive is not the one in the folder. */
+async function dropUnfinished({ control, config, log, archive }: CaptureContext): Promise<void> {
+  const name = slotName(config.source.name);
+  const slot = await readSlot(control, name);
+  if (slot === undefined) return;
+  const owner = slot.confirmed === null || slot.walStatus === 'lost' ? undefined : await readSlotArchive(control, name, slot.confirmed);
+  if (owner !== undefined) {
+    throw new Halt('IDENTITY', {
+      seen: `the slot ${name} was confirmed by archive ${owner}; the folder ${config.archive.dir} holds ${owner === archive ? 'an older state of it' : `archive ${archive}`}.`,
+      safe: 'The slot was left as it is.',
+      remedy: `let archive.dir name the folder of that archive (mount its volume); to begin a new archive instead: \`tidemark teardown\`, then \`tidemark run\``,
+    });
+  }
+  log.info({ event: 'copy-again' }, 'the last copy did not end: it starts again from the beginning');
+  await dropSlot(control, name);
 }

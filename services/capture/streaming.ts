@@ -24,7 +24,7 @@ const TICK_MS = 200;
 const IDLE_FLUSH_MS = 20;
 const LATEST_MS = 200;
 /** A stop waits this long for what is in flight; what does not make it is sent again by the slot. */
-const LAST_WORDS_MS = 3000;
+export const LAST_WORDS_MS = 3000;
 /** Bytes that may wait between socket and framer before the socket is paused. */
 const QUEUE_BYTES = 4 * 1024 * 1024;
 

@@ -26,6 +26,8 @@ export type CopySource = {
 export type CopyEvents = {
   /** Something is waited for: said every few seconds. */
   readonly onWaiting?: (reason: string) => void;
+  /** Ends the waiting for a slot; begin() then throws. */
+  readonly signal?: AbortSignal;
 };
 
 /** Frames of one `copy` chunk. */
@@ -69,7 +71,7 @@ export class InitialCopy implements AsyncDisposable {
       await takeGuard(guard, source.tables);
       [reader, creator] = [await open(), await open(true)];
       const version = await readServerVersion(reader);
-      const created = await whileSaying(events, () => waitingFor(guard), createSlot(creator, source.slot, version));
+      const created = await whileSaying(events, () => waitingFor(guard), untilAborted(events.signal, creator, createSlot(creator, source.slot, version)));
       await reader.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
       await reader.query(`SET TRANSACTION SNAPSHOT '${created.snapshot.replaceAll("'", "''")}'`);
       const snapshot = await reader.query<{ snapshot: string }>('SELECT pg_catalog.pg_current_snapshot()::text AS snapshot');
@@ -139,6 +141,7 @@ async function estimate(client: pg.Client, relations: readonly Relation[]): Prom
 
 /** A slot is made only when every transaction that writes has ended: names the oldest, and prepared ones, which nobody may remember. */
 async function waitingFor(client: pg.Client): Promise<string> {
+  await client.query('SELECT pg_catalog.pg_stat_clear_snapshot()'); // else a transaction sees one state of the activity for ever
   const result = await client.query<{ prepared: string | null; pid: string | null; since: string | null }>(
     `SELECT (SELECT string_agg(gid, ', ') FROM pg_catalog.pg_prepared_xacts) AS prepared, a.pid::text, a.xact_start::text AS since
        FROM (SELECT 1) one LEFT JOIN LATERAL (SELECT pid, xact_start FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start LIMIT 1) a ON true`,
@@ -146,6 +149,17 @@ async function waitingFor(client: pg.Client): Promise<string> {
   const row = result.rows[0];
   if (row?.prepared) return `making the slot waits for prepared transactions: ${row.prepared}`;
   return row?.pid ? `making the slot waits for running transactions; the oldest is process ${row.pid}, since ${row.since}` : 'making the slot takes its time';
+}
+
+/** The server does not listen while it waits for writers: the connection is cut. Should the slot be made all the same, the next start drops it. */
+async function untilAborted<T>(signal: AbortSignal | undefined, client: pg.Client, work: Promise<T>): Promise<T> {
+  const cut = (): void => (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+  signal?.addEventListener('abort', cut, { once: true });
+  try {
+    return await work;
+  } finally {
+    signal?.removeEventListener('abort', cut);
+  }
 }
 
 async function whileSaying<T>(events: CopyEvents, reason: () => Promise<string>, work: Promise<T>): Promise<T> {

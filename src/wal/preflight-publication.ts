@@ -3,6 +3,7 @@ import type pg from 'pg';
 import type { Check } from '../runtime/check.js';
 import type { Config } from '../runtime/config.js';
 import { quoteIdentifier, quoteTable, slotName } from './identifier.js';
+import { readServerVersion } from './slot.js';
 
 type Named = { readonly schema: string; readonly table: string };
 
@@ -51,6 +52,11 @@ export async function publicationChecks(client: pg.Client, config: Config, table
   if ([row.ins, row.upd, row.del, row.trunc].includes('false')) {
     const sql = `ALTER PUBLICATION ${quoteIdentifier(name)} SET (publish = 'insert, update, delete, truncate')`;
     checks.push(failed(name, 'does not publish every operation', sql));
+  }
+  if ((await readServerVersion(client)) >= 180_000) {
+    const generated = await client.query<{ columns: string }>('SELECT pubgencols::text AS columns FROM pg_catalog.pg_publication WHERE pubname = $1', [name]);
+    const sql = `ALTER PUBLICATION ${quoteIdentifier(name)} SET (publish_generated_columns = none)`;
+    if (generated.rows[0]?.columns !== 'n') checks.push(failed(name, 'publishes generated columns, which the copied rows have not', sql));
   }
   checks.push(...(await memberChecks(client, config, name)));
   return checks.length > 0 ? checks : [{ name: `publication ${name}`, status: 'ok', seen: `${config.tables.length} tables, every operation` }];

@@ -4,6 +4,8 @@
  */
 import type pg from 'pg';
 import type { ChunkKind } from '../change/chunk.js';
+import { FENCE_PREFIX, type FencePayload } from '../change/fence.js';
+import { readLsn, readMessage, TAG } from '../change/pgoutput.js';
 import { type Epoch, formatEpoch, sameEpoch } from '../position/epoch.js';
 import { formatLsn, type Lsn, parseLsn } from '../position/lsn.js';
 import { boundary, formatPosition, maxPosition, type Position, parsePosition } from '../position/position.js';
@@ -188,6 +190,27 @@ export async function createSlot(replication: pg.Client, name: string, serverVer
   const row = result.rows[0];
   if (row === undefined) throw new Error('the server made no slot');
   return { consistentPoint: parseLsn(row.consistent_point), snapshot: row.snapshot_name };
+}
+
+/**
+ * The archive whose fence the slot stands at, undefined when it stands at none: only a slot that no archive has ever confirmed may be dropped by us.
+ * Looks at the first transaction the slot would send, without taking it.
+ */
+export async function readSlotArchive(client: pg.Client, name: string, confirmed: Lsn): Promise<string | undefined> {
+  const result = await client
+    .query<{ data: string }>(
+      `SELECT data::text AS data FROM pg_catalog.pg_logical_slot_peek_binary_changes($1, NULL, 1, 'proto_version', '1', 'publication_names', $2, 'messages', 'true') LIMIT 2`,
+      [name, quoteIdentifier(name)],
+    )
+    .catch((error: { code?: string }) => {
+      if (error.code === '42704') return { rows: [] }; // the publication is younger than the slot, so no archive has ever read it
+      throw error;
+    });
+  const [begin, message] = result.rows.map((row) => Buffer.from(row.data.slice(2), 'hex'));
+  if (begin?.[0] !== TAG.begin || readLsn(begin, 1) !== confirmed || message?.[0] !== TAG.message) return undefined;
+  const found = readMessage(message, 0);
+  if (found.prefix !== FENCE_PREFIX) return undefined;
+  return (JSON.parse(found.content.slice(0, found.content.lastIndexOf('.'))) as FencePayload).archive;
 }
 
 export async function dropSlot(client: pg.Client, name: string): Promise<void> {

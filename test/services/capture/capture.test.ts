@@ -1,10 +1,11 @@
 /** capture alone, as a process on real engines: what it puts into the stream is whole and in order, whatever happens to it (laws 3, 4, 6, 8). */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import pg from 'pg';
 import { availablePostgresMajors } from '../../../services/demo/engines/postgres.js';
+import { createArchive, ManifestWriter } from '../../../src/archive/manifest.js';
 import { parseLsn } from '../../../src/position/lsn.js';
 import { formatPosition, parsePosition } from '../../../src/position/position.js';
 import { sleep } from '../../../src/runtime/service.js';
@@ -285,6 +286,21 @@ test('named halts: slot dropped, slot advanced, slot of another history', async 
   const state = await ledger.archive();
   await until('the slot stands at the archived fence', async () => (await slotAt(pipeline)) === state.fences.at(-1)?.lsn);
   await capture.stop();
+  await t.test('an empty archive in place of the one the slot belongs to: IDENTITY, and the slot stays', async () => {
+    const { dir } = ledger.config.archive;
+    renameSync(dir, `${dir}.away`);
+    mkdirSync(dir);
+    await createArchive(dir, 'test');
+    await ManifestWriter.claim(dir, 'test');
+    await ledger.stream.manager.streams.purge(ledger.stream.name);
+    const before = await slotAt(pipeline);
+    const ending = await pipeline.service('capture').ended;
+    assert.equal(ending.code, 3, ending.log);
+    assert.match(ending.log, /"halt":"IDENTITY"/);
+    assert.equal(await slotAt(pipeline), before);
+    rmSync(dir, { recursive: true });
+    renameSync(`${dir}.away`, dir);
+  });
   await t.test('advanced by someone: SLOT_AHEAD', async () => {
     await pipeline.query("INSERT INTO item (v) VALUES ('skipped')");
     await pipeline.query("SELECT pg_replication_slot_advance('tidemark_test', pg_current_wal_lsn())");
@@ -395,4 +411,31 @@ test('a missing table is one clear line and the exit code of the configuration',
   const ending = await pipeline.service('capture').ended;
   assert.equal(ending.code, 2);
   assert.match(ending.log, /table wide: there is no table public\.wide/);
+});
+
+test('a stop is never held up: not by a slot that waits for writers, nor by a stream that takes nothing; nor is the server’s own', async () => {
+  const { pipeline, ledger } = await world({ rows: 10 });
+  await using _p = pipeline;
+  await using _l = ledger;
+  const writer = await connectClient(pipeline.databaseUrl, { applicationName: 'writer' });
+  await writer.query('BEGIN; INSERT INTO public.secret VALUES (1)');
+  const waiting = pipeline.service('capture');
+  await until('it says what it waits for', async () => /making the slot waits for running transactions/.test(waiting.log), 20_000);
+  const asked = Date.now();
+  assert.equal((await waiting.stop()).code, 0, waiting.log);
+  assert.ok(Date.now() - asked < 4000);
+  await writer.query('COMMIT');
+  const capture = pipeline.service('capture');
+  await caughtUp(pipeline, ledger);
+  await pipeline.nats.kill();
+  await pipeline.query(`INSERT INTO item (v) SELECT repeat('z', 500) || i FROM generate_series(1, 120000) i`);
+  await until('publishing stands still', async () => /publish-retry/.test(capture.log), 20_000);
+  const begun = Date.now();
+  await pipeline.postgres.stop('fast');
+  assert.ok(Date.now() - begun < 5000, `the server stopped after ${Date.now() - begun} ms`);
+  await pipeline.postgres.start();
+  const stopping = Date.now();
+  assert.equal((await capture.stop()).code, 0);
+  assert.ok(Date.now() - stopping < 6000);
+  await writer.end().catch(() => undefined);
 });
