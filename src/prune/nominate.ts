@@ -48,8 +48,8 @@ export async function nominate(
   return { rows: page };
 }
 
-/** Rows that are old enough but not behind the fence yet: counted up to `most`, for the receipt. */
-export async function countUncovered(client: pg.Client, sql: string, most: number): Promise<number> {
+/** Rows of `FROM` what `sql` says, counted up to `most`. */
+export async function countRows(client: pg.Client, sql: string, most: number): Promise<number> {
   const { rows } = await client.query<{ n: string }>(`SELECT count(*)::text AS n FROM (SELECT FROM ${sql} LIMIT ${most}) s`);
   return Number(rows[0]?.n ?? 0);
 }

@@ -11,7 +11,7 @@ import { readServerIdentity } from '../wal/identity.js';
 import { type BatchContext, pruneBatch } from './batch.js';
 import { type Pace, standbyLag } from './brakes.js';
 import { type Cutoff, covered, notKept, oldEnough, readCutoff, tableSql } from './eligible.js';
-import { countUncovered, type Nominated, nominate } from './nominate.js';
+import { countRows, type Nominated, nominate } from './nominate.js';
 import { ArchiveLookup, FileGone, keyOf } from './proof.js';
 import { readTarget, type Target } from './target.js';
 
@@ -80,6 +80,8 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   if (target === undefined) return 'the table does not exist';
   if (!table.prune) return 'prune: false';
   if (target.obstacles.length > 0) return target.obstacles.map(({ reason, remedy }) => `${reason} → ${remedy}`).join('; ');
+  const cutoff = await readCutoff(client, table.retentionMs, run.config.source.timezone);
+  if ((await countRows(client, `ONLY ${tableSql(target)} WHERE ${oldEnough(table, target, cutoff)}`, 1)) === 0) return null; // nothing to do, whatever is covered
   let state = await run.follower.refresh();
   const { rows } = await client.query<{ next: string }>('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next');
   const identity = await readServerIdentity(client);
@@ -88,10 +90,9 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   if (coverage.table.oid !== target.oid)
     return `the archived table of this name had OID ${coverage.table.oid}, this one has ${target.oid}: it was dropped and made again`;
   const { horizon } = coverage.fence;
-  const cutoff = await readCutoff(client, table.retentionMs, run.config.source.timezone);
   faultPoint('P2');
   const waiting = `ONLY ${tableSql(target)} WHERE ${oldEnough(table, target, cutoff)} AND NOT (${covered(horizon)}) AND ${notKept(table)}`;
-  tally.leave('not covered yet', await countUncovered(client, waiting, UNCOVERED_COUNTED));
+  tally.leave('not covered yet', await countRows(client, waiting, UNCOVERED_COUNTED));
 
   const lookup = new ArchiveLookup(run.config.archive.dir);
   let after: Nominated | undefined;
@@ -189,7 +190,7 @@ function digestHalt(parts: PageParts, file: string | undefined): Halt {
   return new Halt('DIGEST', {
     seen: `a row of ${parts.table.key} differs from its archived version in ${file ?? 'the archive'} under the same columns.`,
     safe: 'Nothing of this batch was deleted; the other tables go on.',
-    remedy: `run tidemark verify --deep, and keep ${parts.table.key} at prune: false until the file is explained`,
+    remedy: `run tidemark verify, and keep ${parts.table.key} at prune: false until the file is explained`,
   });
 }
 

@@ -1,0 +1,83 @@
+/** `tidemark doctor [--fix] [--json]`: every precondition at once. Exit 0 when nothing failed (warnings are said), 1 when something did, 2 for the configuration. */
+import type pg from 'pg';
+import pc from 'picocolors';
+import { archivePreflight } from '../../../src/archive/preflight.js';
+import { prunePreflight } from '../../../src/prune/preflight.js';
+import type { Check } from '../../../src/runtime/check.js';
+import { type Config, loadConfig } from '../../../src/runtime/config.js';
+import { describeError } from '../../../src/runtime/errors.js';
+import { streamPreflight } from '../../../src/stream/topology.js';
+import { applicationName } from '../../../src/wal/identifier.js';
+import { capturePreflight } from '../../../src/wal/preflight.js';
+import { connectClient } from '../../../src/wal/session.js';
+
+const QUERY_TIMEOUT_MS = 30_000;
+
+export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
+  const config = loadConfig(String(options['config']));
+  let checks = await allChecks(config);
+  if (options['fix'] === true) {
+    const fixes = [...new Set(checks.flatMap((check) => (check.status !== 'ok' && check.fix !== undefined ? [check.fix] : [])))];
+    await applyFixes(config, fixes, options['json'] === true);
+    if (fixes.length > 0) checks = await allChecks(config);
+  }
+  const failed = checks.filter((check) => check.status === 'failed');
+  if (options['json'] === true) process.stdout.write(`${JSON.stringify({ ok: failed.length === 0, checks })}\n`);
+  else print(checks);
+  return failed.length === 0 ? 0 : 1;
+}
+
+/** Of Postgres with both roles, NATS and the archive volume. A server that cannot be reached is a failed check. */
+export async function allChecks(config: Config): Promise<Check[]> {
+  const [postgres, stream, archive] = await Promise.all([
+    withClient(config.source.url.reveal(), config, 'Postgres', (client) => capturePreflight(client, config)),
+    streamPreflight(config),
+    archivePreflight(config.archive.dir),
+  ]);
+  const pruner = postgres.some((check) => check.name === 'Postgres' && check.status === 'failed')
+    ? []
+    : await withClient((config.source.prunerUrl ?? config.source.url).reveal(), config, 'Postgres, pruner', (client) => prunePreflight(client, config));
+  return [...postgres, ...pruner, ...stream, ...archive];
+}
+
+async function withClient(url: string, config: Config, name: string, check: (client: pg.Client) => Promise<Check[]>): Promise<Check[]> {
+  let client: pg.Client | undefined;
+  try {
+    client = await connectClient(url, { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: QUERY_TIMEOUT_MS });
+    return await check(client);
+  } catch (error) {
+    const remedy = (error as { remedy?: string }).remedy;
+    const seen = error instanceof Error && remedy !== undefined ? error.message : `cannot be reached: ${describeError(error)}`;
+    return [{ name, status: 'failed', seen, remedy: remedy ?? 'start it, or correct source.url' }];
+  } finally {
+    await client?.end().catch(() => undefined);
+  }
+}
+
+async function applyFixes(config: Config, fixes: readonly string[], quiet: boolean): Promise<void> {
+  if (fixes.length === 0) return;
+  const client = await connectClient(config.source.url.reveal(), {
+    applicationName: applicationName(config.source.name, 'control'),
+    queryTimeoutMs: QUERY_TIMEOUT_MS,
+  });
+  try {
+    for (const sql of fixes) {
+      if (!quiet) process.stdout.write(`${pc.cyan('fix')}      ${sql}\n`);
+      await client.query(sql);
+    }
+  } finally {
+    await client.end();
+  }
+}
+
+const MARK = { ok: pc.green('ok     '), warning: pc.yellow('warning'), failed: pc.red('FAILED ') } as const;
+
+function print(checks: readonly Check[]): void {
+  const width = Math.min(48, Math.max(...checks.map((check) => check.name.length)));
+  for (const check of checks) {
+    process.stdout.write(`${MARK[check.status]}  ${check.name.padEnd(width)}  ${check.seen}\n`);
+    if (check.remedy !== undefined && check.status !== 'ok') process.stdout.write(`         ${' '.repeat(width)}  → ${check.remedy}\n`);
+  }
+  const count = (status: Check['status']): number => checks.filter((check) => check.status === status).length;
+  process.stdout.write(`\n${count('ok')} ok, ${count('warning')} warnings, ${count('failed')} failed\n`);
+}

@@ -1,0 +1,141 @@
+/** `tidemark init`: reads the catalog, guesses each table's timestamp column, and writes a commented tidemark.yaml with pruning off. Changes nothing in the database. */
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import type pg from 'pg';
+import { stringify } from 'yaml';
+import { parseConfig } from '../../../src/runtime/config.js';
+import { configError } from '../../../src/runtime/errors.js';
+import { connectClient } from '../../../src/wal/session.js';
+
+type Found = {
+  schema: string;
+  table: string;
+  relkind: string;
+  persistence: string;
+  partition: boolean;
+  has_key: boolean;
+  foreign_keys: string | null;
+  triggers: string | null;
+  columns: [name: string, type: string, notNull: boolean, indexed: boolean][];
+};
+type Guess = { key: string; timestamp: string; notes: string[] };
+type Refused = { key: string; why: string };
+
+export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
+  const url = options['url'] === undefined ? process.env['DATABASE_URL'] : String(options['url']);
+  if (url === undefined) throw configError('init: which database?', 'give --url, or set DATABASE_URL');
+  const out = path.resolve(String(options['out']));
+  const client = await connectClient(url, { applicationName: 'tidemark_init', queryTimeoutMs: 30_000 });
+  let text: string;
+  let chosen: Guess[];
+  let refused: Refused[];
+  try {
+    const tables = await readTables(client);
+    chosen = tables.flatMap((table) => guess(table) ?? []);
+    refused = tables.flatMap((table) => refusal(table) ?? []);
+    const { rows } = await client.query<{ name: string }>('SELECT current_database() AS name');
+    text = render(sourceName(rows[0]?.name ?? 'source'), options['url'] === undefined ? undefined : url, chosen, refused);
+  } finally {
+    await client.end();
+  }
+  if (chosen.length === 0)
+    throw configError('init: no table of this database can be archived', refused.map(({ key, why }) => `${key}: ${why}`).join('; ') || 'it has no tables');
+  parseConfig(text, { file: out, env: { DATABASE_URL: url } }); // what we write must be accepted
+  await writeFile(out, text, { flag: options['force'] === true ? 'w' : 'wx', mode: 0o640 }).catch((error: NodeJS.ErrnoException) => {
+    throw error.code === 'EEXIST' ? configError(`${out} exists already`, 'use --force to replace it, or --out FILE') : configError(`${out}: ${error.message}`);
+  });
+  for (const { key, timestamp } of chosen) process.stdout.write(`archive  ${key} by ${timestamp}\n`);
+  for (const { key, why } of refused) process.stdout.write(`leave    ${key}: ${why}\n`);
+  process.stdout.write(`\nwrote ${out}; pruning is off in it. Next: tidemark doctor -c ${path.relative(process.cwd(), out) || out}\n`);
+  return 0;
+}
+
+const QUERY = `
+SELECT n.nspname AS schema, c.relname AS table, c.relkind, c.relpersistence AS persistence, c.relispartition::text AS partition,
+  EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident))::text AS has_key,
+  (SELECT string_agg(f.conname, ', ') FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.confrelid = c.oid) AS foreign_keys,
+  (SELECT string_agg(g.tgname, ', ') FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND (g.tgtype & 8) <> 0) AS triggers,
+  (SELECT jsonb_agg(jsonb_build_array(a.attname, format_type(a.atttypid, NULL), a.attnotnull, EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indkey[0] = a.attnum)) ORDER BY a.attnum)::text
+     FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%' ORDER BY n.nspname, c.relname`;
+
+async function readTables(client: pg.Client): Promise<Found[]> {
+  const { rows } = await client.query<Record<string, string>>(QUERY);
+  return rows.map((row) => ({
+    schema: row['schema'] as string,
+    table: row['table'] as string,
+    relkind: row['relkind'] as string,
+    persistence: row['persistence'] as string,
+    partition: row['partition'] === 'true',
+    has_key: row['has_key'] === 'true',
+    foreign_keys: row['foreign_keys'] ?? null,
+    triggers: row['triggers'] ?? null,
+    columns: JSON.parse(row['columns'] ?? '[]') as Found['columns'],
+  }));
+}
+
+const keyOf = (table: Found): string => (table.schema === 'public' && !table.table.includes('.') ? table.table : `${table.schema}.${table.table}`);
+const TYPES = /^(date|timestamp with(out)? time zone)$/;
+const NAMES = [/^(timestamp|ts|time|at|event_time)$/, /_timestamp$|_ts$/, /_at$/, /_time$|_date$/, /^created/];
+
+/** The column that most likely says when a row happened: indexed and NOT NULL before names. */
+function timestampColumn(table: Found): string | undefined {
+  const rank = ([name, , notNull, indexed]: Found['columns'][number]): number => {
+    const named = NAMES.findIndex((pattern) => pattern.test(name));
+    return (indexed ? 100 : 0) + (notNull ? 20 : 0) + (named < 0 ? 0 : NAMES.length - named);
+  };
+  return table.columns.filter(([, type]) => TYPES.test(type)).sort((a, b) => rank(b) - rank(a))[0]?.[0];
+}
+
+function refusal(table: Found): Refused | undefined {
+  const why =
+    table.relkind === 'p' ? 'it is partitioned; list its partitions instead'
+    : table.relkind === 'f' ? 'it is a foreign table'
+    : table.persistence !== 'p' ? 'it is unlogged: its rows are not in the WAL'
+    : !table.has_key ? 'it has no primary key, so its UPDATEs and DELETEs could not be published'
+    : timestampColumn(table) === undefined ? 'it has no date or timestamp column'
+    : undefined; // biome-ignore format: a table of reasons
+  return why === undefined ? undefined : { key: keyOf(table), why };
+}
+
+function guess(table: Found): Guess | undefined {
+  const timestamp = timestampColumn(table);
+  if (timestamp === undefined || refusal(table) !== undefined) return undefined;
+  const column = table.columns.find(([name]) => name === timestamp);
+  const notes = [
+    column?.[3] ? '' : `no index on ${timestamp}: pruning would scan the table`,
+    column?.[2] ? '' : `${timestamp} may be NULL: such rows are archived and never pruned`,
+    table.foreign_keys ? `foreign keys refer to it (${table.foreign_keys}): it will not be pruned` : '',
+    table.triggers ? `DELETE triggers are on it (${table.triggers}): it will not be pruned` : '',
+  ];
+  return { key: keyOf(table), timestamp, notes: notes.filter((note) => note !== '') };
+}
+
+function sourceName(database: string): string {
+  return (
+    database
+      .toLowerCase()
+      .replace(/[^a-z0-9_]+/g, '_')
+      .slice(0, 40) || 'source'
+  );
+}
+
+function render(name: string, url: string | undefined, chosen: readonly Guess[], refused: readonly Refused[]): string {
+  const lines = [
+    '# Written by tidemark init. Read it, move tables that must never be touched to `protected`, then: tidemark doctor',
+    stringify({ source: { url: url === undefined ? '${DATABASE_URL}' : url, name, timezone: 'UTC' } }).trimEnd(), // timezone: of `timestamp` columns
+    stringify({ stream: { url: 'nats://localhost:4222', replay: { age: '7d', bytes: '20GB' } } }).trimEnd(),
+    stringify({ archive: { dir: './archived_data', flush: { every: '60s' } } }).trimEnd(),
+    '# Nothing is deleted until you set this to true; `tidemark prune --dry-run` shows what would be.',
+    stringify({ prune: { enabled: false, retention: '24h', schedule: '0 * * * *' } }).trimEnd(),
+    'tables:',
+  ];
+  for (const { key, timestamp, notes } of chosen) {
+    for (const note of notes) lines.push(`  # ${note.replaceAll('\n', ' ')}`);
+    lines.push(`  ${stringify(key).trimEnd()}: { timestamp: ${JSON.stringify(timestamp)} }`);
+  }
+  if (refused.length > 0) lines.push('# Not archived:', ...refused.map(({ key, why }) => `#   ${key.replaceAll('\n', ' ')}: ${why}`));
+  lines.push('protected: []');
+  return `${lines.join('\n')}\n`;
+}

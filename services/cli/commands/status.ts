@@ -1,0 +1,90 @@
+/** `tidemark status [--json] [--watch]`. Exit 0 when every part answered, 1 when one did not. */
+import Table from 'cli-table3';
+import { ArchiveFollower } from '../../../src/archive/manifest.js';
+import { loadConfig } from '../../../src/runtime/config.js';
+import { sleep } from '../../../src/runtime/service.js';
+import { type PipelineStatus, readStatus } from '../pipeline-state.js';
+import { bytesText, plainTable } from '../print.js';
+
+const WATCH_MS = 2000;
+
+export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
+  const config = loadConfig(String(options['config']));
+  const follower = new ArchiveFollower(config.archive.dir);
+  const show = async (): Promise<number> => {
+    const status = await readStatus(config, follower);
+    const text = options['json'] === true ? `${JSON.stringify(status)}\n` : render(status);
+    if (options['watch'] === true && process.stdout.isTTY === true) process.stdout.write('\u001b[2J\u001b[H');
+    process.stdout.write(text);
+    return [status.postgres, status.stream, status.archive].some((part) => 'problem' in part) ? 1 : 0;
+  };
+  if (options['watch'] !== true) return show();
+  const controller = new AbortController();
+  process.once('SIGINT', () => controller.abort());
+  while (!controller.signal.aborted) {
+    await show();
+    await sleep(WATCH_MS, controller.signal);
+  }
+  return 0;
+}
+
+const lag = (bytes: number | null): string => (bytes === null ? 'unknown' : `${bytesText(bytes)} behind`);
+
+export function render(status: PipelineStatus): string {
+  const lines: string[] = [`source ${status.source}`];
+  lines.push(
+    'problem' in status.postgres
+      ? `postgres   ${status.postgres.problem}`
+      : `postgres   insert ${status.postgres.insertLsn}, timeline ${status.postgres.timeline}`,
+  );
+  lines.push(
+    'problem' in status.stream
+      ? `stream     ${status.stream.problem}`
+      : `stream     tail ${status.stream.tail ?? 'empty'}, ${lag(status.lag.publishedBytes)}; ${status.stream.messages} messages, ${bytesText(status.stream.bytes)}`,
+  );
+  if ('problem' in status.archive) lines.push(`archive    ${status.archive.problem}`);
+  else {
+    const seconds = status.lag.archivedSeconds;
+    lines.push(
+      `archive    position ${status.archive.position ?? 'none yet'}, ${lag(status.lag.archivedBytes)}${seconds === null ? '' : `, ${seconds} s`}; manifest ${status.archive.manifest}, fence ${status.archive.fence ?? 'none'}`,
+    );
+  }
+  lines.push(slotLine(status), '');
+  const rows = status.tables.map((table) => [
+    table.table,
+    table.hotRows === null ? 'unknown' : String(table.hotRows),
+    String(table.archivedRows),
+    String(table.segments),
+    String(table.sealedDays),
+    bytesText(table.bytes),
+    table.prunable ? 'yes' : `no: ${table.why}`,
+  ]);
+  lines.push(plainTable(Table, ['table', 'hot (estimate)', 'archived versions', 'segments', 'sealed days', 'size', 'prunable'], rows), '');
+  lines.push(lastRun(status));
+  return `${lines.join('\n')}\n`;
+}
+
+function slotLine({ slot, lag: { confirmedBytes } }: PipelineStatus): string {
+  if (slot === null) return 'slot       none';
+  const parts = [
+    `confirmed ${slot.confirmedLsn ?? 'nothing'}, ${lag(confirmedBytes)}`,
+    `holds ${bytesText(slot.heldBytes)} of WAL`,
+    slot.active ? 'active' : 'NOT ACTIVE',
+  ];
+  if (slot.walStatus !== null) parts.push(`wal_status ${slot.walStatus}`);
+  parts.push(
+    slot.safeWalBytes === null ? 'no bound (max_slot_wal_keep_size = -1): it can fill the disk' : `is lost after ${bytesText(slot.safeWalBytes)} more WAL`,
+  );
+  if (slot.catalogXminAge !== null) parts.push(`catalog xmin ${slot.catalogXminAge} transactions old`);
+  return `slot       ${parts.join('; ')}`;
+}
+
+function lastRun({ lastRun: run }: PipelineStatus): string {
+  if (run === null) return 'no prune run yet';
+  const deleted = run.tables.reduce((sum, table) => sum + table.deleted, 0);
+  const problems = run.tables.filter((table) => table.problem !== null && table.problem !== 'prune: false').map((table) => `${table.table}: ${table.problem}`);
+  return [
+    `last prune run ${run.finishedAt}${run.dryRun ? ' (dry)' : ''}: ${deleted} rows deleted${run.problem ? `; ${run.problem}` : ''}`,
+    ...problems.map((problem) => `  ${problem}`),
+  ].join('\n');
+}

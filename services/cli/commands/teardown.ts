@@ -1,0 +1,65 @@
+/** `tidemark teardown`: removes slot, publication and stream after a typed confirmation. Archive files are never touched; a record is left beside them. */
+import { appendFile } from 'node:fs/promises';
+import path from 'node:path';
+import { createInterface } from 'node:readline/promises';
+import { archivePaths } from '../../../src/archive/layout.js';
+import { openIdentity } from '../../../src/archive/manifest.js';
+import { loadConfig } from '../../../src/runtime/config.js';
+import { configError, TidemarkError } from '../../../src/runtime/errors.js';
+import { connectStream, findStream } from '../../../src/stream/topology.js';
+import { applicationName, quoteIdentifier, slotName } from '../../../src/wal/identifier.js';
+import { connectClient } from '../../../src/wal/session.js';
+import { dropSlot, readSlot } from '../../../src/wal/slot.js';
+
+export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
+  const config = loadConfig(String(options['config']));
+  const name = slotName(config.source.name);
+  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: 60_000 });
+  const { connection, manager } = await connectStream(config, `tidemark-${config.source.name}-teardown`);
+  try {
+    const slot = await readSlot(client, name);
+    const { rows } = await client.query('SELECT FROM pg_catalog.pg_publication WHERE pubname = $1', [name]);
+    const stream = await findStream(manager, config.source.name);
+    const { rows: active } = await client.query<{ active: string }>('SELECT active::text AS active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1', [
+      name,
+    ]);
+    if (active[0]?.active === 'true') throw new TidemarkError('failed', `the slot ${name} is in use`, { remedy: 'stop the services first' });
+    const doomed = [
+      slot ? `replication slot ${name}` : '',
+      rows.length > 0 ? `publication ${name}` : '',
+      stream ? `stream ${stream.config.name} (${stream.state.messages} messages)` : '',
+    ].filter((part) => part !== '');
+    if (doomed.length === 0) {
+      process.stdout.write('nothing to remove: no slot, no publication, no stream\n');
+      return 0;
+    }
+    process.stdout.write(
+      `this removes:\n${doomed.map((part) => `  ${part}\n`).join('')}the archive in ${config.archive.dir} stays as it is, and cannot be continued afterwards: a new start needs an empty folder\n`,
+    );
+    await confirm(config.source.name, options['yes']);
+    if (slot) await dropSlot(client, name);
+    if (rows.length > 0) await client.query(`DROP PUBLICATION ${quoteIdentifier(name)}`);
+    if (stream) await manager.streams.delete(stream.config.name);
+    if (await openIdentity(config.archive.dir).catch(() => undefined)) {
+      const record = { type: 'teardown', at: new Date().toISOString(), removed: doomed };
+      await appendFile(path.join(archivePaths(config.archive.dir).own, 'operations.jsonl'), `${JSON.stringify(record)}\n`, { mode: 0o640 });
+    }
+    process.stdout.write('removed\n');
+    return 0;
+  } finally {
+    await connection.close().catch(() => undefined);
+    await client.end().catch(() => undefined);
+  }
+}
+
+async function confirm(source: string, yes: string | boolean | undefined): Promise<void> {
+  if (yes !== undefined) {
+    if (yes !== source) throw configError(`--yes: ${JSON.stringify(yes)} is not the name of the source`, `write --yes ${source}`);
+    return;
+  }
+  if (process.stdin.isTTY !== true) throw configError('teardown asks for a confirmation, and there is no terminal', `write --yes ${source}`);
+  const prompt = createInterface({ input: process.stdin, output: process.stdout });
+  const typed = await prompt.question(`type the name of the source (${source}) to go on: `);
+  prompt.close();
+  if (typed.trim() !== source) throw configError('not confirmed', 'nothing was removed');
+}

@@ -1,0 +1,110 @@
+#!/usr/bin/env node
+/** The command line. Owns the list of commands, their options and exit codes; what they do lies in commands/, loaded when asked for. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { describeError, exitCodeOf } from '../../src/runtime/errors.js';
+
+/** What a command's action gets: its arguments, its options, and `-c`. */
+type Action = (args: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>) => Promise<number | undefined>;
+
+const version = (): string => (JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
+
+const program = new Command('tidemark')
+  .description(
+    'Keeps a Postgres database lean and loses nothing: old rows leave Postgres only after the very version being deleted was read back from a durable Parquet file.',
+  )
+  .version(version(), '-V, --version')
+  .showHelpAfterError('(tidemark --help lists the commands)')
+  .exitOverride();
+
+/** Adds a command; `configured`: it reads a configuration. */
+function command(usage: string, summary: string, example: string, load: () => Promise<{ run: Action }>, configured = true): Command {
+  const added = program.command(usage).description(summary).addHelpText('after', `\nExample:\n  ${example}`).exitOverride();
+  if (configured) added.option('-c, --config <file>', 'configuration', 'tidemark.yaml');
+  added.action(async (...given: unknown[]) => {
+    const options = given.at(-2) as Record<string, string | boolean | undefined>;
+    const { run } = await load();
+    process.exitCode = (await run(given.slice(0, -2) as (string | undefined)[], options)) ?? 0;
+  });
+  return added;
+}
+
+command(
+  'init',
+  'read a database and write a tidemark.yaml for it; pruning is off in what it writes',
+  'tidemark init --url postgresql://me@localhost/goat',
+  () => import('./commands/init.js'),
+  false,
+)
+  .option('--url <url>', 'the database; default: DATABASE_URL')
+  .option('--out <file>', 'where to write', 'tidemark.yaml')
+  .option('--force', 'replace an existing file');
+command('doctor', 'check every precondition at once, each with its remedy', 'tidemark doctor --fix', () => import('./commands/doctor.js'))
+  .option('--fix', 'run the safe remedies (such as CREATE PUBLICATION), then check again')
+  .option('--json', 'as JSON');
+command(
+  'run [service]',
+  'run all services under one supervisor, or one of: capture, archiver, pruner',
+  'tidemark run -c /etc/tidemark.yaml',
+  () => import('./commands/run.js'),
+);
+command('prune [table]', 'one prune pass now, by the running pruner or in this process', 'tidemark prune prices --dry-run', () => import('./commands/prune.js'))
+  .option('--dry-run', 'choose, prove and compare, delete nothing')
+  .option('--json', 'as JSON');
+command(
+  'status',
+  'lag at each stage, health of the slot, and per table what is hot, archived and prunable',
+  'tidemark status --watch',
+  () => import('./commands/status.js'),
+)
+  .option('--watch', 'again every two seconds')
+  .option('--json', 'as JSON');
+command(
+  'explain <table> [key...]',
+  'why a table or a row is not prunable yet; where a row is archived',
+  'tidemark explain prices 4711',
+  () => import('./commands/explain.js'),
+).option('--json', 'as JSON');
+command(
+  'verify',
+  'check the chain of manifests, and every file: there, its size, hash, and every row decoded',
+  'tidemark verify',
+  () => import('./commands/verify.js'),
+).option('--json', 'as JSON');
+command('rebuild', 'replay the stream into an empty folder', 'tidemark rebuild --into /tmp/again --check', () => import('./commands/rebuild.js'))
+  .requiredOption('--into <dir>', 'an empty or missing folder')
+  .option('--check', 'compare it with the archive')
+  .option('--json', 'as JSON');
+command(
+  'seal [table]',
+  'turn finished days that Postgres holds no row of into their daily files now',
+  'tidemark seal prices --day 2026-01-12',
+  () => import('./commands/seal.js'),
+).option('--day <day>', 'only this UTC day, as 2026-01-12');
+command('teardown', 'remove slot, publication and stream (never archive files)', 'tidemark teardown --yes goat', () => import('./commands/teardown.js')).option(
+  '--yes <name>',
+  'confirm by the name of the source, for scripts',
+);
+command(
+  'demo',
+  'the whole way on a Postgres and a NATS of its own, under load, audited at the end',
+  'tidemark demo --seconds 60 --kill',
+  () => import('./commands/demo.js'),
+  false,
+)
+  .option('--seconds <n>', 'length of the live load', '45')
+  .option('--rate <rows>', 'rows a second of the live load')
+  .option('--kill', 'kill -9 random services every few seconds')
+  .option('--keep', 'go on until Ctrl-C')
+  .option('--report <file>', 'write a JSON report');
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (error instanceof CommanderError)
+    process.exitCode = error.exitCode === 0 ? 0 : 2; // it has said why
+  else {
+    process.stderr.write(`${describeError(error)}\n`);
+    process.exitCode = exitCodeOf(error);
+  }
+}

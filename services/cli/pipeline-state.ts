@@ -1,0 +1,207 @@
+/** What the pipeline looks like now, gathered from Postgres, the stream and the archive: for status and explain. Each part may be missing, with its reason. */
+import type pg from 'pg';
+import { ArchiveFollower, type ArchiveState } from '../../src/archive/manifest.js';
+import { ReceiptIndex, type RunReceipt } from '../../src/archive/receipts.js';
+import { decodeChunkHeader } from '../../src/change/chunk.js';
+import { tableCoverage } from '../../src/coverage/coverage.js';
+import { formatLsn, type Lsn, parseLsn } from '../../src/position/lsn.js';
+import { parsePosition } from '../../src/position/position.js';
+import { readTarget } from '../../src/prune/target.js';
+import type { Config } from '../../src/runtime/config.js';
+import { describeError } from '../../src/runtime/errors.js';
+import { connectStream, findStream, walSubject } from '../../src/stream/topology.js';
+import { applicationName, slotName } from '../../src/wal/identifier.js';
+import { readServerIdentity } from '../../src/wal/identity.js';
+import { connectClient } from '../../src/wal/session.js';
+
+export type TableStatus = {
+  readonly table: string;
+  /** Estimate of the planner; null before the first ANALYZE. */
+  readonly hotRows: number | null;
+  readonly archivedRows: number;
+  readonly segments: number;
+  readonly sealedDays: number;
+  readonly bytes: number;
+  readonly prunable: boolean;
+  /** Why not; null when it is. */
+  readonly why: string | null;
+};
+
+export type PipelineStatus = {
+  readonly source: string;
+  readonly postgres: { readonly insertLsn: string; readonly systemId: string; readonly timeline: number; readonly now: string } | { readonly problem: string };
+  readonly slot: {
+    readonly name: string; readonly active: boolean; readonly confirmedLsn: string | null; readonly walStatus: string | null; readonly safeWalBytes: number | null; readonly heldBytes: number; readonly catalogXminAge: number | null;
+  } | null; // biome-ignore format: one line a fact
+  readonly stream: { readonly messages: number; readonly bytes: number; readonly tail: string | null } | { readonly problem: string };
+  readonly archive:
+    | {
+        readonly position: string | null;
+        readonly committedAt: string | null;
+        readonly manifest: number;
+        readonly fence: string | null;
+        readonly epoch: string | null;
+      }
+    | { readonly problem: string };
+  /** Bytes of WAL between the stages, null where a stage is unknown. */
+  readonly lag: {
+    readonly publishedBytes: number | null;
+    readonly archivedBytes: number | null;
+    readonly confirmedBytes: number | null;
+    readonly archivedSeconds: number | null;
+  };
+  readonly tables: readonly TableStatus[];
+  readonly lastRun: RunReceipt | null;
+};
+
+export async function readStatus(config: Config, follower = new ArchiveFollower(config.archive.dir)): Promise<PipelineStatus> {
+  const [state, stream, runs] = await Promise.all([archiveOf(follower), streamOf(config), new ReceiptIndex(config.archive.dir).runs().catch(() => [])]);
+  const archived = 'problem' in state ? undefined : state;
+  const database = await databaseOf(config, archived);
+  const insert = 'problem' in database.postgres ? undefined : parseLsn(database.postgres.insertLsn);
+  const behind = (lsn: Lsn | undefined): number | null => (insert === undefined || lsn === undefined ? null : Math.max(0, Number(insert - lsn)));
+  const position = archived?.position ? parsePosition(archived.position).lsn : undefined;
+  const confirmed = database.slot?.confirmedLsn ? parseLsn(database.slot.confirmedLsn) : undefined;
+  const tail = 'problem' in stream || stream.tail === null ? undefined : parseLsn(stream.tail);
+  return {
+    source: config.source.name,
+    postgres: database.postgres,
+    slot: database.slot,
+    stream,
+    archive: archived
+      ? {
+          position: archived.position,
+          committedAt: archived.committedAt,
+          manifest: archived.number,
+          fence: archived.fences.at(-1)?.lsn ?? null,
+          epoch: archived.epoch === null ? null : `${archived.epoch.systemId}/${archived.epoch.timeline}`,
+        }
+      : (state as { problem: string }),
+    lag: {
+      publishedBytes: behind(tail),
+      archivedBytes: behind(position),
+      confirmedBytes: behind(confirmed),
+      archivedSeconds: archivedSeconds(database.pending, archived, tail),
+    },
+    tables: config.tables.map((table) => tableStatus(table, archived, database.tables.get(table.key))),
+    lastRun: runs.at(-1) ?? null,
+  };
+}
+
+async function archiveOf(follower: ArchiveFollower): Promise<ArchiveState | { problem: string }> {
+  try {
+    return (await follower.refresh()) ?? { problem: 'no manifest yet' };
+  } catch (error) {
+    return { problem: describeError(error) };
+  }
+}
+
+async function streamOf(config: Config): Promise<PipelineStatus['stream']> {
+  try {
+    const { connection, manager } = await connectStream(config, `tidemark-${config.source.name}-status`);
+    try {
+      const info = await findStream(manager, config.source.name);
+      if (info === undefined) return { problem: 'there is no stream yet' };
+      let tail: string | null = null;
+      if (info.state.messages > 0) {
+        const last = await manager.streams.getMessage(info.config.name, { last_by_subj: walSubject(config.source.name) });
+        tail = formatLsn(decodeChunkHeader((name) => last.header.get(name) || undefined).end.lsn);
+      }
+      return { messages: info.state.messages, bytes: info.state.bytes, tail };
+    } finally {
+      await connection.close();
+    }
+  } catch (error) {
+    return { problem: describeError(error) };
+  }
+}
+
+type DatabaseTable = { readonly hotRows: number | null; readonly why: string | null };
+type Database = {
+  postgres: PipelineStatus['postgres'];
+  slot: PipelineStatus['slot'];
+  tables: Map<string, DatabaseTable> /** Milliseconds of the database's clock. */;
+  pending: number | undefined;
+};
+
+async function databaseOf(config: Config, state: ArchiveState | undefined): Promise<Database> {
+  let client: pg.Client | undefined;
+  try {
+    client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: 10_000 });
+    const identity = await readServerIdentity(client);
+    const { rows } = await client.query<{ now: string; next: string; ms: string }>(
+      `SELECT now()::text AS now, pg_snapshot_xmax(pg_current_snapshot())::text AS next, (extract(epoch FROM clock_timestamp()) * 1000)::int8::text AS ms`,
+    );
+    const { now, next, ms } = rows[0] as { now: string; next: string; ms: string };
+    const tables = new Map<string, DatabaseTable>();
+    for (const table of config.tables) {
+      const target = await readTarget(client, config.source.name, table);
+      const coverage = tableCoverage(state, table.schema, table.table, { systemId: identity.systemId, timeline: identity.timeline, nextXid: next });
+      const estimate = target
+        ? Number((await client.query<{ n: string }>('SELECT reltuples::int8::text AS n FROM pg_catalog.pg_class WHERE oid = $1', [target.oid])).rows[0]?.n)
+        : -1;
+      const why = !table.prune
+        ? 'prune: false'
+        : !target
+          ? 'the table does not exist'
+          : (target.obstacles[0]?.reason ?? (coverage.state === 'not' ? coverage.reason : config.prune.enabled ? null : 'prune.enabled: false'));
+      tables.set(table.key, { hotRows: estimate < 0 ? null : estimate, why });
+    }
+    return {
+      postgres: { insertLsn: formatLsn(identity.insertLsn), systemId: identity.systemId, timeline: identity.timeline, now },
+      slot: await slotOf(client, config),
+      tables,
+      pending: Number(ms),
+    };
+  } catch (error) {
+    return { postgres: { problem: describeError(error) }, slot: null, tables: new Map(), pending: undefined };
+  } finally {
+    await client?.end().catch(() => undefined);
+  }
+}
+
+async function slotOf(client: pg.Client, config: Config): Promise<PipelineStatus['slot']> {
+  const name = slotName(config.source.name);
+  const { rows } = await client.query<Record<'active' | 'confirmed' | 'status' | 'safe' | 'held' | 'age', string | null>>(
+    `SELECT active::text AS active, confirmed_flush_lsn::text AS confirmed, wal_status AS status, safe_wal_size::text AS safe,
+            pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn)::int8::text AS held, age(catalog_xmin)::text AS age
+       FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`,
+    [name],
+  );
+  const row = rows[0];
+  if (row === undefined) return null;
+  const number = (text: string | null): number | null => (text === null ? null : Number(text));
+  return {
+    name,
+    active: row.active === 'true',
+    confirmedLsn: row.confirmed,
+    walStatus: row.status,
+    safeWalBytes: number(row.safe),
+    heldBytes: number(row.held) ?? 0,
+    catalogXminAge: number(row.age),
+  };
+}
+
+/** Seconds since the newest archived commit while something published waits to be archived; 0 when nothing of ours waits. */
+function archivedSeconds(nowMs: number | undefined, state: ArchiveState | undefined, tail: Lsn | undefined): number | null {
+  if (nowMs === undefined || state === undefined || state.position === null || tail === undefined) return null;
+  if (tail <= parsePosition(state.position).lsn) return 0;
+  return state.committedAt === null ? null : Math.max(0, Math.round((nowMs - Date.parse(state.committedAt)) / 100) / 10);
+}
+
+function tableStatus(table: Config['tables'][number], state: ArchiveState | undefined, database: DatabaseTable | undefined): TableStatus {
+  const files = [...(state?.files.values() ?? [])].filter(
+    (file) => file.schema === table.schema && file.table === table.table && file.kind !== 'keys' && file.kind !== 'history',
+  );
+  const why = database === undefined ? 'the database cannot be asked' : database.why;
+  return {
+    table: table.key,
+    hotRows: database?.hotRows ?? null,
+    archivedRows: files.reduce((sum, file) => sum + file.rows, 0),
+    segments: files.filter((file) => file.kind === 'segment').length,
+    sealedDays: new Set(files.filter((file) => file.kind === 'daily').map((file) => file.day)).size,
+    bytes: files.reduce((sum, file) => sum + file.bytes, 0),
+    prunable: why === null,
+    why,
+  };
+}

@@ -1,0 +1,113 @@
+/**
+ * Runs the three services as child processes: restarts what died, leaves alone what halted, stops all in order. A child that loses its IPC channel stops by itself, so
+ * nothing outlives the supervisor, however it ends.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import type { Config } from '../../src/runtime/config.js';
+import { describeError } from '../../src/runtime/errors.js';
+import type { Log } from '../../src/runtime/log.js';
+import { backoffMs, sleep } from '../../src/runtime/service.js';
+import { applicationName, slotName } from '../../src/wal/identifier.js';
+import { connectClient } from '../../src/wal/session.js';
+import { readSlot } from '../../src/wal/slot.js';
+
+/** In the order of stopping: what deletes first, what makes durable last. */
+const SERVICES = ['pruner', 'capture', 'archiver'] as const;
+type ServiceName = (typeof SERVICES)[number];
+
+const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
+const STOP_MS = 20_000;
+/** A service that ran this long starts its back-off afresh. */
+const STEADY_MS = 30_000;
+
+const EXIT_CONFIG = 2;
+const EXIT_HALT = 3;
+
+/** Runs until SIGTERM or SIGINT, or until no service is left. The worst exit code of what ended for good. */
+export async function supervise(config: Config, log: Log): Promise<number> {
+  const controller = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(name, () => {
+      if (controller.signal.aborted) process.exit(1);
+      log.info({ event: 'stopping', signal: name }, 'stopping all services');
+      controller.abort();
+    });
+  }
+  const children = new Map<ServiceName, ChildProcess>();
+  const kept = SERVICES.map((name) => keepRunning(name, config, log, controller, children));
+  const stopping = once(controller.signal, 'abort').then(() => stopInOrder(children));
+  const codes = await Promise.all(kept);
+  if (controller.signal.aborted) await stopping;
+  await sayWhatTheSlotHolds(config, log);
+  return Math.max(...codes);
+}
+
+/** Starts a service again and again. Resolves with its exit code when it ended for good. */
+async function keepRunning(
+  name: ServiceName,
+  config: Config,
+  log: Log,
+  controller: AbortController,
+  children: Map<ServiceName, ChildProcess>,
+): Promise<number> {
+  const { signal } = controller;
+  for (let attempt = 0; !signal.aborted; attempt += 1) {
+    const started = Date.now();
+    const child = spawn(process.execPath, [...process.execArgv, MAIN, 'run', name, '-c', config.file], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    children.set(name, child);
+    log.info({ event: 'service-started', service: name, pid: child.pid }, `${name} started`);
+    const [code, killedBy] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
+    children.delete(name);
+    if (signal.aborted) return code ?? 0;
+    if (code === 0 || code === EXIT_CONFIG || code === EXIT_HALT) {
+      log.error(
+        { event: 'service-exited', service: name, code, signal: killedBy },
+        code === EXIT_HALT ? `${name} halted; it needs a person. The others go on` : `${name} ended with ${code}`,
+      );
+      if (code === EXIT_CONFIG) controller.abort();
+      return code;
+    }
+    if (Date.now() - started > STEADY_MS) attempt = 0;
+    const restartInMs = backoffMs(attempt);
+    log.warn({ event: 'service-exited', service: name, code, signal: killedBy, restartInMs }, `${name} ended; it starts again`);
+    await sleep(restartInMs, signal);
+  }
+  return 0;
+}
+
+async function stopInOrder(children: ReadonlyMap<ServiceName, ChildProcess>): Promise<void> {
+  for (const name of SERVICES) {
+    const child = children.get(name);
+    if (child === undefined) continue;
+    const ended = once(child, 'exit');
+    child.kill('SIGTERM');
+    const hard = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
+    await ended;
+    clearTimeout(hard);
+  }
+}
+
+/** From now on the slot holds WAL back: whoever stops us should know how much it is. */
+async function sayWhatTheSlotHolds(config: Config, log: Log): Promise<void> {
+  try {
+    const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: 5000 });
+    try {
+      const slot = await readSlot(client, slotName(config.source.name));
+      if (slot === undefined) return;
+      const { rows } = await client.query<{ held: string }>(
+        `SELECT pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn)) AS held FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`,
+        [slotName(config.source.name)],
+      );
+      log.warn(
+        { event: 'slot-holds-wal', slot: slotName(config.source.name), held: rows[0]?.held },
+        `the slot holds ${rows[0]?.held ?? 'some'} of WAL, and more from now on until capture runs again`,
+      );
+    } finally {
+      await client.end();
+    }
+  } catch (error) {
+    log.debug({ event: 'slot-unknown', reason: describeError(error) }, 'the database did not say what the slot holds');
+  }
+}

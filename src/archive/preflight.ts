@@ -1,0 +1,64 @@
+/** doctor's checks of the archive volume: it can hold what decides over deletes. Leaves nothing behind. */
+import { access, constants, mkdtemp, rm, stat, statfs } from 'node:fs/promises';
+import path from 'node:path';
+import type { Check } from '../runtime/check.js';
+import { describeError } from '../runtime/errors.js';
+import { findParquet, openIdentity, requireHardLinks } from './identity.js';
+
+const LOW_BYTES = 5 * 1024 ** 3;
+
+/** `dir`: archive.dir, made or not. */
+export async function archivePreflight(dir: string): Promise<Check[]> {
+  const name = 'archive folder';
+  const existing = await firstExisting(dir);
+  try {
+    await access(existing, constants.W_OK | constants.X_OK);
+  } catch {
+    return [{ name, status: 'failed', seen: `${existing} is not writable for this user`, remedy: `chown it to this user, or set archive.dir` }];
+  }
+  const checks: Check[] = [{ name, status: 'ok', seen: existing === dir ? dir : `${dir} will be made` }];
+  checks.push(await linkCheck(existing), await spaceCheck(existing));
+  if (existing === dir) checks.push(await contentCheck(dir));
+  return checks;
+}
+
+async function firstExisting(dir: string): Promise<string> {
+  for (let folder = dir; ; folder = path.dirname(folder)) {
+    const found = await stat(folder).catch(() => undefined);
+    if (found !== undefined || folder === path.dirname(folder)) return folder;
+  }
+}
+
+async function linkCheck(folder: string): Promise<Check> {
+  const name = 'archive hard links';
+  const probe = await mkdtemp(path.join(folder, '.tidemark-probe-'));
+  try {
+    await requireHardLinks(probe);
+    return { name, status: 'ok', seen: 'the volume has them' };
+  } catch (error) {
+    return { name, status: 'failed', seen: describeError(error), remedy: 'put the archive on a file system with hard links (ext4, xfs, btrfs, zfs, apfs)' };
+  } finally {
+    await rm(probe, { recursive: true, force: true });
+  }
+}
+
+async function spaceCheck(folder: string): Promise<Check> {
+  const { bavail, bsize } = await statfs(folder);
+  const free = bavail * bsize;
+  const seen = `${(free / 1024 ** 3).toFixed(1)} GB free`;
+  if (free >= LOW_BYTES) return { name: 'archive space', status: 'ok', seen };
+  return { name: 'archive space', status: 'warning', seen, remedy: 'make room: a full volume stops archiving, and the slot then holds WAL in Postgres' };
+}
+
+async function contentCheck(dir: string): Promise<Check> {
+  const name = 'archive content';
+  try {
+    const identity = await openIdentity(dir);
+    if (identity !== undefined) return { name, status: 'ok', seen: `archive ${identity.archive} of source ${identity.source}` };
+  } catch (error) {
+    return { name, status: 'failed', seen: describeError(error), remedy: 'mount the right volume, or set archive.dir' };
+  }
+  const foreign = await findParquet(dir);
+  if (foreign === undefined) return { name, status: 'ok', seen: 'empty of Parquet files' };
+  return { name, status: 'failed', seen: `holds Parquet files that are not of an archive (${foreign})`, remedy: 'set archive.dir to an empty folder' };
+}
