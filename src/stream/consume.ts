@@ -4,17 +4,13 @@
  */
 import { AckPolicy, createInbox, DeliverPolicy, type Msg, nanos, ReplayPolicy, type StreamInfo, type Subscription } from 'nats';
 import { type ChunkHeader, decodeChunkHeader } from '../change/chunk.js';
-import { formatPosition } from '../position/position.js';
 import { Halt } from '../runtime/errors.js';
 import { sleep } from '../runtime/service.js';
+import { FragmentGroup, type WholeChunk } from './fragments.js';
 import { isNotFound, type StreamConnection } from './topology.js';
 
 /** One whole chunk. `sequence`: of its last message; `firstSequence`: of its first fragment (reading again must start there). */
-export type StreamChunk = {
-  readonly header: ChunkHeader;
-  readonly payload: Buffer;
-  readonly sequence: number;
-  readonly firstSequence: number;
+export type StreamChunk = WholeChunk & {
   /** Creation time of the stream, ISO: a sequence means nothing in another one. */
   readonly streamCreated: string;
 };
@@ -70,50 +66,6 @@ function readHeader(stream: StreamConnection, message: Msg, sequence: number): C
       cause: error,
     });
   }
-}
-
-/** Puts the fragments of one chunk together. A group that is interrupted by another chunk was left by a publisher that died: it is dropped. */
-export class FragmentGroup {
-  #header: ChunkHeader | undefined;
-  #parts: Uint8Array[] = [];
-  #first = 0;
-
-  /** The whole chunk when this was its last fragment. */
-  add(header: ChunkHeader, data: Uint8Array, sequence: number): Omit<StreamChunk, 'streamCreated'> | undefined {
-    const { n, of } = header.fragment;
-    if (n === 1) {
-      this.#header = header;
-      this.#parts = [];
-      this.#first = sequence;
-    } else if (!this.#continues(header)) {
-      this.#header = undefined;
-      this.#parts = [];
-      return undefined;
-    }
-    this.#parts.push(data);
-    if (n < of) return undefined;
-    const payload = this.#parts.length === 1 ? toBuffer(data) : Buffer.concat(this.#parts);
-    this.#header = undefined;
-    this.#parts = [];
-    return { header: { ...header, fragment: { n: 1, of: 1 } }, payload, sequence, firstSequence: this.#first };
-  }
-
-  #continues(header: ChunkHeader): boolean {
-    const open = this.#header;
-    return (
-      open !== undefined &&
-      header.fragment.n === this.#parts.length + 1 &&
-      header.fragment.of === open.fragment.of &&
-      header.kind === open.kind &&
-      header.epoch.generation === open.epoch.generation &&
-      formatPosition(header.prev) === formatPosition(open.prev) &&
-      formatPosition(header.end) === formatPosition(open.end)
-    );
-  }
-}
-
-function toBuffer(data: Uint8Array): Buffer {
-  return Buffer.from(data.buffer, data.byteOffset, data.byteLength);
 }
 
 type Delivered = { message: Msg; sequence: number; created: string };

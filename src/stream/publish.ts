@@ -3,10 +3,11 @@
  * Must never skip a chunk, and never write behind another publisher: whoever finds the stream moved by someone else stops (SUPERSEDED).
  */
 import { randomUUID } from 'node:crypto';
-import { headers, type JetStreamManager, type MsgHdrs, NatsError, type StoredMsg } from 'nats';
-import { type ChunkHeader, decodeChunkHeader, encodeChunkHeader } from '../change/chunk.js';
+import { headers, type MsgHdrs, NatsError } from 'nats';
+import { type ChunkHeader, encodeChunkHeader } from '../change/chunk.js';
 import { Halt, TidemarkError } from '../runtime/errors.js';
 import { backoffMs, sleep } from '../runtime/service.js';
+import { findMessage, readTail, type StreamTail } from './tail.js';
 import { isNotFound, type StreamConnection } from './topology.js';
 
 /** Who wrote a message: a random id of each opened publisher. */
@@ -16,9 +17,6 @@ const WINDOW_MESSAGES = 64;
 const ACK_MS = 5000;
 /** Room for headers below the server's max_payload. */
 const HEADER_ROOM = 8 * 1024;
-
-/** The last message of the stream: its header, and whether the chunk it belongs to is whole. */
-export type StreamTail = { readonly header: ChunkHeader; readonly sequence: number; readonly whole: boolean; readonly first: Buffer };
 
 export type PublisherEvents = {
   /** Publishing stumbles and is tried again: `reason` for the log. */
@@ -223,37 +221,4 @@ function superseded(stream: string, sequence: number): Halt {
 /** JetStream's "wrong last sequence". */
 export function isSequenceError(error: unknown): boolean {
   return error instanceof NatsError && error.api_error?.err_code === 10071;
-}
-
-async function findMessage(manager: JetStreamManager, name: string, seq: number): Promise<StoredMsg | undefined> {
-  try {
-    return await manager.streams.getMessage(name, { seq });
-  } catch (error) {
-    if (isNotFound(error)) return undefined;
-    throw error;
-  }
-}
-
-/** The last message, and the first fragment of its chunk (which tells the transaction the chunk begins in). */
-async function readTail(stream: StreamConnection, sequence: number): Promise<StreamTail> {
-  const last = await findMessage(stream.manager, stream.name, sequence);
-  const header = last === undefined ? undefined : headerOf(last);
-  if (last === undefined || header === undefined) {
-    throw new Halt('STREAM_GAP', {
-      seen: `the last message (${sequence}) of stream ${stream.name} is missing or is not a chunk.`,
-      safe: 'The source still holds everything that is not archived.',
-      remedy: `delete the stream and start capture again: it publishes again what is not archived`,
-    });
-  }
-  const { n, of } = header.fragment;
-  const first = n === 1 ? last : await findMessage(stream.manager, stream.name, sequence - n + 1);
-  return { header, sequence, whole: n === of, first: Buffer.from(first?.data ?? new Uint8Array(0)) };
-}
-
-function headerOf(message: StoredMsg): ChunkHeader | undefined {
-  try {
-    return decodeChunkHeader((name) => (message.header?.has(name) ? message.header.get(name) : undefined));
-  } catch {
-    return undefined;
-  }
 }

@@ -1,99 +1,16 @@
 /** capture alone, as a process on real engines: what it puts into the stream is whole and in order, whatever happens to it (laws 3, 4, 6, 8). */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import pg from 'pg';
 import { availablePostgresMajors } from '../../../services/demo/engines/postgres.js';
-import { createArchive, ManifestWriter } from '../../../src/archive/manifest.js';
 import { parseLsn } from '../../../src/position/lsn.js';
-import { formatPosition, parsePosition } from '../../../src/position/position.js';
 import { sleep } from '../../../src/runtime/service.js';
-import { createPublicationSql } from '../../../src/wal/preflight-publication.js';
 import { connectClient } from '../../../src/wal/session.js';
 import { sampleLaw3 } from '../../pipeline/law3.js';
-import { Pipeline, until } from '../../pipeline/pipeline.js';
-import { Ledger, type Seen } from './ledger.js';
+import { until } from '../../pipeline/pipeline.js';
 
-const SCHEMA = `CREATE TABLE item (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), v text, n numeric);
-CREATE INDEX ON item (at); CREATE TABLE wide (id int PRIMARY KEY, at timestamptz DEFAULT now(), body text); CREATE TABLE secret (id int PRIMARY KEY)`;
-const TABLES = '  item: { timestamp: at }\n  wide: { timestamp: at }';
-
-async function world(options: { major?: number; rows?: number } = {}): Promise<{ pipeline: Pipeline; ledger: Ledger }> {
-  const pipeline = await Pipeline.start({
-    schema: SCHEMA,
-    tables: TABLES,
-    yaml: 'protected: [secret]',
-    ...(options.major === undefined ? {} : { major: options.major }),
-  });
-  await pipeline.query(`INSERT INTO item (v) SELECT 'copied ' || i FROM generate_series(1, ${options.rows ?? 1000}) i`);
-  const ledger = await Ledger.open(pipeline.configFile);
-  await pipeline.query(createPublicationSql(ledger.config));
-  return { pipeline, ledger };
-}
-
-type Queries = Pick<Pipeline, 'query'>;
-
-/** The pipeline's own connection does not outlive a restart of the server. */
-async function reconnected(pipeline: Pipeline): Promise<Queries & AsyncDisposable> {
-  const sql = await connectClient(pipeline.databaseUrl, { applicationName: 'test' });
-  await sql.query('SET search_path = public');
-  return { query: async <T>(text: string) => (await sql.query(text)).rows as T[], [Symbol.asyncDispose]: () => sql.end() };
-}
-
-async function endOfWal(pipeline: Queries): Promise<string> {
-  return (await pipeline.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn'))[0]?.lsn as string;
-}
-
-/** Writes a row and waits until it has come through. */
-async function caughtUp(pipeline: Queries, ledger: Ledger, timeoutMs = 30_000): Promise<void> {
-  await until('the copy is whole', async () => ledger.copyEnd);
-  const mark = `mark ${Math.random()}`;
-  await pipeline.query(`INSERT INTO item (v) VALUES ('${mark}')`);
-  await until(
-    'the stream has everything',
-    async () => {
-      if (ledger.failure !== undefined) assert.fail(String(ledger.failure));
-      return ledger.changes.at(-1)?.values[2] === mark || ledger.changes.some((change) => change.values[2] === mark);
-    },
-    timeoutMs,
-  );
-}
-
-async function slotAt(pipeline: Queries): Promise<string> {
-  return (await pipeline.query<{ s: string }>("SELECT confirmed_flush_lsn::text AS s FROM pg_replication_slots WHERE slot_name = 'tidemark_test'"))[0]
-    ?.s as string;
-}
-
-function assertOrdered(changes: readonly Seen[]): void {
-  const seen = new Set<string>();
-  for (let i = 0; i < changes.length; i += 1) {
-    const at = formatPosition((changes[i] as Seen).at);
-    assert.ok(!seen.has(at), `position ${at} twice`);
-    seen.add(at);
-    const before = changes[i - 1];
-    if (before)
-      assert.ok(before.at.lsn < (changes[i] as Seen).at.lsn || before.at.k + 1 === (changes[i] as Seen).at.k, `${formatPosition(before.at)} then ${at}`);
-  }
-}
-
-/** What the table would hold if exactly the copied rows and then the changes had been applied. */
-function replayed(ledger: Ledger): Map<string, string | null> {
-  const rows = new Map<string, string | null>();
-  for (const row of ledger.copied) if (row.table === 'item') rows.set(row.values[0] as string, row.values[2] ?? null);
-  for (const change of ledger.changes) {
-    if (change.table !== 'item') continue;
-    if (change.op === 'truncate') rows.clear();
-    else if (change.op === 'delete') rows.delete(change.values[0] as string);
-    else rows.set(change.values[0] as string, change.values[2] ?? null);
-  }
-  return rows;
-}
-
-async function assertEqualsTable(pipeline: Pipeline, ledger: Ledger): Promise<void> {
-  const live = new Map((await pipeline.query<{ id: string; v: string | null }>('SELECT id, v FROM item')).map((row) => [row.id, row.v]));
-  assert.deepEqual(replayed(ledger), live);
-}
+import { assertEqualsTable, assertOrdered, caughtUp, endOfWal, slotAt, world } from './world.js';
 
 for (const major of await availablePostgresMajors()) {
   test(`Postgres ${major}: copy and stream arrive whole and in order; the slot follows the archive to the start of its fence; an idle server gets no fence`, async () => {
@@ -276,112 +193,6 @@ test('a second capture stands by until the first has gone', async () => {
   assert.equal((await second.stop()).code, 0);
 });
 
-test('named halts: slot dropped, slot advanced, slot of another history', async (t) => {
-  const { pipeline, ledger } = await world({ rows: 10 });
-  await using _p = pipeline;
-  await using _l = ledger;
-  const capture = pipeline.service('capture');
-  await caughtUp(pipeline, ledger);
-  await until('a fence', async () => ledger.fences.length > 1);
-  const state = await ledger.archive();
-  await until('the slot stands at the archived fence', async () => (await slotAt(pipeline)) === state.fences.at(-1)?.lsn);
-  await capture.stop();
-  await t.test('an empty archive in place of the one the slot belongs to: IDENTITY, and the slot stays', async () => {
-    const { dir } = ledger.config.archive;
-    renameSync(dir, `${dir}.away`);
-    mkdirSync(dir);
-    await createArchive(dir, 'test');
-    await ManifestWriter.claim(dir, 'test');
-    await ledger.stream.manager.streams.purge(ledger.stream.name);
-    const before = await slotAt(pipeline);
-    const ending = await pipeline.service('capture').ended;
-    assert.equal(ending.code, 3, ending.log);
-    assert.match(ending.log, /"halt":"IDENTITY"/);
-    assert.equal(await slotAt(pipeline), before);
-    rmSync(dir, { recursive: true });
-    renameSync(`${dir}.away`, dir);
-  });
-  await t.test('advanced by someone: SLOT_AHEAD', async () => {
-    await pipeline.query("INSERT INTO item (v) VALUES ('skipped')");
-    await pipeline.query("SELECT pg_replication_slot_advance('tidemark_test', pg_current_wal_lsn())");
-    const ending = await pipeline.service('capture').ended;
-    assert.equal(ending.code, 3, ending.log);
-    assert.match(ending.log, /"halt":"SLOT_AHEAD"/);
-  });
-  await t.test('dropped: SLOT_MISSING, and it is not made again', async () => {
-    await pipeline.query("SELECT pg_drop_replication_slot('tidemark_test')");
-    const ending = await pipeline.service('capture').ended;
-    assert.equal(ending.code, 3, ending.log);
-    assert.match(ending.log, /"halt":"SLOT_MISSING"/);
-    assert.equal((await pipeline.query('SELECT 1 FROM pg_replication_slots')).length, 0);
-  });
-});
-
-test('a server restored from a cold copy, on the same timeline and already beyond W, is a named halt and confirms nothing', async () => {
-  const { pipeline, ledger } = await world({ rows: 10 });
-  await using _p = pipeline;
-  await using _l = ledger;
-  const archived = async (database: Queries): Promise<string> => {
-    await caughtUp(database, ledger);
-    const row = ledger.changes.at(-1);
-    await until('a fence behind the row', async () => (row && ledger.fences.some((fence) => parseLsn(fence.lsn) > row.at.lsn)) === true);
-    const fence = (await ledger.archive()).fences.at(-1)?.lsn as string;
-    await until('confirmed', async () => (await slotAt(database)) === fence);
-    return fence;
-  };
-  const capture = pipeline.service('capture');
-  const copied = await archived(pipeline);
-  const { dataDir } = pipeline.postgres;
-  await pipeline.postgres.stop('fast');
-  const saved = `${dataDir}.saved`;
-  execFileSync('cp', ['-a', dataDir, saved]);
-  await pipeline.postgres.start();
-  {
-    await using original = await reconnected(pipeline);
-    await archived(original);
-  }
-  assert.equal((await capture.stop()).code, 0);
-  const w = parsePosition((await ledger.archive()).position as string).lsn;
-  // The copy takes its place and lives on beyond W.
-  await pipeline.postgres.stop('fast');
-  execFileSync('sh', ['-c', 'rm -rf "$1" && mv "$2" "$1"', 'sh', dataDir, saved]);
-  await pipeline.postgres.start();
-  await using restored = await reconnected(pipeline);
-  for (let n = 0; parseLsn(await endOfWal(restored)) < w + 100_000n; n += 1) {
-    await restored.query(`INSERT INTO item (v) SELECT 'another history ${n}' FROM generate_series(1, 100)`);
-  }
-  // Before 17 a server may forget the last confirmations when it restarts: the slot stands there or further back.
-  const before = await slotAt(restored);
-  assert.ok(parseLsn(before) <= parseLsn(copied));
-  const ending = await pipeline.service('capture').ended;
-  assert.equal(ending.code, 3, ending.log);
-  assert.match(ending.log, /"halt":"IDENTITY"/);
-  assert.equal(await slotAt(restored), before);
-  assert.ok(!ledger.changes.some((change) => change.values[2]?.startsWith('another history')));
-});
-
-test('a promoted standby’s timeline is a named halt', async () => {
-  const { pipeline, ledger } = await world({ rows: 10 });
-  await using _p = pipeline;
-  await using _l = ledger;
-  const capture = pipeline.service('capture');
-  await caughtUp(pipeline, ledger);
-  assert.equal((await capture.stop()).code, 0);
-  await pipeline.postgres.stop('fast');
-  // A server that is promoted starts a new timeline: here it is made its own standby for a moment.
-  writeFileSync(`${pipeline.postgres.dataDir}/standby.signal`, '');
-  await pipeline.postgres.start();
-  const sql = await connectClient(pipeline.databaseUrl, { applicationName: 'test' });
-  const recovering = await pipeline.service('capture').ended;
-  assert.equal(recovering.code, 2, recovering.log);
-  assert.match(recovering.log, /server is a primary: in recovery/);
-  await sql.query('SELECT pg_promote(true)');
-  const ending = await pipeline.service('capture').ended;
-  assert.equal(ending.code, 3, ending.log);
-  assert.match(ending.log, /"halt":"(TIMELINE|SLOT_LOST)"/);
-  await sql.end();
-});
-
 test('a fence is owed to rows that an older transaction kept uncovered, and comes when that has ended', async () => {
   const { pipeline, ledger } = await world({ rows: 10 });
   await using _p = pipeline;
@@ -401,16 +212,6 @@ test('a fence is owed to rows that an older transaction kept uncovered, and come
   assert.equal(ledger.fences.length, count, 'and no further one');
   await other.end();
   assert.equal((await capture.stop()).code, 0);
-});
-
-test('a missing table is one clear line and the exit code of the configuration', async () => {
-  const { pipeline, ledger } = await world({ rows: 10 });
-  await using _p = pipeline;
-  await using _l = ledger;
-  await pipeline.query('DROP TABLE wide');
-  const ending = await pipeline.service('capture').ended;
-  assert.equal(ending.code, 2);
-  assert.match(ending.log, /table wide: there is no table public\.wide/);
 });
 
 test('a stop is never held up: not by a slot that waits for writers, nor by a stream that takes nothing; nor is the server’s own', async () => {
