@@ -130,7 +130,9 @@ class DaySeal {
     const columns = metadata.columns.map((column) => `s.${identifier(column.name)}`);
     if (facts.texts > 0) columns.push('s._text');
     if (fate === 'history') columns.push('l.ended_at AS _deleted_at');
-    const order = [metadata.timestamp, ...metadata.key].filter((name) => metadata.columns.some((column) => column.name === name)).map(identifier);
+    const order = [metadata.timestamp, ...metadata.key]
+      .filter((name) => metadata.columns.some((column) => column.name === name))
+      .map((name) => `s.${identifier(name)}`);
     const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0) * 4;
     const options = [
       `FORMAT parquet, USE_TMP_FILE false, PARQUET_VERSION V1, COMPRESSION ${this.#context.config.archive.compression}`,
@@ -139,7 +141,9 @@ class DaySeal {
     ].join(', ');
     const output = await DurableFile.create(path.join(this.#context.temporary, `${fate}-${this.#context.writer.claim}-${this.#context.nextCounter()}.parquet`));
     try {
-      await encoder.run(`COPY (SELECT ${columns.join(', ')} ${joined} ORDER BY ${order.join(', ')}) TO ${literal(output.temporary)} (${options})`);
+      await encoder.run(
+        `COPY (SELECT ${columns.join(', ')} ${joined} ORDER BY ${[...order, '_lsn', '_ordinal'].join(', ')}) TO ${literal(output.temporary)} (${options})`,
+      );
     } catch (error) {
       await output.abandon();
       throw error;

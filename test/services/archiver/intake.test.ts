@@ -3,7 +3,17 @@ import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { ReceiptWriter } from '../../../src/archive/receipts.js';
 import { Halt } from '../../../src/runtime/errors.js';
-import { defineTable, deleteMessage, insertMessage, truncateMessage, updateMessage, WalWriter, type WrittenChunk } from '../../change/pgoutput-writer.js';
+import { ensureStream } from '../../../src/stream/topology.js';
+import {
+  copyChunks,
+  defineTable,
+  deleteMessage,
+  insertMessage,
+  truncateMessage,
+  updateMessage,
+  WalWriter,
+  type WrittenChunk,
+} from '../../change/pgoutput-writer.js';
 import { ArchiverBench, until } from './harness.js';
 
 const prices = defineTable();
@@ -115,7 +125,6 @@ test('F29: a stream that was wiped and filled again from the slot is taken up wh
   await bench.publish(...a);
   await bench.archived(a[0]);
   await bench.stream.manager.streams.delete(bench.stream.name);
-  const { ensureStream } = await import('../../../src/stream/topology.js');
   await ensureStream(bench.stream.manager, bench.config);
   const b = wal.transaction([prices], [insert(2)]);
   await bench.publish(...a, ...b);
@@ -248,7 +257,6 @@ test('a chunk of another epoch halts the archiver; it takes nothing of it', asyn
 
 test('a copy for another archive halts', async () => {
   await using bench = await ArchiverBench.start();
-  const { copyChunks } = await import('../../change/pgoutput-writer.js');
   await bench.publish(...copyChunks(bench.epoch, randomUUID(), 0x1000n, [{ definition: prices, rows: [row(1)] }]));
   await halted(bench.run(), 'IDENTITY');
 });

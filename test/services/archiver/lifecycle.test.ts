@@ -1,0 +1,183 @@
+import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { test } from 'node:test';
+import { mergeLots } from '../../../services/archiver/merge.js';
+import { archivedBelow, pressedBelow } from '../../../services/archiver/purge.js';
+import { ManifestWriter } from '../../../src/archive/manifest.js';
+import { spentKeys } from '../../../src/archive/seal.js';
+import { parseLsn } from '../../../src/position/lsn.js';
+import { Halt } from '../../../src/runtime/errors.js';
+import { fileEntry } from '../../archive/folder.js';
+import { defineTable, insertMessage, updateMessage } from '../../change/pgoutput-writer.js';
+import { ArchiverBench, until } from './harness.js';
+
+const prices = defineTable();
+const OID = prices.relation.oid;
+const insert = (id: number): Buffer => insertMessage(OID, [String(id), '2026-01-12 10:00:00+00', `n${id}`]);
+
+test('F8, F6: a second archiver takes over; the first is superseded and what it was about to name is swept', async () => {
+  await using bench = await ArchiverBench.start();
+  const first = bench.run();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
+  const a = wal.transaction([prices], [insert(1)]);
+  await bench.publish(...a);
+  await bench.archived(a[0]);
+  // A segment that was linked while its archiver was stopped before the manifest.
+  const orphan = path.join(bench.dir, '_tidemark/open/prices/prices_2026-01-12_000000001-000999.parquet');
+  await mkdir(path.dirname(orphan), { recursive: true });
+  await writeFile(orphan, 'PAR1');
+  const second = bench.run();
+  await until('the second swept', async () => !(await bench.filesBelow('open')).some((file) => file.includes('000999')));
+  const b = wal.transaction([prices], [insert(2)]);
+  await bench.publish(...b);
+  const error = await first.ended;
+  assert.ok(error instanceof Halt && error.halt === 'SUPERSEDED', String(error));
+  const state = await bench.archived(b[0]);
+  assert.equal((await bench.versions(state)).length, 2);
+  await second.stop();
+});
+
+test('what a dead archiver left is swept, what the manifest names stays', async () => {
+  await using bench = await ArchiverBench.start();
+  const first = bench.run();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
+  const a = wal.transaction([prices], [insert(1)]);
+  await bench.publish(...a);
+  await bench.archived(a[0]);
+  await first.stop();
+  const left = ['tmp/spool-1-x.csv', 'tmp/segment-1-9.parquet', 'open/prices/prices_2026-01-12_000000001-000998.parquet', 'history/prices/old.parquet'];
+  for (const file of left) {
+    await mkdir(path.dirname(path.join(bench.dir, '_tidemark', file)), { recursive: true });
+    await writeFile(path.join(bench.dir, '_tidemark', file), 'x');
+  }
+  const daily = path.join(bench.dir, 'prices', 'prices_2026-01-10.parquet');
+  const theirs = path.join(bench.dir, 'prices', 'theirs.parquet');
+  await mkdir(path.dirname(daily), { recursive: true });
+  await writeFile(daily, 'x');
+  await writeFile(theirs, 'x');
+  await writeFile(path.join(bench.dir, '_tidemark/tmp/seal-1-7.json'), JSON.stringify({ files: ['prices/prices_2026-01-10.parquet'] }));
+  const again = bench.run();
+  const b = wal.transaction([prices], [insert(2)]);
+  await bench.publish(...b);
+  const state = await bench.archived(b[0]);
+  assert.deepEqual(await bench.filesBelow('tmp'), []);
+  assert.deepEqual((await bench.filesBelow('open')).sort(), [...state.files.keys()].sort());
+  assert.deepEqual(await bench.filesBelow('history'), []);
+  assert.deepEqual([existsSync(daily), existsSync(theirs)], [false, true]);
+  await again.stop();
+});
+
+test('law 5: many small segments become one with the same rows; keys likewise', async () => {
+  await using bench = await ArchiverBench.start({ flush: '{ every: 1ms }' });
+  const running = bench.run();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [['1', '2026-01-12 09:00:00+00', 'x']] }]));
+  const expected = ['copy fff:1 1|2026-01-12 09:00:00+00|x'];
+  for (let i = 0; i < 40; i += 1) {
+    const at = wal.next.toString(16);
+    const chunk = wal.transaction([prices], [updateMessage(OID, ['1', '2026-01-12 10:00:00+00', `u${i}`])]);
+    await bench.publish(...chunk);
+    await bench.archived(chunk[0]);
+    expected.push(`update ${at}:1 1|2026-01-12 10:00:00+00|u${i}`);
+  }
+  const state = await until('segments and keys were merged', async () => {
+    const found = await bench.state();
+    return found !== undefined && found.files.size < 34 ? found : undefined;
+  });
+  assert.deepEqual(await bench.versions(state), expected);
+  assert.equal((await bench.keys(state)).length, 40);
+  assert.equal(bench.logged.filter((line) => line['event'] === 'merge-failed').length, 0);
+  await running.stop();
+});
+
+test('a transaction larger than a segment becomes several in one manifest', async () => {
+  await using bench = await ArchiverBench.start({ flush: '{ rows: 100, every: 50ms }' });
+  const running = bench.run();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
+  const rows = Array.from({ length: 350 }, (_, i) => insert(i));
+  const chunks = wal.transaction([prices], rows, { cuts: [120, 240] });
+  await bench.publish(...chunks);
+  const state = await bench.archived(chunks.at(-1));
+  assert.deepEqual(
+    [...state.files.values()].map((entry) => entry.rows).sort((a, b) => a - b),
+    [50, 100, 100, 100],
+  );
+  assert.equal((await bench.versions(state)).length, 350);
+  await running.stop();
+});
+
+test('what is archived and beyond the replay window goes out of the stream, and nothing else', async () => {
+  await using bench = await ArchiverBench.start({ yaml: 'stream: { url: "NATS_URL", replay: { age: 1ms, bytes: 256MB } }' });
+  const running = bench.run();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
+  const a = [1, 2, 3].flatMap((id) => wal.transaction([prices], [insert(id)]));
+  await bench.publish(...a);
+  await bench.archived(a.at(-1));
+  const torn = wal.transaction([prices], [insert(4), insert(5)], { cuts: [1] });
+  await bench.publish(torn[0] as (typeof torn)[number]);
+  await until('the stream was purged', async () => bench.logged.some((line) => line['event'] === 'purge'));
+  const info = await bench.stream.manager.streams.info(bench.stream.name);
+  const hint = (await bench.state())?.streamHint;
+  assert.equal(info.state.first_seq, hint?.sequence);
+  assert.equal(info.state.last_seq, 6);
+  await running.stop();
+  await bench.publish(torn[1] as (typeof torn)[number]);
+  const again = bench.run();
+  const state = await bench.archived(torn[1]);
+  assert.equal((await bench.versions(state)).length, 5);
+  await again.stop();
+});
+
+test('purging: nothing that is not archived, nothing of another stream, more only when the stream is nearly full', () => {
+  const fill = { created: 'a', first: 11, messages: 100, bytes: 1000 };
+  assert.equal(archivedBelow({ streamHint: { created: 'a', sequence: 50 } }, fill), 50);
+  assert.equal(archivedBelow({ streamHint: { created: 'b', sequence: 50 } }, fill), 0);
+  assert.equal(archivedBelow({ streamHint: null }, fill), 0);
+  assert.equal(pressedBelow(fill, 2000), 0);
+  assert.equal(pressedBelow(fill, 1250), 0);
+  assert.equal(pressedBelow(fill, 1000), 11 + 30);
+});
+
+test('merging: neighbours of equal columns, small ones only, never of an unfinished copy', () => {
+  const files = Array.from({ length: 40 }, (_, i) => fileEntry(`f${i}`, { minLsn: `0/${(i + 1).toString(16)}`, rows: 10, signature: i < 20 ? 'a' : 'b' }));
+  const lots = mergeLots(files, { rows: 1000, bytes: 1e9 });
+  assert.deepEqual(
+    lots.map((lot) => lot.map((entry) => entry.signature).join('')),
+    ['a'.repeat(20), 'b'.repeat(20)],
+  );
+  assert.deepEqual(mergeLots(files.slice(0, 32), { rows: 1000, bytes: 1e9 }), []);
+  assert.deepEqual(
+    mergeLots(
+      files.map((entry) => ({ ...entry, pendingCopy: 'g' })),
+      { rows: 1000, bytes: 1e9 },
+    ),
+    [],
+  );
+  assert.ok(mergeLots(files, { rows: 100, bytes: 1e9 }).every((lot) => lot.length <= 10));
+  assert.deepEqual(mergeLots(files, { rows: 19, bytes: 1e9 }), []);
+});
+
+test('keys go when every open segment is younger than them', () => {
+  const keys = [fileEntry('k1', { kind: 'keys', maxLsn: '0/20' }), fileEntry('k2', { kind: 'keys', maxLsn: '0/40' })];
+  const names = (open: Parameters<typeof spentKeys>[0]): string[] => spentKeys(open, keys, parseLsn).map((entry) => entry.file);
+  assert.deepEqual(names([]), ['k1', 'k2']);
+  assert.deepEqual(names([fileEntry('s', { minLsn: '0/30' })]), ['k1']);
+  assert.deepEqual(names([fileEntry('s', { minLsn: '0/20' })]), []);
+});
+
+test('an archive claimed by nobody else is claimed again after each start', async () => {
+  await using bench = await ArchiverBench.start();
+  const one = bench.run();
+  await until('the first claim', async () => (await bench.state())?.number === 1);
+  await one.stop();
+  const two = bench.run();
+  await until('the second claim', async () => (await bench.state())?.number === 2);
+  await two.stop();
+  assert.equal((await ManifestWriter.claim(bench.dir, 'test')).claim, 3);
+});
