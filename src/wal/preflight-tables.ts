@@ -23,6 +23,8 @@ type Column = { readonly name: string; readonly type: string; readonly generated
 
 type TableFacts = {
   readonly oid: string;
+  /** Ours. */
+  readonly role: string;
   readonly kind: string;
   readonly persistence: string;
   readonly identity: string;
@@ -44,8 +46,8 @@ export async function tableChecks(client: pg.Client, config: Config): Promise<Ch
 }
 
 async function readFacts(client: pg.Client, table: TableConfig): Promise<TableFacts | undefined> {
-  const head = await client.query<Record<'oid' | 'kind' | 'persistence' | 'identity' | 'partition' | 'selectable' | 'pk' | 'identity_index', string>>(
-    `SELECT c.oid::text, c.relkind::text AS kind, c.relpersistence::text AS persistence, c.relreplident::text AS identity, c.relispartition::text AS partition,
+  const head = await client.query<Record<'oid' | 'role' | 'kind' | 'persistence' | 'identity' | 'partition' | 'selectable' | 'pk' | 'identity_index', string>>(
+    `SELECT c.oid::text, current_user::text AS role, c.relkind::text AS kind, c.relpersistence::text AS persistence, c.relreplident::text AS identity, c.relispartition::text AS partition,
             (pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))::text AS selectable,
             EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid)::text AS pk,
             EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid)::text AS identity_index
@@ -61,6 +63,7 @@ async function readFacts(client: pg.Client, table: TableConfig): Promise<TableFa
   );
   return {
     oid: row.oid,
+    role: row.role,
     kind: row.kind,
     persistence: row.persistence,
     identity: row.identity,
@@ -106,13 +109,14 @@ function kindCheck(table: TableConfig, facts: TableFacts): Check {
   if (facts.kind !== 'r') return check(table, 'table', 'failed', `is ${KINDS[facts.kind] ?? `of kind ${facts.kind}`}, not a table`, out);
   if (facts.persistence === 'u') return check(table, 'table', 'failed', 'is UNLOGGED: its changes are not in the WAL', `ALTER TABLE ${name} SET LOGGED`);
   if (facts.persistence === 't') return check(table, 'table', 'failed', 'is a temporary table', out);
+  const role = quoteIdentifier(facts.role);
   if (!facts.selectable)
     return check(
       table,
       'table',
       'failed',
       'may not be read',
-      `GRANT USAGE ON SCHEMA ${quoteIdentifier(table.schema)} TO CURRENT_ROLE; GRANT SELECT ON ${name} TO CURRENT_ROLE; as its owner, for the role of source.url`,
+      `GRANT USAGE ON SCHEMA ${quoteIdentifier(table.schema)} TO ${role}; GRANT SELECT ON ${name} TO ${role}`,
     );
   return check(table, 'table', 'ok', facts.partition ? 'a partition' : 'an ordinary table');
 }
