@@ -1,5 +1,9 @@
 /** How commands print: tables that are plain in a pipe, sizes and times as people read them. */
 import type CliTable from 'cli-table3';
+import pc from 'picocolors';
+
+/** Colours on a terminal only: picocolors by itself also paints in CI logs. */
+export const colours = pc.createColors(process.stdout.isTTY === true && pc.isColorSupported);
 
 /** A table without frames, columns two spaces apart. */
 export function plainTable(Table: typeof CliTable, head: readonly string[], rows: readonly (readonly string[])[]): string {

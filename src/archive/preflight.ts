@@ -7,38 +7,31 @@ import { findParquet, openIdentity, requireHardLinks } from './identity.js';
 
 const LOW_BYTES = 5 * 1024 ** 3;
 
-/** `dir`: archive.dir, made or not. */
+/** `dir`: archive.dir. It is never made by us: a mount point that is empty because its volume is missing must not become an archive. */
 export async function archivePreflight(dir: string): Promise<Check[]> {
   const name = 'archive folder';
-  const existing = await firstExisting(dir);
+  const found = await stat(dir).catch(() => undefined);
+  if (found === undefined) return [{ name, status: 'failed', seen: `there is no folder ${dir}`, remedy: `mkdir -p ${dir}, or mount the volume it lies on` }];
+  if (!found.isDirectory()) return [{ name, status: 'failed', seen: `${dir} is not a folder`, remedy: 'set archive.dir to a folder' }];
   try {
-    await access(existing, constants.W_OK | constants.X_OK);
+    await access(dir, constants.W_OK | constants.X_OK);
   } catch {
-    return [{ name, status: 'failed', seen: `${existing} is not writable for this user`, remedy: `chown it to this user, or set archive.dir` }];
+    return [{ name, status: 'failed', seen: `${dir} is not writable for this user`, remedy: 'chown it to this user, or set archive.dir' }];
   }
-  const checks: Check[] = [{ name, status: 'ok', seen: existing === dir ? dir : `${dir} will be made` }];
-  checks.push(await linkCheck(existing), await spaceCheck(existing));
-  if (existing === dir) checks.push(await contentCheck(dir));
-  return checks;
-}
-
-async function firstExisting(dir: string): Promise<string> {
-  for (let folder = dir; ; folder = path.dirname(folder)) {
-    const found = await stat(folder).catch(() => undefined);
-    if (found !== undefined || folder === path.dirname(folder)) return folder;
-  }
+  return [{ name, status: 'ok', seen: dir }, await linkCheck(dir), await spaceCheck(dir), await contentCheck(dir)];
 }
 
 async function linkCheck(folder: string): Promise<Check> {
   const name = 'archive hard links';
-  const probe = await mkdtemp(path.join(folder, '.tidemark-probe-'));
+  let probe: string | undefined;
   try {
+    probe = await mkdtemp(path.join(folder, '.tidemark-probe-'));
     await requireHardLinks(probe);
     return { name, status: 'ok', seen: 'the volume has them' };
   } catch (error) {
     return { name, status: 'failed', seen: describeError(error), remedy: 'put the archive on a file system with hard links (ext4, xfs, btrfs, zfs, apfs)' };
   } finally {
-    await rm(probe, { recursive: true, force: true });
+    if (probe !== undefined) await rm(probe, { recursive: true, force: true });
   }
 }
 

@@ -1,6 +1,5 @@
 /** `tidemark doctor [--fix] [--json]`: every precondition at once. Exit 0 when nothing failed (warnings are said), 1 when something did, 2 for the configuration. */
 import type pg from 'pg';
-import pc from 'picocolors';
 import { archivePreflight } from '../../../src/archive/preflight.js';
 import { prunePreflight } from '../../../src/prune/preflight.js';
 import type { Check } from '../../../src/runtime/check.js';
@@ -10,6 +9,7 @@ import { streamPreflight } from '../../../src/stream/topology.js';
 import { applicationName } from '../../../src/wal/identifier.js';
 import { capturePreflight } from '../../../src/wal/preflight.js';
 import { connectClient } from '../../../src/wal/session.js';
+import { colours } from '../print.js';
 
 const QUERY_TIMEOUT_MS = 30_000;
 
@@ -62,15 +62,16 @@ async function applyFixes(config: Config, fixes: readonly string[], quiet: boole
   });
   try {
     for (const sql of fixes) {
-      if (!quiet) process.stdout.write(`${pc.cyan('fix')}      ${sql}\n`);
-      await client.query(sql);
+      if (!quiet) process.stdout.write(`${colours.cyan('fix')}      ${sql}\n`);
+      // What a refused fix leaves undone is said again by the checks that follow.
+      await client.query(sql).catch((error: unknown) => process.stderr.write(`not fixed: ${describeError(error)}: ${sql}\n`));
     }
   } finally {
     await client.end();
   }
 }
 
-const MARK = { ok: pc.green('ok     '), warning: pc.yellow('warning'), failed: pc.red('FAILED ') } as const;
+const MARK = { ok: colours.green('ok     '), warning: colours.yellow('warning'), failed: colours.red('FAILED ') } as const;
 
 function print(checks: readonly Check[]): void {
   const width = Math.min(48, Math.max(...checks.map((check) => check.name.length)));

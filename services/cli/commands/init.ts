@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type pg from 'pg';
 import { stringify } from 'yaml';
+import { readTarget } from '../../../src/prune/target.js';
 import { parseConfig } from '../../../src/runtime/config.js';
 import { configError } from '../../../src/runtime/errors.js';
 import { connectClient } from '../../../src/wal/session.js';
@@ -14,11 +15,9 @@ type Found = {
   persistence: string;
   partition: boolean;
   has_key: boolean;
-  foreign_keys: string | null;
-  triggers: string | null;
   columns: [name: string, type: string, notNull: boolean, indexed: boolean][];
 };
-type Guess = { key: string; timestamp: string; notes: string[] };
+type Guess = { key: string; timestamp: string; group: string | undefined; prune: boolean; notes: string[] };
 type Refused = { key: string; why: string };
 
 export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
@@ -31,7 +30,11 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
   let refused: Refused[];
   try {
     const tables = await readTables(client);
-    chosen = tables.flatMap((table) => guess(table) ?? []);
+    chosen = [];
+    for (const table of tables) {
+      const found = await guess(client, table, tables);
+      if (found !== undefined) chosen.push(found);
+    }
     refused = tables.flatMap((table) => refusal(table) ?? []);
     const { rows } = await client.query<{ name: string }>('SELECT current_database() AS name');
     text = render(sourceName(rows[0]?.name ?? 'source'), options['url'] === undefined ? undefined : url, chosen, refused);
@@ -46,17 +49,17 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
   });
   for (const { key, timestamp } of chosen) process.stdout.write(`archive  ${key} by ${timestamp}\n`);
   for (const { key, why } of refused) process.stdout.write(`leave    ${key}: ${why}\n`);
-  process.stdout.write(`\nwrote ${out}; pruning is off in it. Next: tidemark doctor -c ${path.relative(process.cwd(), out) || out}\n`);
+  process.stdout.write(
+    `\nwrote ${out}; pruning is off in it. Next: mkdir -p ${path.join(path.dirname(out), 'archived_data')} && tidemark doctor -c ${path.relative(process.cwd(), out)}\n`,
+  );
   return 0;
 }
 
 const QUERY = `
 SELECT n.nspname AS schema, c.relname AS table, c.relkind, c.relpersistence AS persistence, c.relispartition::text AS partition,
   EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident))::text AS has_key,
-  (SELECT string_agg(f.conname, ', ') FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.confrelid = c.oid) AS foreign_keys,
-  (SELECT string_agg(g.tgname, ', ') FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND (g.tgtype & 8) <> 0) AS triggers,
   (SELECT jsonb_agg(jsonb_build_array(a.attname, format_type(a.atttypid, NULL), a.attnotnull, EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indkey[0] = a.attnum)) ORDER BY a.attnum)::text
-     FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns
+     FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS columns
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%' ORDER BY n.nspname, c.relname`;
 
@@ -69,21 +72,21 @@ async function readTables(client: pg.Client): Promise<Found[]> {
     persistence: row['persistence'] as string,
     partition: row['partition'] === 'true',
     has_key: row['has_key'] === 'true',
-    foreign_keys: row['foreign_keys'] ?? null,
-    triggers: row['triggers'] ?? null,
     columns: JSON.parse(row['columns'] ?? '[]') as Found['columns'],
   }));
 }
 
 const keyOf = (table: Found): string => (table.schema === 'public' && !table.table.includes('.') ? table.table : `${table.schema}.${table.table}`);
 const TYPES = /^(date|timestamp with(out)? time zone)$/;
-const NAMES = [/^(timestamp|ts|time|at|event_time)$/, /_timestamp$|_ts$/, /_at$/, /_time$|_date$/, /^created/];
+const NAMES = [/^(timestamp|ts|time|at|event_time)$/i, /_timestamp$|_ts$/i, /^created/i, /_at$/i, /_time$|_date$/i];
+/** Columns that change after the row was made, or lie ahead of it. */
+const LATER = /^(updated|modified|changed|deleted|expires|expired|finished|ended|valid_until|last_)/i;
 
 /** The column that most likely says when a row happened: indexed and NOT NULL before names. */
 function timestampColumn(table: Found): string | undefined {
   const rank = ([name, , notNull, indexed]: Found['columns'][number]): number => {
     const named = NAMES.findIndex((pattern) => pattern.test(name));
-    return (indexed ? 100 : 0) + (notNull ? 20 : 0) + (named < 0 ? 0 : NAMES.length - named);
+    return (indexed ? 100 : 0) + (notNull ? 20 : 0) + (named < 0 ? 0 : NAMES.length - named) - (LATER.test(name) ? 200 : 0);
   };
   return table.columns.filter(([, type]) => TYPES.test(type)).sort((a, b) => rank(b) - rank(a))[0]?.[0];
 }
@@ -99,17 +102,31 @@ function refusal(table: Found): Refused | undefined {
   return why === undefined ? undefined : { key: keyOf(table), why };
 }
 
-function guess(table: Found): Guess | undefined {
+/** What stands against pruning is asked of the pruner's own reading of the catalog: such a table is archived with prune: false. */
+async function guess(client: pg.Client, table: Found, all: readonly Found[]): Promise<Guess | undefined> {
   const timestamp = timestampColumn(table);
   if (timestamp === undefined || refusal(table) !== undefined) return undefined;
+  const key = keyOf(table);
   const column = table.columns.find(([name]) => name === timestamp);
+  const target = await readTarget(client, '', { ...PLAIN, key, schema: table.schema, table: table.table, timestamp });
+  // There is no publication yet; doctor sees to that.
+  const against = (target?.obstacles ?? []).filter(({ reason }) => !reason.includes('publication')).map(({ reason }) => reason);
   const notes = [
-    column?.[3] ? '' : `no index on ${timestamp}: pruning would scan the table`,
+    column?.[3] ? '' : `no index begins with ${timestamp}: pruning would read the whole table`,
     column?.[2] ? '' : `${timestamp} may be NULL: such rows are archived and never pruned`,
-    table.foreign_keys ? `foreign keys refer to it (${table.foreign_keys}): it will not be pruned` : '',
-    table.triggers ? `DELETE triggers are on it (${table.triggers}): it will not be pruned` : '',
+    against.length === 0 ? '' : `archived, not pruned: ${against.join('; ')}`,
   ];
-  return { key: keyOf(table), timestamp, notes: notes.filter((note) => note !== '') };
+  // Files are named after the table: tables of the same name lie in folders of their own.
+  const twins = all.filter((other) => other.table === table.table).length > 1;
+  const group = twins ? `${table.schema}_${table.table}`.replace(/[^A-Za-z0-9_.-]/g, '_') : groupOf(table.table);
+  return { key, timestamp, group, prune: against.length === 0, notes: notes.filter((note) => note !== '') };
+}
+
+const PLAIN = { group: '', retentionMs: 0, prune: true, keepWhile: undefined, deletes: 'history', sealAfterMs: 0 } as const;
+
+/** A folder name where the table's own is none; undefined where it is. */
+function groupOf(table: string): string | undefined {
+  return /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(table) ? undefined : `t${table.replace(/[^A-Za-z0-9_.-]/g, '_')}`;
 }
 
 function sourceName(database: string): string {
@@ -131,9 +148,10 @@ function render(name: string, url: string | undefined, chosen: readonly Guess[],
     stringify({ prune: { enabled: false, retention: '24h', schedule: '0 * * * *' } }).trimEnd(),
     'tables:',
   ];
-  for (const { key, timestamp, notes } of chosen) {
+  for (const { key, timestamp, group, prune, notes } of chosen) {
     for (const note of notes) lines.push(`  # ${note.replaceAll('\n', ' ')}`);
-    lines.push(`  ${stringify(key).trimEnd()}: { timestamp: ${JSON.stringify(timestamp)} }`);
+    const more = `${group === undefined ? '' : `, group: ${JSON.stringify(group)}`}${prune ? '' : ', prune: false'}`;
+    lines.push(`  ${stringify(key).trimEnd()}: { timestamp: ${JSON.stringify(timestamp)}${more} }`);
   }
   if (refused.length > 0) lines.push('# Not archived:', ...refused.map(({ key, why }) => `#   ${key.replaceAll('\n', ' ')}: ${why}`));
   lines.push('protected: []');

@@ -1,0 +1,116 @@
+/** What the command line promises without any server: its commands, its exit codes for wrong use, and every mistake of a configuration at once. */
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { freePort } from '../../../services/demo/engines/process.js';
+import { tidemark } from './command.js';
+
+const COMMANDS = ['init', 'doctor', 'run', 'prune', 'status', 'explain', 'verify', 'rebuild', 'seal', 'teardown', 'demo'];
+const NO_STACK = /\n\s+at .*(\.js|node:)/;
+
+let dir = '';
+before(async () => {
+  dir = await mkdtemp(path.join(tmpdir(), 'tidemark-cli-'));
+});
+after(async () => {
+  await rm(dir, { recursive: true, force: true });
+});
+
+async function configuration(text: string): Promise<string> {
+  const file = path.join(dir, `${Math.random().toString(36).slice(2)}.yaml`);
+  await writeFile(file, text);
+  return file;
+}
+
+test('help lists exactly the commands that exist', async () => {
+  const { code, stdout } = await tidemark(['--help']);
+  assert.equal(code, 0);
+  const listed = [...(stdout.split('Commands:')[1] ?? '').matchAll(/^ {2}([a-z]+)\b/gm)].map((match) => match[1] as string);
+  assert.deepEqual(listed.filter((name) => name !== 'help').sort(), [...COMMANDS].sort());
+});
+
+for (const name of COMMANDS) {
+  test(`${name} --help shows an example`, async () => {
+    const { code, stdout } = await tidemark([name, '--help']);
+    assert.equal(code, 0);
+    assert.match(stdout, new RegExp(`Examples?:\\n\\s+.*tidemark ${name}`));
+  });
+}
+
+test('--version is the version of the package', async () => {
+  const { version } = JSON.parse(await readFile(fileURLToPath(new URL('../../../../package.json', import.meta.url)), 'utf8')) as { version: string };
+  const { code, stdout } = await tidemark(['--version']);
+  assert.equal(code, 0);
+  assert.equal(stdout.trim(), version);
+});
+
+for (const args of [['frobnicate'], ['doctor', '--frobnicate'], ['rebuild'], ['verify', 'surplus'], ['explain'], ['demo', '--seconds', 'many']]) {
+  test(`wrong use ends with 2: tidemark ${args.join(' ')}`, async () => {
+    const { code, stderr } = await tidemark(args);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, /error|usage|--seconds/i);
+    assert.doesNotMatch(stderr, NO_STACK);
+  });
+}
+
+test('an unknown service ends with 2 and names the services', async () => {
+  const file = await configuration('source: { url: "postgres://localhost/x", name: goat }\ntables:\n  prices: { timestamp: at }\n');
+  const { code, stderr } = await tidemark(['run', 'frobnicator', '-c', file]);
+  assert.equal(code, 2);
+  assert.match(stderr, /frobnicator.*capture, archiver, pruner/);
+});
+
+test('a missing configuration is one line', async () => {
+  const { code, stdout, stderr } = await tidemark(['status', '-c', path.join(dir, 'nowhere.yaml')]);
+  assert.equal(code, 2);
+  assert.equal(stdout, '');
+  assert.match(stderr, /^configuration .*nowhere\.yaml: there is no such file → .*\n$/);
+});
+
+for (const args of [
+  ['doctor'],
+  ['run'],
+  ['run', 'capture'],
+  ['run', 'archiver'],
+  ['run', 'pruner'],
+  ['prune'],
+  ['status'],
+  ['verify'],
+  ['seal'],
+  ['teardown'],
+]) {
+  test(`a wrong configuration names every problem at once: tidemark ${args.join(' ')}`, async () => {
+    const file = await configuration(`
+source: { url: "\${NO_SUCH_VARIABLE}", name: "Not A Name" }
+archive: { flush: { every: soon } }
+prune: { schedule: "now and then", retention: 24 }
+tables:
+  prices: { timestamp: at, colour: blue }
+`);
+    const { code, stderr } = await tidemark([...args, '-c', file]);
+    assert.equal(code, 2);
+    for (const problem of [/NO_SUCH_VARIABLE/, /source\.name/, /archive\.flush\.every/, /prune\.schedule/, /prune\.retention/, /tables\.prices.*colour/]) {
+      assert.match(stderr, problem);
+    }
+    assert.doesNotMatch(stderr, NO_STACK);
+  });
+}
+
+test('servers that are not there: a clear line for each, exit 1', async () => {
+  const [postgres, nats] = [await freePort(), await freePort()];
+  const file = await configuration(
+    `source: { url: "postgres://me:secret-word@127.0.0.1:${postgres}/x", name: goat }\nstream: { url: "nats://127.0.0.1:${nats}" }\narchive: { dir: ${dir} }\ntables:\n  prices: { timestamp: at }\n`,
+  );
+  for (const args of [['doctor'], ['status'], ['prune', '--dry-run'], ['teardown', '--yes', 'goat'], ['explain', 'prices'], ['seal']]) {
+    const { code, stdout, stderr } = await tidemark([...args, '-c', file]);
+    assert.equal(code, 1, `${args.join(' ')}: ${stdout}${stderr}`);
+    assert.doesNotMatch(stdout + stderr, NO_STACK);
+    assert.doesNotMatch(stdout + stderr, /secret-word/);
+  }
+  const { stdout } = await tidemark(['doctor', '-c', file]);
+  assert.match(stdout, new RegExp(`Postgres.*127\\.0\\.0\\.1:${postgres}`));
+  assert.match(stdout, new RegExp(`NATS.*127\\.0\\.0\\.1:${nats}`));
+});
