@@ -1,0 +1,241 @@
+/**
+ * The whole way on one's own machine: Postgres and JetStream in a temporary folder, the reference tables with three days of history, the three services as processes, live load on all tables, and at the end
+ * an audit of the journal against Postgres and the archive. Owns the order of it all; leaves the archive, and nothing else.
+ */
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type pg from 'pg';
+import { parseDocument } from 'yaml';
+import { archivePaths, RESERVED } from '../../src/archive/layout.js';
+import { loadConfig } from '../../src/runtime/config.js';
+import { TidemarkError } from '../../src/runtime/errors.js';
+import { sleep } from '../../src/runtime/service.js';
+import { quoteIdentifier, slotName } from '../../src/wal/identifier.js';
+import { connectClient } from '../../src/wal/session.js';
+import { readTableView } from './archive-view.js';
+import { auditFolder, auditTable, type TableAudit } from './audit.js';
+import { startNats } from './engines/nats.js';
+import { startPostgres } from './engines/postgres.js';
+import { listFiles } from './folder.js';
+import { fingerprintOf, TableJournal } from './journal.js';
+import { Load } from './load.js';
+import { makeReport, printReport, writeReport } from './report.js';
+import { loadHistory, readDemoTables } from './rows.js';
+import { runCli, Supervised } from './supervised.js';
+import { Watch } from './watch.js';
+
+export type DemoOptions = {
+  /** Length of the live load. */
+  readonly seconds: number;
+  /** Rows a second; default 400. */
+  readonly rate: number | undefined;
+  readonly kill: boolean;
+  readonly keep: boolean;
+  /** Where to write the JSON report. */
+  readonly report: string | undefined;
+};
+
+const HISTORY_ROWS = 310_000;
+const DEFAULT_RATE = 400;
+const KILL_EVERY_MS = 4000;
+const DRAIN_MS = 120_000;
+
+const example = (name: string): string => fileURLToPath(new URL(`../../../infra/examples/${name}`, import.meta.url));
+
+/** Exit code: 0 only when the audit is clean. */
+export async function runDemo(options: DemoOptions): Promise<number> {
+  const stop = new AbortController();
+  const interrupt = (): void => {
+    if (stop.signal.aborted) process.exit(130);
+    process.stdout.write('\nstopping the load; draining and auditing (Ctrl-C again to leave at once)\n');
+    stop.abort();
+  };
+  process.on('SIGINT', interrupt);
+  process.on('SIGTERM', interrupt);
+  const home = await mkdtemp(path.join(tmpdir(), 'tidemark-demo-'));
+  const engines = path.join(home, 'engines');
+  await mkdir(engines, { mode: 0o755 });
+  try {
+    process.stdout.write('starting Postgres and nats-server …\n');
+    await using postgres = await startPostgres({ dir: path.join(engines, 'postgres') });
+    await using nats = await startNats({ dir: path.join(engines, 'nats') });
+    process.stdout.write(`Postgres ${postgres.major} on port ${postgres.port}, nats-server ${nats.version} on port ${nats.port}, everything in ${home}\n`);
+    const url = await postgres.createDatabase('goat');
+    const config = await writeConfig(home, url, nats.url);
+    return await withClients(url, (admin, watcher) => play(options, { home, config, admin, watcher }, stop));
+  } finally {
+    await rm(engines, { recursive: true, force: true });
+    process.off('SIGINT', interrupt);
+    process.off('SIGTERM', interrupt);
+  }
+}
+
+async function withClients<T>(url: string, use: (admin: pg.Client, watcher: pg.Client) => Promise<T>): Promise<T> {
+  const [admin, watcher] = [await connectClient(url, { applicationName: 'demo_load' }), await connectClient(url, { applicationName: 'demo_watch' })];
+  try {
+    return await use(admin, watcher);
+  } finally {
+    await Promise.all([admin.end(), watcher.end()]);
+  }
+}
+
+/** The example's configuration with this demo's addresses and a quicker pace. */
+async function writeConfig(home: string, url: string, stream: string): Promise<string> {
+  const document = parseDocument(await readFile(example('follow_the_goat.yaml'), 'utf8'));
+  document.setIn(['source', 'url'], url);
+  document.setIn(['stream', 'url'], stream);
+  document.setIn(['archive', 'dir'], path.join(home, 'archived_data'));
+  document.setIn(['archive', 'flush', 'every'], '2s');
+  document.setIn(['prune', 'schedule'], '*/10 * * * * *');
+  const file = path.join(home, 'tidemark.yaml');
+  await writeFile(file, document.toString(), { mode: 0o600 });
+  return file;
+}
+
+type Stage = { readonly home: string; readonly config: string; readonly admin: pg.Client; readonly watcher: pg.Client };
+
+async function play(options: DemoOptions, stage: Stage, stop: AbortController): Promise<number> {
+  const { admin, home } = stage;
+  const config = loadConfig(stage.config, {}, {});
+  await admin.query(`SET search_path = public; ${await readFile(example('follow_the_goat.sql'), 'utf8')}`);
+  const tables = await readDemoTables(admin, config.tables);
+  const loaded = await loadHistory(admin, tables, HISTORY_ROWS, () => undefined);
+  const journals = tables.map((table) => new TableJournal(table));
+  for (const journal of journals) {
+    journal.committed(await allRows(admin, journal.table.name));
+    journal.next = (loaded.get(journal.table.name) ?? 0) + 1;
+  }
+  process.stdout.write(`loaded ${[...loaded.values()].reduce((sum, rows) => sum + rows, 0)} rows of three days into ${tables.length} tables\n`);
+  const doctor = await runCli(['doctor', '--fix', '-c', stage.config]);
+  if (doctor.code !== 0) throw new TidemarkError('failed', `doctor found a fault:\n${doctor.stdout}${doctor.stderr}`);
+
+  const services = new Supervised(stage.config, path.join(home, 'services.jsonl'));
+  const watch = new Watch({ client: stage.watcher, archiveDir: config.archive.dir, slot: slotName(config.source.name), journals });
+  const watching = new AbortController();
+  const load = new Load(
+    {
+      client: admin,
+      journals,
+      rate: options.rate ?? DEFAULT_RATE,
+      signal: stop.signal,
+      backdate: () => watch.runs.some((run) => run.tables.some((table) => table.deleted > 0)),
+    },
+    Date.now(),
+  );
+  const watched = watch.run(watching.signal, () => load, services);
+  let seconds = 0;
+  let problems: string[] = [];
+  try {
+    const started = performance.now();
+    const timer = options.keep ? undefined : setTimeout(() => stop.abort(), options.seconds * 1000);
+    const killer = options.kill ? setInterval(() => services.kill(Math.random), KILL_EVERY_MS) : undefined;
+    await load.run();
+    seconds = (performance.now() - started) / 1000;
+    clearTimeout(timer);
+    clearInterval(killer);
+    problems = await drain(stage, journals, watch);
+  } finally {
+    watching.abort();
+    await watched;
+    await services.stop();
+  }
+  return audit(options, { stage, journals, watch, services, load, seconds, problems, archiveDir: config.archive.dir });
+}
+
+async function allRows(client: pg.Client, table: string): Promise<(string | null)[][]> {
+  return (await client.query<(string | null)[]>({ text: `SELECT * FROM public.${quoteIdentifier(table)}`, rowMode: 'array' })).rows;
+}
+
+/** Waits until all is archived, prunes until no old row is left (twice at most), waits until the deletes are in the archive too. What did not come about in time. */
+async function drain(stage: Stage, journals: readonly TableJournal[], watch: Watch): Promise<string[]> {
+  const problems: string[] = [];
+  const archived = async (what: string): Promise<void> => {
+    if (!(await everythingArchived(stage, journals, watch))) problems.push(`not archived within ${DRAIN_MS / 1000} s: ${what}`);
+  };
+  process.stdout.write('\nload stopped; waiting until everything is archived, then pruning what is left\n');
+  await archived('the load');
+  const cutoff = (await stage.admin.query<{ at: string }>(`SELECT (now() AT TIME ZONE 'UTC' - interval '24 hours')::text AS at`)).rows[0]?.at as string;
+  for (let run = 1; ; run += 1) {
+    const { code, stdout, stderr } = await runCli(['prune', '--json', '-c', stage.config]);
+    if (code !== 0) problems.push(`prune ended with ${code}: ${(stderr || stdout).slice(0, 500)}`);
+    const left = await oldRows(stage.admin, journals, cutoff);
+    if (left === 0) break;
+    if (run === 2) {
+      problems.push(`${left} old rows are still in Postgres after two runs`);
+      break;
+    }
+  }
+  await archived('the deletes of the last run');
+  return problems;
+}
+
+async function oldRows(client: pg.Client, journals: readonly TableJournal[], cutoff: string): Promise<number> {
+  let left = 0;
+  for (const { table } of journals) {
+    const { rows } = await client.query<{ n: string }>(
+      `SELECT count(*)::text AS n FROM public.${quoteIdentifier(table.name)} WHERE ${quoteIdentifier(table.timestamp)} < $1`,
+      [cutoff],
+    );
+    left += Number(rows[0]?.n);
+  }
+  return left;
+}
+
+/** One more row is written and journalled: once a fence behind it is archived, so is all before it. */
+async function everythingArchived(stage: Stage, journals: readonly TableJournal[], watch: Watch): Promise<boolean> {
+  const journal = journals.find(({ table }) => table.name === 'job_execution_metrics') as TableJournal;
+  const { rows } = await stage.admin.query<(string | null)[]>({
+    text: `INSERT INTO public.job_execution_metrics (job_id, started_at, ended_at, duration_ms, status) SELECT 'drain', t, t, 0, 'ok' FROM (SELECT now() AT TIME ZONE 'UTC' AS t) s RETURNING *, xmin::text`,
+    rowMode: 'array',
+  });
+  const row = rows[0] as (string | null)[];
+  const xid = BigInt(row.pop() as string);
+  journal.committed([row]);
+  for (const deadline = Date.now() + DRAIN_MS; Date.now() < deadline; ) {
+    const fence = watch.state?.fences.at(-1);
+    if (fence && BigInt(fence.horizon) > xid) return true;
+    await sleep(100);
+  }
+  return false;
+}
+
+type Finished = {
+  stage: Stage;
+  journals: readonly TableJournal[];
+  watch: Watch;
+  services: Supervised;
+  load: Load;
+  seconds: number;
+  problems: string[];
+  archiveDir: string;
+};
+
+async function audit(options: DemoOptions, parts: Finished): Promise<number> {
+  const { journals, watch, services, archiveDir, problems } = parts;
+  process.stdout.write('services stopped; auditing\n');
+  await watch.sample();
+  const files = [...(watch.state?.files.values() ?? [])];
+  const audits: TableAudit[] = [];
+  for (const journal of journals) {
+    const hot = new Map((await allRows(parts.stage.admin, journal.table.name)).map((row) => [journal.keyOf(row), fingerprintOf(journal.table.columns, row)]));
+    audits.push(auditTable(journal, hot, await readTableView(archiveDir, files, journal.table)));
+  }
+  problems.push(...services.troubles.slice(0, 5), ...watch.law3Violations.slice(0, 3).map((violation) => `law 3: ${violation}`));
+  problems.push(...auditFolder(await listFiles(archiveDir, RESERVED), files), ...audits.flatMap((entry) => entry.examples));
+  const report = makeReport(audits, {
+    seconds: parts.seconds,
+    rows: parts.load.rows,
+    kills: services.kills,
+    maxLagSeconds: watch.maxLagSeconds,
+    archive: archiveDir,
+    otherwiseClean: problems.length === 0,
+  });
+  printReport(report, audits, problems);
+  process.stdout.write(
+    `law 3 sampled ${watch.law3Samples} times, ${watch.law3Violations.length} violations; the services' log is ${path.join(parts.stage.home, 'services.jsonl')}, receipts in ${archivePaths(archiveDir).receipts}\n`,
+  );
+  if (options.report !== undefined) writeReport(options.report, report);
+  return report.ok ? 0 : 1;
+}
