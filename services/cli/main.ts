@@ -70,7 +70,9 @@ command(
   'check the chain of manifests, and every file: there, its size, hash, and every row decoded',
   'tidemark verify',
   () => import('./commands/verify.js'),
-).option('--json', 'as JSON');
+)
+  .option('--deep', 'also compare with the rows in Postgres, and with a replay of the stream')
+  .option('--json', 'as JSON');
 command('rebuild', 'replay the stream into an empty folder', 'tidemark rebuild --into /tmp/again --check', () => import('./commands/rebuild.js'))
   .requiredOption('--into <dir>', 'an empty or missing folder')
   .option('--check', 'compare it with the archive')

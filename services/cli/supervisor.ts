@@ -22,6 +22,7 @@ const STOP_MS = 20_000;
 /** A service that ran this long starts its back-off afresh. */
 const STEADY_MS = 30_000;
 
+const EXIT_FAILED = 1;
 const EXIT_CONFIG = 2;
 const EXIT_HALT = 3;
 
@@ -55,16 +56,16 @@ async function keepRunning(
   const { signal } = controller;
   for (let attempt = 0; !signal.aborted; attempt += 1) {
     const started = Date.now();
-    const child = spawn(process.execPath, [...process.execArgv, MAIN, 'run', name, '-c', config.file], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    const child = startService(name, config);
     children.set(name, child);
     log.info({ event: 'service-started', service: name, pid: child.pid }, `${name} started`);
-    const [code, killedBy] = (await once(child, 'exit')) as [number | null, NodeJS.Signals | null];
+    const [code, killedBy] = await endOf(child);
     children.delete(name);
-    if (signal.aborted) return code ?? 0;
-    if (code === 0 || code === EXIT_CONFIG || code === EXIT_HALT) {
+    if (signal.aborted) return code ?? EXIT_FAILED;
+    if (code === EXIT_CONFIG || code === EXIT_HALT) {
       log.error(
         { event: 'service-exited', service: name, code, signal: killedBy },
-        code === EXIT_HALT ? `${name} halted; it needs a person. The others go on` : `${name} ended with ${code}`,
+        code === EXIT_HALT ? `${name} HALTED and needs a person; the others go on` : `${name} refuses to run as it is configured; everything stops`,
       );
       if (code === EXIT_CONFIG) controller.abort();
       return code;
@@ -77,11 +78,25 @@ async function keepRunning(
   return 0;
 }
 
+/** In a process group of its own: a Ctrl-C of the terminal reaches the supervisor only, which stops the services in their order, each asked once. */
+function startService(name: ServiceName, config: Config): ChildProcess {
+  const args = [...process.execArgv, MAIN, 'run', name, '-c', config.file];
+  return spawn(process.execPath, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], detached: true });
+}
+
+/** A process that could not even be started has failed. */
+async function endOf(child: ChildProcess): Promise<[code: number | null, signal: NodeJS.Signals | null]> {
+  return await new Promise((resolve) => {
+    child.once('exit', (code, killedBy) => resolve([code, killedBy]));
+    child.once('error', () => child.pid === undefined && resolve([EXIT_FAILED, null]));
+  });
+}
+
 async function stopInOrder(children: ReadonlyMap<ServiceName, ChildProcess>): Promise<void> {
   for (const name of SERVICES) {
     const child = children.get(name);
     if (child === undefined) continue;
-    const ended = once(child, 'exit');
+    const ended = endOf(child);
     child.kill('SIGTERM');
     const hard = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
     await ended;

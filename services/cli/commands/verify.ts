@@ -1,15 +1,23 @@
-/** `tidemark verify [--json]`: exit 0 when every file says what the manifests say, 4 when one does not. */
+/** `tidemark verify [--deep] [--json]`: exit 0 when every file says what the manifests say (and, deep, what Postgres and the stream say), 4 when one does not. */
 import { verifyArchive } from '../../../src/archive/verify.js';
 import { loadConfig } from '../../../src/runtime/config.js';
+import { TidemarkError } from '../../../src/runtime/errors.js';
+import { createLog } from '../../../src/runtime/log.js';
+import { type DeepResult, verifyDeep } from '../deep-verify.js';
 import { bytesText } from '../print.js';
 import { progressBar } from '../progress.js';
 
 export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
+  const controller = new AbortController();
+  process.once('SIGINT', () => controller.abort());
   const bar = progressBar('verify', 'files');
-  const result = await verifyArchive(config.archive.dir, { progress: (done, all) => bar.update(done, all) });
+  const result = await verifyArchive(config.archive.dir, { progress: (done, all) => bar.update(done, all), signal: controller.signal });
   bar.stop();
-  if (options['json'] === true) process.stdout.write(`${JSON.stringify(result)}\n`);
+  const deep = options['deep'] === true ? await verifyDeep(config, createLog('verify', { level: 'error' }), controller.signal) : undefined;
+  const ok = result.ok && deep?.ok !== false;
+  if (controller.signal.aborted) throw new TidemarkError('failed', 'stopped before the end: nothing is proved');
+  if (options['json'] === true) process.stdout.write(`${JSON.stringify(deep === undefined ? result : { ...result, ok, deep })}\n`);
   else {
     for (const damage of result.damages) {
       const where =
@@ -22,5 +30,16 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
       `${result.ok ? 'verified' : `${result.damages.length} damaged`}: ${result.manifests} manifests, ${result.files} files, ${result.rows} rows, ${bytesText(result.bytes)}, archived position ${result.position ?? 'none yet'}\n`,
     );
   }
-  return result.ok ? 0 : 4;
+  if (deep !== undefined && options['json'] !== true) printDeep(deep);
+  return ok ? 0 : 4;
+}
+
+function printDeep({ postgres, stream }: DeepResult): void {
+  for (const { table, equal, differing, notes } of postgres) {
+    const more = notes.length === 0 ? '' : `; ${notes.join('; ')}`;
+    process.stdout.write(`${differing === 0 ? 'postgres' : 'DIFFERS '}  ${table}: ${equal} rows of Postgres equal in the archive${more}\n`);
+  }
+  for (const { schema, table, day, seen } of stream.differences) process.stdout.write(`DIFFERS   stream, ${schema}.${table} ${day ?? 'undated'}: ${seen}\n`);
+  for (const { schema, table, day, seen } of stream.skipped) process.stdout.write(`skipped   stream, ${schema}.${table} ${day ?? 'undated'}: ${seen}\n`);
+  process.stdout.write(`stream    ${stream.compared} tables and days compared, from ${stream.from ?? 'the first copy on'}\n`);
 }
