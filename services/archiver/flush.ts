@@ -110,7 +110,9 @@ async function writeSegment(context: ArchiverContext, builder: SegmentBuilder, p
   const signature = relationSignature(relation);
   const output = await DurableFile.create(path.join(context.temporary, `segment-${context.writer.claim}-${counter}.parquet`));
   try {
-    await context.encoder.encode(spool, output.temporary, context.archive);
+    const writing = context.encoder.encode(spool, output.temporary, context.archive);
+    faultPoint('A2');
+    await writing;
   } catch (error) {
     await output.abandon();
     throw error;

@@ -45,6 +45,8 @@ export async function runArchiver(config: Config, log: Log, signal: AbortSignal)
         log.info({ event: 'archiving', dir, archive: identity.archive, claim: context.writer.claim, position: context.state.position }, 'archiving');
         await archive(context, stream, signal, healthy);
       } catch (error) {
+        // A successor sweeps what this one was working on: that it was superseded is the reason, not what failed for want of it.
+        if (!(error instanceof Halt)) await context.writer.requireNewest();
         throw poison.judge(error, stream);
       } finally {
         await context.close();

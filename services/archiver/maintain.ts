@@ -13,6 +13,7 @@ const PURGE_EVERY_MS = 30_000;
 export async function maintain(context: ArchiverContext, stream: StreamConnection, signal: AbortSignal): Promise<void> {
   let purgeAt = Date.now() + PURGE_EVERY_MS / 10;
   while (!signal.aborted) {
+    await context.writer.requireNewest();
     await context.removeRetired();
     await context.housework(() => mergeAll(context, context.config.archive.flush, signal));
     if (Date.now() >= purgeAt) {

@@ -115,6 +115,7 @@ export class ManifestWriter {
   readonly #writer: Manifest['writer'];
   #state: ArchiveState;
   #failed = false;
+  #committing = false;
 
   private constructor(dir: string, anchor: VolumeAnchor, writer: Manifest['writer'], state: ArchiveState) {
     this.#dir = dir;
@@ -148,6 +149,18 @@ export class ManifestWriter {
     return this.#writer.claim;
   }
 
+  /** Throws Halt SUPERSEDED when another writer has claimed the archive since. */
+  async requireNewest(): Promise<void> {
+    const next = path.join(archivePaths(this.#dir).manifests, manifestName(this.#state.number + 1));
+    const seen = this.#state.number;
+    const taken = await stat(next).then(
+      () => true,
+      () => false,
+    );
+    // A commit of our own may have come between.
+    if (taken && this.#state.number === seen && !this.#committing) throw superseded(this.#dir, seen + 1);
+  }
+
   /**
    * Commits, durable when it resolves. Halt SUPERSEDED when another writer has claimed, MANIFEST when our newest is gone, WRONG_VOLUME. A transient
    * error (full or read-only volume) has committed nothing.
@@ -161,6 +174,7 @@ export class ManifestWriter {
     });
     const next = compose(this.#state, change, this.#writer);
     this.#failed = true;
+    this.#committing = true;
     try {
       const state = await put(this.#dir, next);
       if (state === undefined) throw superseded(this.#dir, this.#state.number + 1);
@@ -171,6 +185,8 @@ export class ManifestWriter {
       // What failed before the link may be tried again by this writer; after it (a failed fsync of the folder) nothing is known.
       if ((error as { kind?: string }).kind === 'transient') this.#failed = false;
       throw error;
+    } finally {
+      this.#committing = false;
     }
   }
 }
