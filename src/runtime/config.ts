@@ -187,7 +187,11 @@ export function parseConfig(text: string, options: { file: string; overrides?: O
     throw configError(`configuration ${file}: ${document.errors.map((error) => error.message.split('\n')[0]).join('; ')}`);
   }
   const missing: string[] = [];
-  const raw = expandVariables(document.toJS() ?? {}, env, missing) as Record<string, unknown>;
+  const plain: unknown = document.toJS() ?? {};
+  if (typeof plain !== 'object' || Array.isArray(plain)) {
+    throw configError(`configuration ${file}: it holds ${Array.isArray(plain) ? 'a list' : 'a single value'}, not sections`, 'begin with `source:`');
+  }
+  const raw = expandVariables(plain, env, missing) as Record<string, unknown>;
   const notices = applyEnvironment(raw, env);
   if (overrides.archiveDir !== undefined) section(raw, 'archive')['dir'] = overrides.archiveDir;
   const result = configSchema.safeParse(raw);
@@ -224,6 +228,9 @@ function freeze(data: Parsed, file: string, notices: string[]): Config {
   return Object.freeze({ ...data, archive: { ...data.archive, dir }, tables, protected: data.protected.map(parseTableKey), notices, file: path.resolve(file) });
 }
 
+/** Tidemark's own folder inside the archive: no group may be it. Its layout is archive/layout.ts's. */
+const RESERVED = '_tidemark';
+
 /** Rules that need two fields at once. */
 function crossCheck(data: Parsed): string[] {
   const problems: string[] = [];
@@ -241,6 +248,7 @@ function crossCheck(data: Parsed): string[] {
     names.set(qualified(key), key);
     const name = parseTableKey(key).table;
     const place = `${table.group ?? name}/${name}`;
+    if ((table.group ?? name) === RESERVED) problems.push(`tables.${key}.group: ${RESERVED} is Tidemark's own folder; give it another group`);
     const other = files.get(place);
     if (other !== undefined && twin === undefined)
       problems.push(`tables.${key}: would share the files ${place}_*.parquet with ${other}; give one of them another group`);

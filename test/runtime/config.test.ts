@@ -1,0 +1,166 @@
+/** tidemark.yaml: every mistake at once with its path, the environment over the file, and secrets that do not print. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { test } from 'node:test';
+import { inspect } from 'node:util';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import { parse } from 'yaml';
+import { type Config, configJsonSchema, loadConfig, parseConfig } from '../../src/runtime/config.js';
+import type { Environment } from '../../src/runtime/environment.js';
+import { TidemarkError } from '../../src/runtime/errors.js';
+
+const URL_TEXT = 'postgresql://me:secret-word@localhost/goat';
+const LEAST = `source: { url: "${URL_TEXT}", name: goat }\ntables:\n  prices: { timestamp: at }\n`;
+
+const config = (text: string, env: Environment = {}): Config => parseConfig(text, { file: '/etc/tidemark/tidemark.yaml', env });
+
+/** The problems of a configuration, one a line. */
+function problems(text: string, env: Environment = {}): string {
+  try {
+    config(text, env);
+  } catch (error) {
+    assert.ok(error instanceof TidemarkError, String(error));
+    assert.equal(error.exitCode, 2);
+    return error.message;
+  }
+  return assert.fail('it was accepted');
+}
+
+test('the least configuration has the defaults of the design', () => {
+  const parsed = config(LEAST);
+  assert.equal(parsed.stream.url, 'nats://localhost:4222');
+  assert.deepEqual(parsed.stream.replay, { age: 7 * 86_400_000, bytes: 20 * 1024 ** 3 });
+  assert.equal(parsed.archive.dir, '/etc/tidemark/archived_data', 'taken from the folder of the file');
+  assert.deepEqual(parsed.archive.flush, { rows: 250_000, bytes: 64 * 1024 ** 2, every: 60_000 });
+  assert.equal(parsed.archive.compression, 'zstd');
+  assert.equal(parsed.prune.enabled, true);
+  assert.equal(parsed.prune.retention, 86_400_000);
+  assert.equal(parsed.prune.schedule, '0 * * * *');
+  assert.equal(parsed.prune.batch, 5000);
+  const { key: _, ...table } = parsed.tables[0] as Config['tables'][number];
+  assert.deepEqual(table, {
+    schema: 'public',
+    table: 'prices',
+    timestamp: 'at',
+    group: 'prices',
+    retentionMs: 86_400_000,
+    prune: true,
+    keepWhile: undefined,
+    deletes: 'history',
+    sealAfterMs: 48 * 3_600_000,
+  });
+  assert.ok(Object.isFrozen(parsed));
+});
+
+test('every mistake is named at once, with its path and what was found', () => {
+  const text = problems(`
+source: { url: "${URL_TEXT}", name: "Not A Name", timezone: Middle/Earth, colour: blue }
+stream: { replay: { age: 7 days, bytes: lots } }
+archive: { compression: lzma, flush: { rows: -1 } }
+prune: { enabled: perhaps, schedule: "now and then", batch: 6000, retention: 24 }
+tables:
+  prices: { timstamp: at }
+  trades: { timestamp: at, deletes: never, group: ../outside }
+`);
+  const expected = ['source.name', 'source.timezone', 'source: unknown "colour"', 'stream.replay.age', 'stream.replay.bytes', 'archive.compression', 'archive.flush.rows', 'prune.enabled', 'prune.schedule', 'prune.batch', 'prune.retention', 'tables.prices.timestamp', 'tables.prices: unknown "timstamp"', 'tables.trades.deletes', 'tables.trades.group']; // biome-ignore format: a list of paths
+  for (const field of expected) assert.ok(text.includes(`  - ${field}`), `${field} is missing in\n${text}`);
+  assert.match(text, new RegExp(`${expected.length} problems`));
+  assert.match(text, /prune\.schedule: found "now and then"/);
+  assert.doesNotMatch(text, /secret-word/);
+});
+
+test('rules over two fields', () => {
+  const cases: [tables: string, problem: RegExp][] = [
+    ['prices: { timestamp: at }\nprotected: [prices]', /tables\.prices: this table is also listed under protected/],
+    ['prices: { timestamp: at }\nprotected: [public.prices]', /tables\.prices: this table is also listed under protected/],
+    ['prices: { timestamp: at }\n  public.prices: { timestamp: at }', /is the same table as prices/],
+    ['prices: { timestamp: at }\n  other.prices: { timestamp: at }', /would share the files prices\/prices_\*\.parquet/],
+    ['prices: { timestamp: at, retention: 0s }', /tables\.prices\.retention: shorter than a second/],
+    ['prices: { timestamp: at, group: _tidemark }', /tables\.prices\.group: _tidemark is Tidemark's own folder/],
+    ['"a/b": { timestamp: at }', /the name cannot be a file name/],
+  ];
+  for (const [tables, problem] of cases) {
+    assert.match(problems(`source: { url: "${URL_TEXT}", name: goat }\ntables:\n  ${tables}\n`), problem, tables);
+  }
+  assert.match(problems(`source: { url: "${URL_TEXT}", name: goat }\ntables: {}\n`), /name at least one table/);
+  assert.match(problems(`${LEAST}prune: { retention: 0h }\n`), /shorter than a second/);
+});
+
+test('what is no mapping is refused in one clear line', () => {
+  for (const text of ['', 'just words', '- a\n- list', '42', 'a: [', 'a: 1\na: 2']) {
+    for (const env of [{}, { TIDEMARK_SOURCE_NAME: 'goat' }]) assert.match(problems(text, env), /^configuration \/etc\/tidemark\/tidemark\.yaml: /, text);
+  }
+});
+
+test('variables, fallbacks and files of secrets', (context) => {
+  const dir = mkdtempSync(path.join(tmpdir(), 'tidemark-config-'));
+  context.after(() => rmSync(dir, { recursive: true }));
+  const secret = path.join(dir, 'secret');
+  writeFileSync(secret, `${URL_TEXT}\n`);
+  const text = 'source: { url: "${DATABASE_URL}", name: "${NAME:-goat}" }\ntables:\n  prices: { timestamp: at }\n';
+  assert.equal(config(text, { DATABASE_URL: URL_TEXT }).source.url.reveal(), URL_TEXT);
+  assert.equal(config(text, { DATABASE_URL: URL_TEXT }).source.name, 'goat');
+  assert.equal(config(text, { DATABASE_URL: URL_TEXT, NAME: 'other' }).source.name, 'other');
+  assert.equal(config(text, { DATABASE_URL_FILE: secret }).source.url.reveal(), URL_TEXT);
+  assert.equal(config(text, { TIDEMARK_SOURCE_URL_FILE: secret }).source.url.reveal(), URL_TEXT);
+  assert.match(problems(text), /\$\{DATABASE_URL\}: the variable is not set/);
+  assert.throws(() => config(text, { DATABASE_URL_FILE: path.join(dir, 'gone') }), /DATABASE_URL_FILE: .*gone cannot be read/);
+});
+
+test('the environment wins over the file, flags over both', () => {
+  const env = {
+    TIDEMARK_SOURCE_URL: 'postgresql://other/db',
+    TIDEMARK_SOURCE_NAME: 'other',
+    TIDEMARK_STREAM_URL: 'nats://elsewhere:4222',
+    TIDEMARK_ARCHIVE_DIR: '/archive',
+    TIDEMARK_PRUNE_ENABLED: 'false',
+    TIDEMARK_PRUNE_RETENTION: '48h',
+    TIDEMARK_PRUNE_BATCH: '100',
+    TIDEMARK_LOG_LEVEL: 'debug',
+  };
+  const parsed = config(LEAST, env);
+  assert.equal(parsed.source.url.reveal(), 'postgresql://other/db');
+  assert.equal(parsed.source.name, 'other');
+  assert.equal(parsed.stream.url, 'nats://elsewhere:4222');
+  assert.equal(parsed.archive.dir, '/archive');
+  assert.equal(parsed.prune.enabled, false);
+  assert.equal(parsed.prune.retention, 48 * 3_600_000);
+  assert.equal(parsed.tables[0]?.retentionMs, 48 * 3_600_000);
+  assert.equal(parsed.prune.batch, 100);
+  assert.equal(parsed.log.level, 'debug');
+  assert.equal(parseConfig(LEAST, { file: 'x.yaml', env, overrides: { archiveDir: '/flag' } }).archive.dir, '/flag');
+  assert.match(problems(LEAST, { TIDEMARK_PRUNE_ENABLED: 'perhaps' }), /prune\.enabled/);
+  assert.match(problems(LEAST, { TIDEMARK_PRUNE_BATCH: 'many' }), /prune\.batch/);
+});
+
+test('the names of the old script keep working, each said once', () => {
+  const parsed = config(LEAST, { ARCHIVE_DRY_RUN: '1', DATA_ARCHIVAL_ENABLED: '0', ARCHIVE_BASE_DIR: '/old', RETENTION_HOURS: '12' });
+  assert.equal(parsed.prune.dryRun, true);
+  assert.equal(parsed.prune.enabled, false);
+  assert.equal(parsed.archive.dir, '/old');
+  assert.equal(parsed.prune.retention, 12 * 3_600_000);
+  for (const name of ['ARCHIVE_DRY_RUN', 'DATA_ARCHIVAL_ENABLED', 'ARCHIVE_BASE_DIR', 'RETENTION_HOURS']) {
+    assert.equal(parsed.notices.filter((notice) => notice.includes(name)).length, 1, name);
+  }
+  const off = `${LEAST}prune: { enabled: false }\n`;
+  assert.equal(config(off, { DATA_ARCHIVAL_ENABLED: '1' }).prune.enabled, false, 'it never switches on what the file has off');
+  assert.equal(config(LEAST, { ARCHIVE_BASE_DIR: '/old', TIDEMARK_ARCHIVE_DIR: '/new' }).archive.dir, '/new', 'our own name is the newer one');
+  assert.deepEqual(config(LEAST).notices, []);
+});
+
+test('a secret does not print', () => {
+  const parsed = config(LEAST);
+  for (const shown of [inspect(parsed, { depth: 9 }), JSON.stringify(parsed), `${parsed.source.url}`]) assert.ok(!shown.includes('secret-word'), shown);
+});
+
+test('a missing file says how to make one', () => {
+  assert.throws(() => loadConfig('/nowhere/tidemark.yaml', {}, {}), /there is no such file/);
+});
+
+test('the JSON Schema for editors accepts what is accepted and refuses unknown names', () => {
+  const validate = new Ajv2020({ strict: false }).compile(configJsonSchema() as object);
+  assert.ok(validate(parse(LEAST)), JSON.stringify(validate.errors));
+  assert.ok(!validate(parse(LEAST.replace('timestamp', 'timstamp'))));
+});
