@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The command line. Owns the list of commands, their options and exit codes; what they do lies in commands/, loaded when asked for. */
 import { readFileSync } from 'node:fs';
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { describeError, exitCodeOf } from '../../src/runtime/errors.js';
 
 /** What a command's action gets: its arguments, its options, and `-c`. */
@@ -14,17 +14,20 @@ const program = new Command('tidemark')
     'Keeps a Postgres database lean and loses nothing: old rows leave Postgres only after the very version being deleted was read back from a durable Parquet file.',
   )
   .version(version(), '-V, --version')
+  .addOption(new Option('-c, --config <file>').hideHelp()) // also taken before the command
+  .enablePositionalOptions()
   .showHelpAfterError('(tidemark --help lists the commands)')
   .exitOverride();
 
 /** Adds a command; `configured`: it reads a configuration. */
 function command(usage: string, summary: string, example: string, load: () => Promise<{ run: Action }>, configured = true): Command {
   const added = program.command(usage).description(summary).addHelpText('after', `\nExample:\n  ${example}`).exitOverride();
-  if (configured) added.option('-c, --config <file>', 'configuration', 'tidemark.yaml');
+  if (configured) added.option('-c, --config <file>', 'configuration (default: "tidemark.yaml")');
   added.action(async (...given: unknown[]) => {
     const options = given.at(-2) as Record<string, string | boolean | undefined>;
+    const config = options['config'] ?? program.opts<{ config?: string }>().config ?? 'tidemark.yaml';
     const { run } = await load();
-    process.exitCode = (await run(given.slice(0, -2) as (string | undefined)[], options)) ?? 0;
+    process.exitCode = (await run(given.slice(0, -2) as (string | undefined)[], { ...options, config })) ?? 0;
   });
   return added;
 }

@@ -31,7 +31,7 @@ export type PipelineStatus = {
   readonly source: string;
   readonly postgres: { readonly insertLsn: string; readonly systemId: string; readonly timeline: number; readonly now: string } | { readonly problem: string };
   readonly slot: {
-    readonly name: string; readonly active: boolean; readonly confirmedLsn: string | null; readonly walStatus: string | null; readonly safeWalBytes: number | null; readonly heldBytes: number; readonly catalogXminAge: number | null;
+    readonly name: string; readonly active: boolean; readonly confirmedLsn: string | null; readonly walStatus: string | null; readonly safeWalBytes: number | null; readonly heldBytes: number; readonly catalogXminAge: number | null; readonly lostInSeconds: number | null;
   } | null; // biome-ignore format: one line a fact
   readonly stream: { readonly messages: number; readonly bytes: number; readonly tail: string | null } | { readonly problem: string };
   readonly archive:
@@ -48,7 +48,10 @@ export type PipelineStatus = {
     readonly publishedBytes: number | null;
     readonly archivedBytes: number | null;
     readonly confirmedBytes: number | null;
+    /** 0: nothing waits for that stage. */
+    readonly publishedSeconds: number | null;
     readonly archivedSeconds: number | null;
+    readonly confirmedSeconds: number | null;
   };
   readonly tables: readonly TableStatus[];
   readonly lastRun: RunReceipt | null;
@@ -63,6 +66,7 @@ export async function readStatus(config: Config, follower = new ArchiveFollower(
   const position = archived?.position ? parsePosition(archived.position).lsn : undefined;
   const confirmed = database.slot?.confirmedLsn ? parseLsn(database.slot.confirmedLsn) : undefined;
   const tail = 'problem' in stream || stream.tail === null ? undefined : parseLsn(stream.tail);
+  const waiting = archivedSeconds(database.nowMs, archived, tail);
   return {
     source: config.source.name,
     postgres: database.postgres,
@@ -81,7 +85,10 @@ export async function readStatus(config: Config, follower = new ArchiveFollower(
       publishedBytes: behind(tail),
       archivedBytes: behind(position),
       confirmedBytes: behind(confirmed),
-      archivedSeconds: archivedSeconds(database.pending, archived, tail),
+      publishedSeconds: database.publishedSeconds,
+      archivedSeconds: waiting,
+      // The slot is confirmed to the newest archived fence: then it is as old as the archive.
+      confirmedSeconds: database.slot?.confirmedLsn != null && database.slot.confirmedLsn === archived?.fences.at(-1)?.lsn ? waiting : null,
     },
     tables: config.tables.map((table) => tableStatus(table, archived, database.tables.get(table.key))),
     lastRun: runs.at(-1) ?? null,
@@ -120,8 +127,10 @@ type DatabaseTable = { readonly hotRows: number | null; readonly why: string | n
 type Database = {
   postgres: PipelineStatus['postgres'];
   slot: PipelineStatus['slot'];
-  tables: Map<string, DatabaseTable> /** Milliseconds of the database's clock. */;
-  pending: number | undefined;
+  tables: Map<string, DatabaseTable>;
+  /** The database's clock, milliseconds since 1970. */
+  nowMs: number | undefined;
+  publishedSeconds: number | null;
 };
 
 async function databaseOf(config: Config, state: ArchiveState | undefined): Promise<Database> {
@@ -137,9 +146,7 @@ async function databaseOf(config: Config, state: ArchiveState | undefined): Prom
     for (const table of config.tables) {
       const target = await readTarget(client, config.source.name, table);
       const coverage = tableCoverage(state, table.schema, table.table, { systemId: identity.systemId, timeline: identity.timeline, nextXid: next });
-      const estimate = target
-        ? Number((await client.query<{ n: string }>('SELECT reltuples::int8::text AS n FROM pg_catalog.pg_class WHERE oid = $1', [target.oid])).rows[0]?.n)
-        : -1;
+      const estimate = target ? await estimateRows(client, target.oid) : -1;
       const why = !table.prune
         ? 'prune: false'
         : !target
@@ -151,21 +158,44 @@ async function databaseOf(config: Config, state: ArchiveState | undefined): Prom
       postgres: { insertLsn: formatLsn(identity.insertLsn), systemId: identity.systemId, timeline: identity.timeline, now },
       slot: await slotOf(client, config),
       tables,
-      pending: Number(ms),
+      nowMs: Number(ms),
+      publishedSeconds: await publishedSeconds(client, config.source.name),
     };
   } catch (error) {
-    return { postgres: { problem: describeError(error) }, slot: null, tables: new Map(), pending: undefined };
+    return { postgres: { problem: describeError(error) }, slot: null, tables: new Map(), nowMs: undefined, publishedSeconds: null };
   } finally {
     await client?.end().catch(() => undefined);
   }
 }
 
+/** Counted by the statistics of this uptime, else guessed by the last ANALYZE; -1 when neither knows. */
+async function estimateRows(client: pg.Client, oid: number): Promise<number> {
+  const { rows } = await client.query<{ n: string }>(
+    `SELECT (CASE WHEN l.live > 0 THEN l.live ELSE c.reltuples::int8 END)::text AS n
+       FROM pg_catalog.pg_class c, LATERAL (SELECT pg_catalog.pg_stat_get_live_tuples(c.oid) AS live) l WHERE c.oid = $1`,
+    [oid],
+  );
+  return Number(rows[0]?.n ?? -1);
+}
+
+/** How long what was committed waits for capture: 0 when all is sent, null when capture is not connected or the role may not see it. */
+async function publishedSeconds(client: pg.Client, source: string): Promise<number | null> {
+  const { rows } = await client.query<{ seconds: string | null }>(
+    `SELECT (CASE WHEN sent_lsn >= pg_catalog.pg_current_wal_flush_lsn() THEN 0 ELSE round(extract(epoch FROM write_lag), 1) END)::text AS seconds
+       FROM pg_catalog.pg_stat_replication WHERE application_name = $1`,
+    [applicationName(source, 'capture')],
+  );
+  const seconds = rows[0]?.seconds;
+  return seconds == null ? null : Number(seconds);
+}
+
 async function slotOf(client: pg.Client, config: Config): Promise<PipelineStatus['slot']> {
   const name = slotName(config.source.name);
-  const { rows } = await client.query<Record<'active' | 'confirmed' | 'status' | 'safe' | 'held' | 'age', string | null>>(
+  const { rows } = await client.query<Record<'active' | 'confirmed' | 'status' | 'safe' | 'held' | 'age' | 'lost_in', string | null>>(
     `SELECT active::text AS active, confirmed_flush_lsn::text AS confirmed, wal_status AS status, safe_wal_size::text AS safe,
-            pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn)::int8::text AS held, age(catalog_xmin)::text AS age
-       FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`,
+            pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn)::int8::text AS held, age(catalog_xmin)::text AS age,
+            (safe_wal_size / nullif(w.wal_bytes / nullif(extract(epoch FROM now() - w.stats_reset), 0), 0))::int8::text AS lost_in
+       FROM pg_catalog.pg_replication_slots, pg_catalog.pg_stat_wal w WHERE slot_name = $1`,
     [name],
   );
   const row = rows[0];
@@ -179,6 +209,7 @@ async function slotOf(client: pg.Client, config: Config): Promise<PipelineStatus
     safeWalBytes: number(row.safe),
     heldBytes: number(row.held) ?? 0,
     catalogXminAge: number(row.age),
+    lostInSeconds: number(row.lost_in),
   };
 }
 

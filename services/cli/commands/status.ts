@@ -1,4 +1,4 @@
-/** `tidemark status [--json] [--watch]`. Exit 0 when every part answered, 1 when one did not. */
+/** `tidemark status [--json] [--watch]`. Exit 0 when every part answered and the slot lives, 1 otherwise. */
 import Table from 'cli-table3';
 import { ArchiveFollower } from '../../../src/archive/manifest.js';
 import { loadConfig } from '../../../src/runtime/config.js';
@@ -16,7 +16,7 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
     const text = options['json'] === true ? `${JSON.stringify(status)}\n` : render(status);
     if (options['watch'] === true && process.stdout.isTTY === true) process.stdout.write('\u001b[2J\u001b[H');
     process.stdout.write(text);
-    return [status.postgres, status.stream, status.archive].some((part) => 'problem' in part) ? 1 : 0;
+    return status.slot?.walStatus === 'lost' || [status.postgres, status.stream, status.archive].some((part) => 'problem' in part) ? 1 : 0;
   };
   if (options['watch'] !== true) return show();
   const controller = new AbortController();
@@ -28,7 +28,16 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
   return 0;
 }
 
-const lag = (bytes: number | null): string => (bytes === null ? 'unknown' : `${bytesText(bytes)} behind`);
+function lag(bytes: number | null, seconds: number | null): string {
+  if (bytes === null) return 'lag unknown';
+  return `${bytesText(bytes)} behind${seconds === null ? '' : `, ${seconds} s`}`;
+}
+
+/** `3 d`, `5 h`, `12 min`. */
+function duration(seconds: number): string {
+  if (seconds >= 2 * 86_400) return `${Math.floor(seconds / 86_400)} d`;
+  return seconds >= 2 * 3600 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 60)} min`;
+}
 
 export function render(status: PipelineStatus): string {
   const lines: string[] = [`source ${status.source}`];
@@ -40,13 +49,12 @@ export function render(status: PipelineStatus): string {
   lines.push(
     'problem' in status.stream
       ? `stream     ${status.stream.problem}`
-      : `stream     tail ${status.stream.tail ?? 'empty'}, ${lag(status.lag.publishedBytes)}; ${status.stream.messages} messages, ${bytesText(status.stream.bytes)}`,
+      : `stream     tail ${status.stream.tail ?? 'empty'}, ${lag(status.lag.publishedBytes, status.lag.publishedSeconds)}; ${status.stream.messages} messages, ${bytesText(status.stream.bytes)}`,
   );
   if ('problem' in status.archive) lines.push(`archive    ${status.archive.problem}`);
   else {
-    const seconds = status.lag.archivedSeconds;
     lines.push(
-      `archive    position ${status.archive.position ?? 'none yet'}, ${lag(status.lag.archivedBytes)}${seconds === null ? '' : `, ${seconds} s`}; manifest ${status.archive.manifest}, fence ${status.archive.fence ?? 'none'}`,
+      `archive    position ${status.archive.position ?? 'none yet'}, ${lag(status.lag.archivedBytes, status.lag.archivedSeconds)}; manifest ${status.archive.manifest}, fence ${status.archive.fence ?? 'none'}`,
     );
   }
   lines.push(slotLine(status), '');
@@ -64,10 +72,10 @@ export function render(status: PipelineStatus): string {
   return `${lines.join('\n')}\n`;
 }
 
-function slotLine({ slot, lag: { confirmedBytes } }: PipelineStatus): string {
+function slotLine({ slot, lag: { confirmedBytes, confirmedSeconds } }: PipelineStatus): string {
   if (slot === null) return 'slot       none';
   const parts = [
-    `confirmed ${slot.confirmedLsn ?? 'nothing'}, ${lag(confirmedBytes)}`,
+    `confirmed ${slot.confirmedLsn ?? 'nothing'}, ${lag(confirmedBytes, confirmedSeconds)}`,
     `holds ${bytesText(slot.heldBytes)} of WAL`,
     slot.active ? 'active' : 'NOT ACTIVE',
   ];
@@ -75,6 +83,7 @@ function slotLine({ slot, lag: { confirmedBytes } }: PipelineStatus): string {
   parts.push(
     slot.safeWalBytes === null ? 'no bound (max_slot_wal_keep_size = -1): it can fill the disk' : `is lost after ${bytesText(slot.safeWalBytes)} more WAL`,
   );
+  if (slot.lostInSeconds !== null) parts.push(`at the average rate of writing, in ${duration(slot.lostInSeconds)}`);
   if (slot.catalogXminAge !== null) parts.push(`catalog xmin ${slot.catalogXminAge} transactions old`);
   return `slot       ${parts.join('; ')}`;
 }

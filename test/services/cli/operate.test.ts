@@ -41,6 +41,7 @@ test('status tells every stage, the slot and every table', async () => {
   assert.equal(status.slot.active, true);
   assert.equal(status.slot.walStatus, 'reserved');
   for (const stage of ['publishedBytes', 'archivedBytes', 'confirmedBytes']) assert.ok(status.lag[stage] >= 0 && status.lag[stage] < 1e8, stage);
+  for (const stage of ['publishedSeconds', 'archivedSeconds']) assert.ok(status.lag[stage] >= 0 && status.lag[stage] < 60, stage);
   const tables = new Map<string, { archivedRows: number; prunable: boolean; why: string | null }>(
     status.tables.map((table: { table: string }) => [table.table, table]),
   );
@@ -139,6 +140,17 @@ test('verify names a damaged file and ends with 4', async () => {
   const { code, stdout } = await cli('verify');
   assert.equal(code, 4);
   assert.match(stdout, new RegExp(`DAMAGED +${live.replaceAll('.', '\\.')}.*SHA-256`));
+});
+
+test('status forecasts the end of a slot that is bounded', async () => {
+  const setting = async (text: string): Promise<void> => {
+    await pipeline.query(`ALTER SYSTEM SET max_slot_wal_keep_size = '${text}'`);
+    await pipeline.query('SELECT pg_reload_conf()::text AS done');
+  };
+  await setting('100MB');
+  await until('the forecast is there', async () => /is lost after .* more WAL; at the average rate of writing, in \d+/.test((await cli('status')).stdout));
+  await setting('-1');
+  await until('no bound again', async () => /no bound/.test((await cli('status')).stdout));
 });
 
 test('status without NATS names it and ends with 1', async () => {
