@@ -2,10 +2,13 @@
  * An archiver on a real nats-server with chunks made by hand: what Postgres and capture would have sent, to the byte. Owns server, archive folder and the running archiver.
  */
 
+import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { headers } from 'nats';
 import pino from 'pino';
 import { runArchiver } from '../../../services/archiver/loop.js';
@@ -48,6 +51,7 @@ export class ArchiverBench implements AsyncDisposable {
   readonly logged: Record<string, unknown>[] = [];
   readonly #root: string;
   readonly #running = new Set<Running>();
+  readonly #children = new Set<ChildProcess>();
 
   private constructor(parts: Pick<ArchiverBench, 'nats' | 'config' | 'dir' | 'epoch' | 'archive' | 'key' | 'stream'> & { root: string }) {
     this.nats = parts.nats;
@@ -68,7 +72,10 @@ export class ArchiverBench implements AsyncDisposable {
     const dir = options.dir ?? path.join(root, 'archived_data');
     await mkdir(dir, { recursive: true });
     const nats = await startNats();
-    const config = benchConfig({ ...options, url: nats.url, dir, file: path.join(root, 'tidemark.yaml') });
+    const file = path.join(root, 'tidemark.yaml');
+    const text = configText({ ...options, url: nats.url, dir });
+    await writeFile(file, text);
+    const config = parseConfig(text, { file });
     const { archive } = await createArchive(dir, 'test');
     const stream = await connectStream(config, 'test');
     await ensureStream(stream.manager, config);
@@ -115,6 +122,17 @@ export class ArchiverBench implements AsyncDisposable {
     this.#running.add(running);
     void ended.then(() => this.#running.delete(running));
     return running;
+  }
+
+  /** Starts an archiver as a process, with a fault armed. */
+  spawn(fault?: string): { readonly process: ChildProcess; readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }> } {
+    const main = fileURLToPath(new URL('../../../services/archiver/main.js', import.meta.url));
+    const child = spawn(process.execPath, [main, '-c', this.config.file], {
+      env: { ...process.env, ...(fault === undefined ? {} : { TIDEMARK_FAULT: fault }) },
+      stdio: 'ignore',
+    });
+    this.#children.add(child);
+    return { process: child, ended: once(child, 'exit').then(([code, signal]) => ({ code, signal }) as never) };
   }
 
   async state(): Promise<ArchiveState | undefined> {
@@ -179,24 +197,22 @@ export class ArchiverBench implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all([...this.#running].map((running) => running.stop().catch(() => undefined)));
+    for (const child of this.#children) child.kill('SIGKILL');
     await this.stream.connection.close();
     await this.nats[Symbol.asyncDispose]();
     await rm(this.#root, { recursive: true, force: true });
   }
 }
 
-export function benchConfig(options: { url: string; dir: string; file: string; yaml?: string; flush?: string; tables?: string }): Config {
-  return parseConfig(
-    [
-      'source: { url: "postgres://nobody@localhost/none", name: test }',
-      options.yaml?.includes('stream:') ? '' : `stream: { url: "${options.url}", replay: { bytes: 256MB } }`,
-      `archive: { dir: "${options.dir}", flush: ${options.flush ?? '{ every: 100ms }'} }`,
-      'tables:',
-      options.tables ?? '  prices: { timestamp: at }',
-      (options.yaml ?? '').replace('NATS_URL', options.url),
-    ].join('\n'),
-    { file: options.file },
-  );
+function configText(options: { url: string; dir: string; yaml?: string; flush?: string; tables?: string }): string {
+  return [
+    'source: { url: "postgres://nobody@localhost/none", name: test }',
+    options.yaml?.includes('stream:') ? '' : `stream: { url: "${options.url}", replay: { bytes: 256MB } }`,
+    `archive: { dir: "${options.dir}", flush: ${options.flush ?? '{ every: 100ms }'} }`,
+    'tables:',
+    options.tables ?? '  prices: { timestamp: at }',
+    (options.yaml ?? '').replace('NATS_URL', options.url),
+  ].join('\n');
 }
 
 async function readRows(file: string): Promise<{ at: bigint; text: string }[]> {
