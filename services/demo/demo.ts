@@ -2,7 +2,7 @@
  * The whole way on one's own machine: Postgres and JetStream in a temporary folder, the reference tables with three days of history, the three services as processes, live load on all tables, and at the end
  * an audit of the journal against Postgres and the archive. Owns the order of it all; leaves the archive, and nothing else.
  */
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -55,6 +55,7 @@ export async function runDemo(options: DemoOptions): Promise<number> {
   process.on('SIGINT', interrupt);
   process.on('SIGTERM', interrupt);
   const home = await mkdtemp(path.join(tmpdir(), 'tidemark-demo-'));
+  await chmod(home, 0o755); // as root the database server runs as another user
   const engines = path.join(home, 'engines');
   await mkdir(engines, { mode: 0o755 });
   try {
@@ -89,6 +90,7 @@ async function writeConfig(home: string, url: string, stream: string): Promise<s
   document.setIn(['archive', 'dir'], path.join(home, 'archived_data'));
   document.setIn(['archive', 'flush', 'every'], '2s');
   document.setIn(['prune', 'schedule'], '*/10 * * * * *');
+  await mkdir(path.join(home, 'archived_data'), { mode: 0o750 });
   const file = path.join(home, 'tidemark.yaml');
   await writeFile(file, document.toString(), { mode: 0o600 });
   return file;
@@ -109,7 +111,14 @@ async function play(options: DemoOptions, stage: Stage, stop: AbortController): 
   }
   process.stdout.write(`loaded ${[...loaded.values()].reduce((sum, rows) => sum + rows, 0)} rows of three days into ${tables.length} tables\n`);
   const doctor = await runCli(['doctor', '--fix', '-c', stage.config]);
-  if (doctor.code !== 0) throw new TidemarkError('failed', `doctor found a fault:\n${doctor.stdout}${doctor.stderr}`);
+  if (doctor.code !== 0)
+    throw new TidemarkError(
+      'failed',
+      `doctor found a fault:\n${doctor.stdout
+        .split('\n')
+        .filter((line) => line.startsWith('FAILED'))
+        .join('\n')}${doctor.stderr}`,
+    );
 
   const services = new Supervised(stage.config, path.join(home, 'services.jsonl'));
   const watch = new Watch({ client: stage.watcher, archiveDir: config.archive.dir, slot: slotName(config.source.name), journals });

@@ -7,30 +7,38 @@ import { quoteIdentifier, quoteLiteral } from '../wal/identifier.js';
 import { tableSql } from './eligible.js';
 import type { Target } from './target.js';
 
-/** Ask of the archiver: the day is empty in Postgres as of `asOf`. */
-export type SealRequest = {
-  readonly schema: string;
-  readonly table: string;
-  readonly day: string /** pg_lsn text, read after the day was seen empty. */;
-  readonly asOf: string;
-};
+/** Ask of the archiver: the day is empty in Postgres as of `asOf`, pg_lsn text. */
+export type SealRequest = { readonly schema: string; readonly table: string; readonly day: string; readonly asOf: string };
 
-/** Days with segments that are over and empty in Postgres, oldest first. `only`: just this day. */
-export async function emptyDays(client: pg.Client, state: ArchiveState, config: TableConfig, target: Target, only?: string): Promise<SealRequest[]> {
+/**
+ * Days with segments that are over (since `overMs`, milliseconds) and empty in Postgres, oldest first. `only`: just this day. A day of a table that is not pruned is among them only
+ * once somebody else has emptied it.
+ */
+export async function emptyDays(
+  client: pg.Client,
+  state: ArchiveState,
+  config: TableConfig,
+  target: Target,
+  only?: string,
+  overMs = 0,
+): Promise<SealRequest[]> {
   const days = new Set<string>();
   for (const file of state.files.values())
     if (file.kind === 'segment' && file.oid === target.oid && file.pendingCopy === null && file.day !== null) days.add(file.day);
-  const requests: SealRequest[] = [];
+  const found: string[] = [];
   const at = quoteIdentifier(config.timestamp);
   for (const day of [...days].sort()) {
     if (only !== undefined && day !== only) continue;
     const { rows } = await client.query<{ over: string; empty: string }>(
-      `SELECT ((now() AT TIME ZONE 'UTC') >= ${quoteLiteral(nextDay(day))}::timestamp)::text AS over,
+      `SELECT ((clock_timestamp() - make_interval(secs => ${overMs / 1000}::float8)) AT TIME ZONE 'UTC' >= ${quoteLiteral(nextDay(day))}::timestamp)::text AS over,
               (NOT EXISTS (SELECT FROM ONLY ${tableSql(target)} WHERE ${at} >= ${quoteLiteral(day)} AND ${at} < ${quoteLiteral(nextDay(day))}))::text AS empty`,
     );
     if (rows[0]?.over !== 'true' || rows[0]?.empty !== 'true') continue;
-    const { rows: position } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
-    requests.push({ schema: target.schema, table: target.table, day, asOf: (position[0] as { lsn: string }).lsn });
+    found.push(day);
   }
-  return requests;
+  if (found.length === 0) return [];
+  // A transaction of its own behind the look at the days: on an idle server too the archive reaches this position, because of it.
+  const { rows: mark } = await client.query<{ lsn: string }>(`SELECT pg_logical_emit_message(true, 'tidemark.seal', '')::text AS lsn`);
+  const { lsn } = mark[0] as { lsn: string };
+  return found.map((day) => ({ schema: target.schema, table: target.table, day, asOf: lsn }));
 }

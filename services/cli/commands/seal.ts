@@ -1,5 +1,4 @@
 /** `tidemark seal [TABLE] [--day D]`: asks the archiver, which is the only writer, to seal days that Postgres holds no row of. */
-import type pg from 'pg';
 import { ArchiveFollower } from '../../../src/archive/manifest.js';
 import { emptyDays } from '../../../src/prune/empty-days.js';
 import { readTarget } from '../../../src/prune/target.js';
@@ -27,8 +26,7 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
     for (const table of tables) {
       const target = await readTarget(client, config.source.name, table);
       if (target === undefined) continue;
-      for (const found of await emptyDays(client, state, table, target, day)) {
-        const request = { ...found, asOf: await mark(client) };
+      for (const request of await emptyDays(client, state, table, target, day)) {
         const reply = await requestSeal(connection, config, request).catch((error: { code?: string }) => ({
           ok: false,
           reason: error.code === '503' ? 'no archiver is running' : String(error),
@@ -50,10 +48,4 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
   }
   if (sealed === 0 && code === 0) process.stdout.write('nothing to seal: no finished day with open segments is empty in Postgres\n');
   return code;
-}
-
-/** An LSN behind the look at the day, in a transaction of its own: on an idle server the archive reaches it because of that transaction. */
-async function mark(client: pg.Client): Promise<string> {
-  const { rows } = await client.query<{ lsn: string }>(`SELECT pg_catalog.pg_logical_emit_message(true, 'tidemark.seal', '')::text AS lsn`);
-  return (rows[0] as { lsn: string }).lsn;
 }
