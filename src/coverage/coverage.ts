@@ -3,6 +3,8 @@
  */
 import type { ArchiveState } from '../archive/manifest.js';
 import type { ArchivedFence, TableState } from '../archive/manifest-format.js';
+import { parseLsn } from '../position/lsn.js';
+import { parsePosition } from '../position/position.js';
 
 /** covered: a live row whose xmin is older than `horizon` (64-bit transaction id) is archived as it stands. not: none is, and why. */
 export type Coverage =
@@ -23,11 +25,13 @@ export function tableCoverage(state: ArchiveState | undefined, schema: string, t
   if (state.epoch.systemId !== server.systemId)
     return not(`the archive belongs to the server with system identifier ${state.epoch.systemId}, this one is ${server.systemId}`);
   if (state.epoch.timeline !== server.timeline) return not(`the archive was made on timeline ${state.epoch.timeline}, the server is on ${server.timeline}`);
-  const found = state.tables.find((entry) => entry.schema === schema && entry.table === table);
+  // The newest of that name: a table dropped and made again is another one. The caller compares the OID with the live one.
+  const found = state.tables.findLast((entry) => entry.schema === schema && entry.table === table);
   if (found === undefined) return not('nothing of this table is archived yet');
   if (found.coverage.state === 'closed') return not(found.coverage.reason);
   const fence = state.fences.at(-1);
   if (fence === undefined) return not('no fence is archived yet');
+  if (parseLsn(fence.end) > parsePosition(state.position).lsn) return not('the newest fence lies beyond the archived position');
   const age = BigInt(server.nextXid) - BigInt(fence.horizon);
   if (age < 0n) return not('the newest fence is ahead of the server: this is another history');
   if (age >= OLDEST_FENCE) return not('the newest fence is too old to be compared with row versions; archiving lags by a thousand million transactions');

@@ -47,12 +47,13 @@ export type BatchResult =
   | { readonly result: 'committed'; readonly deleted: number; readonly skipped: number }
   | { readonly result: 'left'; readonly verdicts: ReadonlyMap<string, Verdict> }
   | { readonly result: 'refused'; readonly reason: string }
-  | { readonly result: 'unknown'; readonly cause: unknown };
+  | { readonly result: 'unknown'; readonly batch: string; readonly rows: number; readonly cause: unknown };
 
 /** Deletes a batch, or compares it in a READ ONLY transaction when `dryRun`. Throws what the database or the archive volume says; then nothing is deleted. */
 export async function pruneBatch(context: BatchContext, input: BatchInput, dryRun: boolean): Promise<BatchResult> {
   const { client } = context;
-  await client.query(dryRun ? 'BEGIN READ ONLY' : 'BEGIN');
+  // Said in full: a role's defaults may be serializable or read only, and the conditions on the target row need READ COMMITTED to meet its newest version.
+  await client.query(`BEGIN ISOLATION LEVEL READ COMMITTED ${dryRun ? 'READ ONLY' : 'READ WRITE'}`);
   try {
     const result = await insideTransaction(context, input, dryRun);
     if (result.result === 'left' || result.result === 'refused') await client.query('ROLLBACK');
@@ -66,7 +67,7 @@ export async function pruneBatch(context: BatchContext, input: BatchInput, dryRu
 async function insideTransaction(context: BatchContext, input: BatchInput, dryRun: boolean): Promise<BatchResult> {
   const { client } = context;
   await client.query(
-    `SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL synchronous_commit = on`,
+    `SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '10s'; SET LOCAL synchronous_commit = on; SET LOCAL row_security = off`,
   );
   if (!dryRun) {
     const mark = signMessage(context.key, { run: context.run, batch: input.batch, archive: context.archive });
@@ -77,6 +78,7 @@ async function insideTransaction(context: BatchContext, input: BatchInput, dryRu
   if (refusal !== undefined) return { result: 'refused', reason: refusal };
 
   const rows = await takeRows(client, input, dryRun);
+  if (rows === undefined) return { result: 'refused', reason: 'the name of the table leads to another one now' };
   faultPoint('P4');
   const { verdicts, intent } = judge(input, rows);
   if (verdicts.size > 0) return { result: 'left', verdicts };
@@ -91,7 +93,6 @@ async function insideTransaction(context: BatchContext, input: BatchInput, dryRu
   if (server.inRecovery || server.systemId !== systemId || server.timeline !== timeline)
     return { result: 'refused', reason: 'this connection leads to another server or timeline than the archive was made from' };
   const { rows: ids } = await client.query<{ xid: string }>('SELECT pg_current_xact_id()::text AS xid');
-  faultPoint('P5');
   await context.receipts.append({
     type: 'intent',
     run: context.run,
@@ -105,13 +106,14 @@ async function insideTransaction(context: BatchContext, input: BatchInput, dryRu
     digests: intent.digests,
     at: new Date().toISOString(),
   });
+  faultPoint('P5');
   try {
     const committing = client.query('COMMIT');
     faultPoint('P6');
     const { command } = await committing;
     if (command !== 'COMMIT') throw new Error(`COMMIT was answered with ${command}`);
   } catch (cause) {
-    return { result: 'unknown', cause };
+    return { result: 'unknown', batch: input.batch, rows: rows.length, cause };
   }
   faultPoint('P7');
   await context.receipts.append({ type: 'outcome', run: context.run, batch: input.batch, result: 'committed', at: new Date().toISOString() });
@@ -128,17 +130,21 @@ async function recheck(context: BatchContext, input: BatchInput): Promise<string
   return undefined;
 }
 
-/** Deletes (or, dry, selects) the rows that may still go: the conditions stand on the target row, locked rows are skipped, nothing ever waits for a row. */
-async function takeRows(client: pg.Client, input: BatchInput, dryRun: boolean): Promise<(string | null)[][]> {
+/**
+ * Deletes (or, dry, selects) the rows that may still go: the conditions stand on the target row, locked rows are skipped, nothing ever waits for a row. undefined: they are rows of
+ * another table (a schema can be renamed under the lock).
+ */
+async function takeRows(client: pg.Client, input: BatchInput, dryRun: boolean): Promise<(string | null)[][] | undefined> {
   const table = tableSql(input.target);
   const conditions = mayGo(input.config, input.target, input.cutoff, input.horizon);
   const columns = input.target.columns.map((column) => quoteIdentifier(column.name)).join(', ');
   const chosen = `ctid = ANY ($1::tid[]) AND ${conditions}`;
   const text = dryRun
-    ? `SELECT ${columns} FROM ONLY ${table} WHERE ${chosen}`
-    : `DELETE FROM ONLY ${table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM ONLY ${table} WHERE ${chosen} FOR UPDATE SKIP LOCKED)) AND ${conditions} RETURNING ${columns}`;
+    ? `SELECT tableoid, ${columns} FROM ONLY ${table} WHERE ${chosen}`
+    : `DELETE FROM ONLY ${table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM ONLY ${table} WHERE ${chosen} FOR UPDATE SKIP LOCKED)) AND ${conditions} RETURNING tableoid, ${columns}`;
   const { rows } = await client.query<(string | null)[]>({ text, values: [`{${input.rows.map((row) => `"${row.ctid}"`).join(',')}}`], rowMode: 'array' });
-  return rows;
+  const oid = String(input.target.oid);
+  return rows.every((row) => row[0] === oid) ? rows.map((row) => row.slice(1)) : undefined;
 }
 
 /** Compares every row. `verdicts`: those that are not equal, by key. */

@@ -1,5 +1,6 @@
 /** What holds pruning back although rows could go: clocks that disagree, standbys that lag, and the pace a person has set. */
 import type pg from 'pg';
+import type { Log } from '../runtime/log.js';
 import { sleep } from '../runtime/service.js';
 
 /** Clocks may differ by this much before no batch runs (law 12). */
@@ -32,6 +33,23 @@ export async function standbyLag(client: pg.Client): Promise<number> {
       WHERE r.replay_lsn IS NOT NULL AND r.pid NOT IN (SELECT s.active_pid FROM pg_catalog.pg_replication_slots s WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL)`,
   );
   return Number(rows[0]?.lag ?? 0);
+}
+
+/** How long a batch waits for standbys before the table is left for the next run. */
+const STANDBY_PATIENCE_MS = 60_000;
+const STANDBY_LOOK_MS = 500;
+
+/** Waits until no standby lags by more than `mostBytes`. The reason to stop when it does not come to that. */
+export async function waitForStandbys(client: pg.Client, mostBytes: number, log: Log, signal: AbortSignal): Promise<string | undefined> {
+  const until = performance.now() + STANDBY_PATIENCE_MS;
+  for (let said = false; ; said = true) {
+    const lag = await standbyLag(client);
+    if (lag <= mostBytes) return undefined;
+    if (signal.aborted) return 'stopped before the end';
+    if (performance.now() > until) return `a standby has ${lag} bytes yet to replay (prune.maxStandbyLag is ${mostBytes}): the next run goes on`;
+    if (!said) log.info({ event: 'standby-lag', bytes: lag }, 'waiting for a standby');
+    await sleep(STANDBY_LOOK_MS, signal);
+  }
 }
 
 /** Keeps deletes at or below a rate: after each batch it waits until the average is met. */

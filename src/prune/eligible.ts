@@ -17,12 +17,15 @@ export type Cutoff = {
   readonly timezone: string;
 };
 
-export async function readCutoff(client: pg.Client, retentionMs: number, timezone: string): Promise<Cutoff> {
-  const { rows } = await client.query<{ instant: string; local: string }>(
-    `SELECT i.at::text AS instant, (i.at AT TIME ZONE $2)::text AS local FROM (SELECT clock_timestamp() - make_interval(secs => $1::float8 / 1000) AS at) i`,
+/** `databaseMs`: the reading of the clock that the cutoff was made from, milliseconds since 1970. */
+export async function readCutoff(client: pg.Client, retentionMs: number, timezone: string): Promise<Cutoff & { readonly databaseMs: number }> {
+  const { rows } = await client.query<{ instant: string; local: string; ms: string }>(
+    `SELECT i.at::text AS instant, (i.at AT TIME ZONE $2)::text AS local, (extract(epoch FROM c.now) * 1000)::int8::text AS ms
+       FROM (SELECT clock_timestamp() AS now OFFSET 0) c, LATERAL (SELECT c.now - make_interval(secs => $1::float8 / 1000) AS at) i`,
     [retentionMs, timezone],
   );
-  return { ...(rows[0] as { instant: string; local: string }), timezone };
+  const { instant, local, ms } = rows[0] as { instant: string; local: string; ms: string };
+  return { instant, local, timezone, databaseMs: Number(ms) };
 }
 
 const DATE = 1082;
@@ -47,7 +50,25 @@ export function covered(horizon: string): string {
 
 /** `keepWhile` holds rows back while it is true; unknown does not hold. */
 export function notKept(config: TableConfig): string {
-  return config.keepWhile === undefined ? 'true' : `(${config.keepWhile}) IS NOT TRUE`;
+  return config.keepWhile === undefined ? 'true' : `(${config.keepWhile}\n) IS NOT TRUE`;
+}
+
+/**
+ * Why `keepWhile` is not a condition on this table, or undefined. It must parse in two surroundings: what closes the bracket of one breaks the other, so it cannot
+ * widen the condition that it stands in. Call outside a transaction.
+ */
+export async function keepWhileProblem(client: pg.Client, config: TableConfig, target: Target): Promise<string | undefined> {
+  if (config.keepWhile === undefined) return undefined;
+  for (const condition of [notKept(config), `CASE WHEN ${config.keepWhile}\n THEN true END`]) {
+    try {
+      // A parameter makes it the extended protocol, which takes one statement only.
+      await client.query(`EXPLAIN SELECT FROM ONLY ${tableSql(target)} WHERE ${condition} AND $1::int4 = 1`, [1]);
+    } catch (error) {
+      if (!/^(42|22|0A)/.test((error as { code?: string }).code ?? '')) throw error;
+      return `keepWhile ${JSON.stringify(config.keepWhile)} is no condition on this table: ${(error as Error).message}`;
+    }
+  }
+  return undefined;
 }
 
 /** All three: may be nominated, may be deleted. */

@@ -3,6 +3,7 @@ import type pg from 'pg';
 import type { Check } from '../runtime/check.js';
 import type { Config, TableConfig } from '../runtime/config.js';
 import { quoteIdentifier, quoteTable } from '../wal/identifier.js';
+import { keepWhileProblem } from './eligible.js';
 import { readTarget, type Target } from './target.js';
 
 /** `client`: a connection with the pruner's role. A failed check with `table` keeps only that table from being pruned. */
@@ -15,9 +16,10 @@ export async function prunePreflight(client: pg.Client, config: Config): Promise
     }
     const target = await readTarget(client, config.source.name, table);
     if (target === undefined) continue; // capture's checks say so
-    checks.push(...obstacleChecks(table, target), await rightsCheck(client, table, target), await keepWhileCheck(client, table, target));
+    checks.push(...obstacleChecks(table, target), await rightsCheck(client, table, target));
+    if (table.keepWhile !== undefined) checks.push(await keepWhileCheck(client, table, table.keepWhile, target));
   }
-  checks.push(...(await protectedChecks(client, config)));
+  checks.push(...(await protectedChecks(client, config)), await timezoneCheck(client, config.source.timezone), await standbyCheck(client));
   return checks;
 }
 
@@ -51,20 +53,39 @@ async function rightsCheck(client: pg.Client, table: TableConfig, target: Target
   };
 }
 
-async function keepWhileCheck(client: pg.Client, table: TableConfig, target: Target): Promise<Check> {
+async function keepWhileCheck(client: pg.Client, table: TableConfig, condition: string, target: Target): Promise<Check> {
   const check = { name: `keepWhile ${table.key}`, table: table.key } as const;
-  if (table.keepWhile === undefined) return { ...check, status: 'ok', seen: 'not set' };
+  const problem = await keepWhileProblem(client, table, target);
+  if (problem !== undefined) return { ...check, status: 'failed', seen: problem, remedy: `correct tables.${table.key}.keepWhile` };
+  return { ...check, status: 'ok', seen: condition };
+}
+
+/** `timestamp` columns are compared with wall-clock time of this zone, as the server knows it. */
+async function timezoneCheck(client: pg.Client, timezone: string): Promise<Check> {
   try {
-    await client.query(`EXPLAIN SELECT FROM ONLY ${quoteTable(target.schema, target.table)} WHERE (${table.keepWhile}) IS NOT TRUE`);
-    return { ...check, status: 'ok', seen: table.keepWhile };
+    await client.query('SELECT now() AT TIME ZONE $1', [timezone]);
+    return { name: 'timezone', status: 'ok', seen: timezone };
   } catch (error) {
-    return {
-      ...check,
-      status: 'failed',
-      seen: `${JSON.stringify(table.keepWhile)} is no condition on this table: ${(error as Error).message}`,
-      remedy: `correct tables.${table.key}.keepWhile`,
-    };
+    if ((error as { code?: string }).code !== '22023') throw error;
+    return { name: 'timezone', status: 'failed', seen: `the server does not know ${JSON.stringify(timezone)}`, remedy: 'correct source.timezone' };
   }
+}
+
+/** The pruner waits for standbys that lag; it must be able to see that they do. */
+async function standbyCheck(client: pg.Client): Promise<Check> {
+  const { rows } = await client.query<{ who: string; standbys: string; seen: string }>(
+    `SELECT current_user AS who, count(*)::text AS standbys, pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')::text AS seen
+       FROM pg_catalog.pg_stat_replication r WHERE r.pid NOT IN (SELECT s.active_pid FROM pg_catalog.pg_replication_slots s WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL)`,
+  );
+  const { who, standbys, seen } = rows[0] as { who: string; standbys: string; seen: string };
+  if (seen === 'true' || standbys === '0')
+    return { name: 'standbys', status: 'ok', seen: standbys === '0' ? 'none is connected' : `the replay lag of ${standbys} is seen` };
+  return {
+    name: 'standbys',
+    status: 'warning',
+    seen: `${who} cannot see their replay lag: pruning will not wait for them`,
+    remedy: `GRANT pg_read_all_stats TO ${quoteIdentifier(who)}`,
+  };
 }
 
 /** Law 14: the role must not be able to delete from a protected table, whatever the configuration says. */
@@ -82,11 +103,11 @@ async function protectedChecks(client: pg.Client, config: Config): Promise<Check
       checks.push({ name, status: 'warning', seen: 'there is no such table', remedy: 'correct the name under protected' });
     else if (row.d !== 'true') checks.push({ name, status: 'ok', seen: `${row.who} cannot change it` });
     else {
+      const own = 'let the pruner connect as a role of its own: infra/postgres/roles.sql, source.prunerUrl';
+      // From a superuser nothing can be taken: said, and left to the person.
       const remedy =
-        row.super === 'true'
-          ? 'let the pruner connect as a role of its own: infra/postgres/roles.sql, source.prunerUrl'
-          : `REVOKE DELETE, TRUNCATE, UPDATE ON ${quoteTable(table.schema, table.table)} FROM ${quoteIdentifier(row.who)}`;
-      checks.push({ name, status: 'warning', seen: `${row.who} could delete from it (Tidemark does not)`, remedy });
+        row.super === 'true' ? own : `REVOKE DELETE, TRUNCATE, UPDATE ON ${quoteTable(table.schema, table.table)} FROM ${quoteIdentifier(row.who)}, or ${own}`;
+      checks.push({ name, status: row.super === 'true' ? 'warning' : 'failed', seen: `${row.who} could delete from it (Tidemark does not)`, remedy });
     }
   }
   return checks;

@@ -5,6 +5,7 @@
 import path from 'node:path';
 import type { ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
+import { Halt } from '../runtime/errors.js';
 import { dayOf } from '../segment/day.js';
 import { SegmentReader, type SegmentRows } from '../segment/reader.js';
 import type { Nominated } from './nominate.js';
@@ -55,7 +56,13 @@ export class ArchiveLookup {
     this.#dir = dir;
   }
 
-  /** Newest archived version by keyOf. Throws FileGone, or what a damaged file says. */
+  /** Forgets what was decoded, so that the next look reads the files again. */
+  forget(): void {
+    this.#groups.clear();
+    this.#values = 0;
+  }
+
+  /** Newest archived version by keyOf. Throws FileGone, Halt DIGEST for a file that cannot be decoded, or what the volume says. */
   async find(state: ArchiveState, target: Target, rows: readonly Nominated[]): Promise<Map<string, Archived>> {
     const wanted = new Set(rows.map((row) => keyOf(row.key)));
     const times = rows.map((row) => row.at).sort();
@@ -89,6 +96,8 @@ export class ArchiveLookup {
         }
         collect(entry, group, wanted, found);
       }
+    } catch (error) {
+      throw unreadable(entry, error);
     } finally {
       await reader?.close();
     }
@@ -106,7 +115,8 @@ export class ArchiveLookup {
   async #load(entry: FileEntry, reader: SegmentReader, index: number, target: Target): Promise<Group> {
     const rows = await reader.readRowGroup(index);
     const newest = new Map<string, number>();
-    for (let row = 0; row < rows.rowCount; row += 1) {
+    const keyed = target.key.every((column) => reader.columns.includes(column)); // else it is older than the key: nothing in it can be found by it
+    for (let row = 0; keyed && row < rows.rowCount; row += 1) {
       const key = keyOf(target.key.map((column) => rows.text(column, row) ?? ''));
       const other = newest.get(key);
       if (other === undefined || isNewer(rows, row, rows, other)) newest.set(key, row);
@@ -126,6 +136,17 @@ export class ArchiveLookup {
       this.#values -= rows.rowCount * (columns.length + 5);
     }
   }
+}
+
+/** A file that is there but does not decode is a DIGEST; FileGone and what the volume says (EIO, EMFILE …) stay what they are. */
+function unreadable(entry: FileEntry, error: unknown): unknown {
+  if (error instanceof FileGone || error instanceof Halt || typeof (error as NodeJS.ErrnoException).code === 'string') return error;
+  return new Halt('DIGEST', {
+    seen: `${entry.file} cannot be read back (${error instanceof Error ? error.message : String(error)}).`,
+    safe: 'Nothing that rests on it was deleted; the other tables go on.',
+    remedy: `run tidemark verify, and keep ${entry.table} at prune: false until the file is explained`,
+    cause: error,
+  });
 }
 
 function overlaps(entry: FileEntry, range: { min: string; max: string }): boolean {

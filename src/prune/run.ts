@@ -1,16 +1,22 @@
-/** One prune run over all tables: settle what is open, check the clocks, prune table by table, leave a receipt, ask for the sealing of emptied days. */
+/**
+ * One prune run over all tables: settle what is open, check the server, prune table by table, leave a receipt, ask for the sealing of emptied days. A table's failure is its own; a lost
+ * connection is made again, what a lost COMMIT came to is found out, and the run goes on.
+ */
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
-import { type ArchiveFollower, openIdentity, readKey } from '../archive/manifest.js';
+import { type ArchiveFollower, type ArchiveState, readKey } from '../archive/manifest.js';
 import { ReceiptIndex, ReceiptWriter, type RunReceipt, type TableReceipt } from '../archive/receipts.js';
-import type { Config } from '../runtime/config.js';
-import { configError, Halt, type HaltName } from '../runtime/errors.js';
+import type { Epoch } from '../position/epoch.js';
+import { LSN_ZERO, type Lsn, parseLsn } from '../position/lsn.js';
+import { parsePosition } from '../position/position.js';
+import type { Config, TableConfig } from '../runtime/config.js';
+import { configError, describeError, Halt, type HaltName } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
-import { applicationName } from '../wal/identifier.js';
-import { connectClient } from '../wal/session.js';
-import { clocksDisagree, databaseClock, Pace } from './brakes.js';
-import { emptyDays, type SealRequest } from './empty-days.js';
-import { settleIntents } from './settle.js';
+import { sleep } from '../runtime/service.js';
+import { Pace } from './brakes.js';
+import { closeClient, connectPruner, isUsable, otherServer, takeLock } from './connection.js';
+import { type EmptyDay, emptyDays, type SealRequest, sealRequests } from './empty-days.js';
+import { type Settled, settleIntents } from './settle.js';
 import { pruneTable, type TableOutcome } from './table.js';
 
 export type PruneOptions = {
@@ -24,119 +30,184 @@ export type PruneOptions = {
   readonly dryRun: boolean;
   /** Hands a finished day to the archiver; its failure is logged, the next run asks again. */
   readonly seal?: ((request: SealRequest) => Promise<void>) | undefined;
+  /** Told the result as soon as it stands: the sealing that follows may wait for the archive's next flush. */
+  readonly finished?: ((result: PruneResult) => void) | undefined;
 };
 
-export type PruneResult = RunReceipt & { /** Names of halted tables' halts. */ readonly halts: readonly HaltName[] };
+export type PruneResult = RunReceipt & {
+  /** False: another pruner is at work on this database; nothing was done and nothing is wrong. */
+  readonly ran: boolean;
+  /** Names of halted tables' halts. */
+  readonly halts: readonly HaltName[];
+};
 
-/** No answer of the server within this time ends the connection. */
-const QUERY_TIMEOUT_MS = 60_000;
+/** A connection that the server lost may hold the lock until it notices: longer than idle_in_transaction_session_timeout of a batch. */
+const RELOCK_MS = 20_000;
+/** A table is begun again on a new connection so often. */
+const ATTEMPTS = 3;
+/** Sealing waits for the archive: its longest flush interval and this. */
+const SEAL_REACH_MS = 15_000;
+const SEAL_LOOK_MS = 100;
 
-/** Runs once. Throws `config` for an unknown table, and what the database says when it cannot be reached. */
+/** Runs once. Throws `config` for an unknown table, a halt of the archive (MANIFEST, WRONG_VOLUME), and what the database says when it cannot be reached at first. */
 export async function runPrune(options: PruneOptions): Promise<PruneResult> {
-  const { config, log } = options;
-  const tables =
-    options.table === undefined
-      ? config.tables
-      : config.tables.filter((table) => table.key === options.table || `${table.schema}.${table.table}` === options.table);
-  if (tables.length === 0)
-    throw configError(
-      `table ${JSON.stringify(options.table)} is not in the configuration`,
-      `name one of: ${config.tables.map((table) => table.key).join(', ')}`,
-    );
-  const receipts = new ReceiptWriter(config.archive.dir);
-  const run = { id: randomUUID(), at: new Date().toISOString() };
-  const url = (config.source.prunerUrl ?? config.source.url).reveal();
-  const client = await connectClient(url, { applicationName: applicationName(config.source.name, 'pruner'), queryTimeoutMs: QUERY_TIMEOUT_MS });
+  const tables = chosenTables(options.config, options.table);
+  const run = new Run(options);
+  const state = await options.follower.refresh();
+  if (state === undefined) return run.nothing(`there is no archive in ${options.config.archive.dir} yet: start the archiver`);
+  if (state.epoch === null) return run.nothing('the first copy of the tables is not complete');
   try {
-    const finish = async (outcomes: TableOutcome[], problem: string | null): Promise<PruneResult> => {
-      const done: TableReceipt[] = outcomes.map((outcome) => outcome.receipt);
-      const receipt: RunReceipt = {
-        type: 'run',
-        run: run.id,
-        at: run.at,
-        finishedAt: new Date().toISOString(),
-        dryRun: options.dryRun,
-        trigger: options.trigger,
-        tables: done,
-        problem,
-      };
-      await receipts.append(receipt);
-      const deleted = done.reduce((sum, table) => sum + table.deleted, 0);
-      log.info({ event: 'prune-run', run: run.id, dryRun: options.dryRun, deleted, problem }, 'prune run done');
-      return { ...receipt, halts: outcomes.flatMap((outcome) => (outcome.halt ? [outcome.halt.halt] : [])) };
-    };
-    const state = await options.follower.refresh();
-    const identity = await openIdentity(config.archive.dir);
-    if (state === undefined || identity === undefined)
-      return {
-        type: 'run',
-        run: run.id,
-        at: run.at,
-        finishedAt: run.at,
-        dryRun: options.dryRun,
-        tables: [],
-        problem: `there is no archive in ${config.archive.dir} yet: start the archiver`,
-        halts: [],
-      };
-    if (!(await alone(client, config.source.name))) return await finish([], 'another pruner is at work on this database');
-    if (!options.dryRun) await settleIntents(client, new ReceiptIndex(config.archive.dir), receipts, log);
-    const newestCommit = state.committedAt === null ? undefined : Date.parse(state.committedAt);
-    const clocks = clocksDisagree({ database: await databaseClock(client), ours: Date.now(), newestCommit });
-    if (clocks !== undefined) return await finish([], clocks);
-    if (state.epoch === null) return await finish([], 'the first copy of the tables is not complete');
+    if (!(await run.connect(state.epoch, 0))) return run.nothing('another pruner is at work on this database', false);
+    return await run.over(tables, state, state.epoch);
+  } finally {
+    await run.disconnect();
+  }
+}
 
-    const context = {
-      client,
-      source: config.source.name,
-      archive: identity.archive,
-      key: await readKey(config.archive.dir),
-      epoch: state.epoch,
-      run: run.id,
-      receipts,
-    };
-    const pace = new Pace(config.prune.maxRowsPerSecond, options.signal);
+/** The configured tables that a request means. Throws `config` for a name that is none. */
+export function chosenTables(config: Config, name: string | undefined): readonly TableConfig[] {
+  const tables = name === undefined ? config.tables : config.tables.filter((table) => table.key === name || `${table.schema}.${table.table}` === name);
+  if (tables.length > 0) return tables;
+  throw configError(`table ${JSON.stringify(name)} is not in the configuration`, `name one of: ${config.tables.map((table) => table.key).join(', ')}`);
+}
+
+class Run {
+  readonly #options: PruneOptions;
+  readonly #receipts: ReceiptWriter;
+  readonly #id = randomUUID();
+  readonly #at = new Date().toISOString();
+  #client: pg.Client | undefined;
+
+  constructor(options: PruneOptions) {
+    this.#options = options;
+    this.#receipts = new ReceiptWriter(options.config.archive.dir);
+  }
+
+  /** Opens the connection, proves the server, takes the lock, settles open intents. Undefined: another pruner has the lock. A dry run needs no lock and settles nothing. */
+  async connect(epoch: Epoch, patienceMs: number): Promise<Settled | undefined> {
+    const { config, dryRun, log, signal } = this.#options;
+    await this.disconnect();
+    this.#client = await connectPruner(config);
+    if (dryRun) return new Map();
+    if (!(await takeLock(this.#client, config.source.name, patienceMs, signal))) return undefined;
+    // On another server or timeline the ids of open intents mean nothing; no table is covered there, so nothing is deleted either.
+    if ((await otherServer(this.#client, epoch)) !== undefined) return new Map();
+    return settleIntents(this.#client, new ReceiptIndex(config.archive.dir), this.#receipts, log);
+  }
+
+  async disconnect(): Promise<void> {
+    if (this.#client) await closeClient(this.#client);
+    this.#client = undefined;
+  }
+
+  async over(tables: readonly TableConfig[], state: ArchiveState, epoch: Epoch): Promise<PruneResult> {
+    const { signal, config } = this.#options;
+    const pace = new Pace(config.prune.maxRowsPerSecond, signal);
+    const key = await readKey(config.archive.dir);
     const outcomes: TableOutcome[] = [];
     for (const table of tables) {
-      if (options.signal.aborted) break;
-      const outcome = await pruneTable({ context, config, follower: options.follower, pace, dryRun: options.dryRun, log, signal: options.signal }, table);
+      if (signal.aborted) break;
+      const outcome = await this.#table(table, { archive: state.archive, key, epoch }, pace);
       outcomes.push(outcome);
-      if (outcome.unknown) return await finish(outcomes, 'a COMMIT got no answer');
+      if (this.#client === undefined) return await this.#finish(outcomes, outcome.receipt.problem);
     }
-    const result = await finish(outcomes, options.signal.aborted ? 'stopped before the end' : null);
-    if (!options.dryRun && options.seal) await sealEmptied(options, client, outcomes);
+    const result = await this.#finish(outcomes, signal.aborted ? 'stopped before the end' : null);
+    this.#options.finished?.(result);
+    if (!this.#options.dryRun && this.#options.seal) await this.#sealEmptied(outcomes, this.#options.seal);
     return result;
-  } finally {
-    await client.end().catch(() => undefined);
   }
-}
 
-/** The session lock that only one pruner of a source holds; it goes with the connection. */
-async function alone(client: pg.Client, source: string): Promise<boolean> {
-  const { rows } = await client.query<{ got: string }>(`SELECT pg_try_advisory_lock(hashtextextended($1, 0))::text AS got`, [`tidemark:${source}:pruner`]);
-  return rows[0]?.got === 'true';
-}
-
-/** Asks for sealing, table by table; what fails is asked again by the next run. */
-async function sealEmptied(options: PruneOptions, client: pg.Client, outcomes: readonly TableOutcome[]): Promise<void> {
-  const state = await options.follower.refresh();
-  if (state === undefined) return;
-  for (const { receipt, target } of outcomes) {
-    const table = options.config.tables.find((entry) => entry.schema === receipt.schema && entry.table === receipt.table);
-    if (table === undefined || target === undefined || target.obstacles.length > 0) continue;
-    for (const request of await emptyDays(client, state, table, target)) {
-      if (options.signal.aborted) return;
-      await options
-        .seal?.(request)
-        .catch((error: unknown) =>
-          options.log.warn({ event: 'seal-failed', table: table.key, day: request.day, reason: String(error) }, 'a day was not sealed'),
-        );
+  /** One table, begun again when the connection is lost. Leaves no connection when it cannot be made again. */
+  async #table(table: TableConfig, proof: { archive: string; key: Buffer; epoch: Epoch }, pace: Pace): Promise<TableOutcome> {
+    const { config, follower, dryRun, log, signal } = this.#options;
+    let before = { deleted: 0, batches: 0 };
+    for (let attempt = 1; ; attempt += 1) {
+      const context = { client: this.#client as pg.Client, source: config.source.name, ...proof, run: this.#id, receipts: this.#receipts };
+      let outcome = withEarlier(await pruneTable({ context, config, follower, pace, dryRun, log, signal }, table), before);
+      if (outcome.unknown === undefined && (!outcome.failed || (await isUsable(context.client)))) return outcome;
+      log.warn({ event: 'connection-lost', table: table.key, reason: outcome.receipt.problem }, 'connecting again');
+      try {
+        const settled = await this.connect(proof.epoch, RELOCK_MS);
+        if (settled === undefined) throw new Error('another pruner has taken over');
+        if (outcome.unknown && settled.get(outcome.unknown.batch) === 'committed')
+          outcome = withEarlier(outcome, { deleted: outcome.unknown.rows, batches: 1 });
+      } catch (error) {
+        await this.disconnect();
+        return { ...outcome, receipt: { ...outcome.receipt, problem: `${outcome.receipt.problem}; ${describeError(error)}` } };
+      }
+      if (attempt === ATTEMPTS || signal.aborted) return outcome;
+      before = outcome.receipt;
     }
   }
+
+  /** A run that had nothing to do or may not; it leaves no receipt. */
+  nothing(problem: string, ran = true): PruneResult {
+    this.#options.log.info({ event: 'prune-run', run: this.#id, problem }, ran ? 'nothing was pruned' : 'this pruner stays idle');
+    return { ...this.#receipt([], problem), ran, halts: [] };
+  }
+
+  #receipt(tables: readonly TableReceipt[], problem: string | null): RunReceipt {
+    const { dryRun, trigger } = this.#options;
+    return { type: 'run', run: this.#id, at: this.#at, finishedAt: new Date().toISOString(), dryRun, trigger, tables, problem };
+  }
+
+  async #finish(outcomes: readonly TableOutcome[], problem: string | null): Promise<PruneResult> {
+    const receipt = this.#receipt(
+      outcomes.map((outcome) => outcome.receipt),
+      problem,
+    );
+    await this.#receipts.append(receipt);
+    const deleted = receipt.tables.reduce((sum, table) => sum + table.deleted, 0);
+    this.#options.log.info({ event: 'prune-run', run: this.#id, dryRun: receipt.dryRun, deleted, problem }, 'prune run done');
+    return { ...receipt, ran: true, halts: outcomes.flatMap((outcome) => (outcome.halt ? [outcome.halt.halt] : [])) };
+  }
+
+  /** Asks for the sealing of emptied days, when the archive has come behind the look at them. Keeps no connection meanwhile. */
+  async #sealEmptied(outcomes: readonly TableOutcome[], seal: (request: SealRequest) => Promise<void>): Promise<void> {
+    const { config, follower, log, signal } = this.#options;
+    try {
+      const requests = this.#client === undefined ? [] : await this.#emptyDays(this.#client, outcomes);
+      await this.disconnect();
+      const until = Date.now() + config.archive.flush.every + SEAL_REACH_MS;
+      const asOf = parseLsn(requests[0]?.asOf ?? '0/0');
+      while (!signal.aborted && Date.now() < until && positionOf(await follower.refresh()) < asOf) await sleep(SEAL_LOOK_MS, signal);
+      for (const request of requests) {
+        if (signal.aborted) return;
+        await seal(request).catch((error: unknown) =>
+          log.warn(
+            { event: 'seal-failed', table: request.table, day: request.day, reason: describeError(error) },
+            'a day was not sealed; the next run asks again',
+          ),
+        );
+      }
+    } catch (error) {
+      if (error instanceof Halt) throw error;
+      log.warn({ event: 'seal-failed', reason: describeError(error) }, 'days were not sealed; the next run asks again');
+    }
+  }
+
+  /**
+   * Days that lie behind the retention and that Postgres holds no row of. Of a table that is not pruned (`prune: false`) these are the days that somebody else has emptied; its
+   * others stay open segments.
+   */
+  async #emptyDays(client: pg.Client, outcomes: readonly TableOutcome[]): Promise<SealRequest[]> {
+    const state = await this.#options.follower.refresh();
+    const found: EmptyDay[] = [];
+    for (const { receipt, target } of outcomes) {
+      const table = this.#options.config.tables.find((entry) => entry.schema === receipt.schema && entry.table === receipt.table);
+      if (state === undefined || table === undefined || target === undefined || target.obstacles.length > 0) continue;
+      found.push(...(await emptyDays(client, state, table, target, undefined, table.retentionMs)));
+    }
+    return sealRequests(client, found);
+  }
 }
 
-/** Throws when a table halted: for those who end with an exit code. */
-export function requireNoHalt(result: PruneResult): void {
-  const halted = result.tables.filter((table) => table.problem?.startsWith('DIGEST'));
-  if (result.halts.length === 0 || halted.length === 0) return;
-  throw new Halt('DIGEST', { seen: halted.map((table) => table.problem).join(' '), safe: '', remedy: 'see the receipt of this run' });
+function withEarlier(outcome: TableOutcome, earlier: { deleted: number; batches: number }): TableOutcome {
+  const { deleted, batches } = outcome.receipt;
+  return { ...outcome, receipt: { ...outcome.receipt, deleted: deleted + earlier.deleted, batches: batches + earlier.batches } };
+}
+
+/** W; nothing is archived at zero. */
+function positionOf(state: ArchiveState | undefined): Lsn {
+  return state?.position ? parsePosition(state.position).lsn : LSN_ZERO;
 }

@@ -9,8 +9,8 @@ import { faultPoint } from '../runtime/fault-point.js';
 import type { Log } from '../runtime/log.js';
 import { readServerIdentity } from '../wal/identity.js';
 import { type BatchContext, pruneBatch } from './batch.js';
-import { type Pace, standbyLag } from './brakes.js';
-import { type Cutoff, covered, notKept, oldEnough, readCutoff, tableSql } from './eligible.js';
+import { clocksDisagree, databaseClock, type Pace, waitForStandbys } from './brakes.js';
+import { type Cutoff, covered, keepWhileProblem, notKept, oldEnough, readCutoff, tableSql } from './eligible.js';
 import { countRows, type Nominated, nominate } from './nominate.js';
 import { ArchiveLookup, FileGone, keyOf } from './proof.js';
 import { readTarget, type Target } from './target.js';
@@ -25,11 +25,21 @@ export type TableRun = {
   readonly signal: AbortSignal;
 };
 
-/** What became of a table. `unknown`: a COMMIT got no answer, the connection is of no use any more. */
-export type TableOutcome = { readonly receipt: TableReceipt; readonly target: Target | undefined; readonly halt: Halt | undefined; readonly unknown: boolean };
+/** A batch whose COMMIT got no answer: settle.ts finds out on another connection. */
+export type UnknownBatch = { readonly batch: string; readonly rows: number };
+
+/** What became of a table. `failed`: something was thrown that is no halt; the connection may be of no use any more, and is not when `unknown` is set. */
+export type TableOutcome = {
+  readonly receipt: TableReceipt;
+  readonly target: Target | undefined;
+  readonly halt: Halt | undefined;
+  readonly failed: boolean;
+  readonly unknown: UnknownBatch | undefined;
+};
 
 const UNCOVERED_COUNTED = 100_000;
-const STANDBY_PATIENCE = 30;
+/** Nobody keeps rows for less: a shorter retention may be compared (dry), never deleted by. */
+const SHORTEST_RETENTION_MS = 1000;
 
 class Tally {
   nominated = 0;
@@ -47,15 +57,19 @@ export async function pruneTable(run: TableRun, table: TableConfig): Promise<Tab
   let target: Target | undefined;
   let problem: string | null = null;
   let halt: Halt | undefined;
-  let unknown = false;
+  let failed = false;
+  let unknown: UnknownBatch | undefined;
   try {
     target = await readTarget(run.context.client, run.context.source, table);
-    problem = await work(run, table, target, tally, () => {
-      unknown = true;
-    });
+    const end = await work(run, table, target, tally);
+    if (typeof end === 'object' && end !== null) unknown = end;
+    problem = typeof end === 'object' && end !== null ? 'a COMMIT got no answer; what became of it is asked of Postgres' : end;
   } catch (error) {
     problem = describeError(error);
+    // A halt of the whole archive is not this table's own.
+    if (error instanceof Halt && error.halt !== 'DIGEST') throw error;
     if (error instanceof Halt) halt = error;
+    else failed = true;
     run.log[halt ? 'error' : 'warn'](
       { event: halt ? 'halt' : 'table-failed', table: table.key, halt: halt?.halt, reason: problem },
       'pruning of a table stopped',
@@ -71,15 +85,18 @@ export async function pruneTable(run: TableRun, table: TableConfig): Promise<Tab
     left: tally.left,
     problem,
   };
-  return { receipt, target, halt, unknown };
+  return { receipt, target, halt, failed, unknown };
 }
 
-/** The reason why the table was not (or not wholly) pruned, or null. */
-async function work(run: TableRun, table: TableConfig, target: Target | undefined, tally: Tally, lost: () => void): Promise<string | null> {
+/** The reason why the table was not (or not wholly) pruned, null when it was, or the batch whose end is not known. */
+async function work(run: TableRun, table: TableConfig, target: Target | undefined, tally: Tally): Promise<string | UnknownBatch | null> {
   const { client } = run.context;
   if (target === undefined) return 'the table does not exist';
   if (!table.prune) return 'prune: false';
+  if (!run.dryRun && table.retentionMs < SHORTEST_RETENTION_MS) throw new RangeError(`a retention of ${table.retentionMs} ms`);
   if (target.obstacles.length > 0) return target.obstacles.map(({ reason, remedy }) => `${reason} → ${remedy}`).join('; ');
+  const keepWhile = await keepWhileProblem(client, table, target);
+  if (keepWhile !== undefined) return `${keepWhile} → correct tables.${table.key}.keepWhile`;
   const cutoff = await readCutoff(client, table.retentionMs, run.config.source.timezone);
   if ((await countRows(client, `ONLY ${tableSql(target)} WHERE ${oldEnough(table, target, cutoff)}`, 1)) === 0) return null; // nothing to do, whatever is covered
   let state = await run.follower.refresh();
@@ -90,6 +107,11 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   if (coverage.table.oid !== target.oid)
     return `the archived table of this name had OID ${coverage.table.oid}, this one has ${target.oid}: it was dropped and made again`;
   const { horizon } = coverage.fence;
+  const { committedAt } = state;
+  const clocks = (database: number): string | undefined =>
+    clocksDisagree({ database, ours: Date.now(), newestCommit: committedAt === null ? undefined : Date.parse(committedAt) });
+  const disagree = clocks(cutoff.databaseMs); // the very reading that the cutoff was made from
+  if (disagree !== undefined) return disagree;
   faultPoint('P2');
   const waiting = `ONLY ${tableSql(target)} WHERE ${oldEnough(table, target, cutoff)} AND NOT (${covered(horizon)}) AND ${notKept(table)}`;
   tally.leave('not covered yet', await countRows(client, waiting, UNCOVERED_COUNTED));
@@ -97,6 +119,9 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   const lookup = new ArchiveLookup(run.config.archive.dir);
   let after: Nominated | undefined;
   while (!run.signal.aborted) {
+    const held =
+      clocks(await databaseClock(client)) ?? (run.dryRun ? undefined : await waitForStandbys(client, run.config.prune.maxStandbyLag, run.log, run.signal));
+    if (held !== undefined) return held;
     const page = await nominate(client, table, target, { cutoff, horizon, rows: run.config.prune.batch, after });
     if (page.rows.length === 0) return null;
     faultPoint('P1');
@@ -106,25 +131,20 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
       if (refresh) state = (await run.follower.refresh()) ?? state;
       return state as ArchiveState;
     });
-    if (done === 'unknown') {
-      lost();
-      return 'a COMMIT got no answer; its outcome is settled at the start of the next run';
-    }
     if (done !== undefined) return done;
-    await waitForStandbys(run);
   }
   return 'stopped before the end';
 }
 
 type PageParts = { table: TableConfig; target: Target; cutoff: Cutoff; horizon: string; lookup: ArchiveLookup; tally: Tally };
 
-/** Deletes what of a page equals the archive. undefined: done · 'unknown' · else the reason to stop with this table. */
+/** Deletes what of a page equals the archive. undefined: done · a batch whose end is not known · else the reason to stop with this table. */
 async function prunePage(
   run: TableRun,
   parts: PageParts,
   page: readonly Nominated[],
   archive: (refresh: boolean) => Promise<ArchiveState>,
-): Promise<string | undefined> {
+): Promise<string | UnknownBatch | undefined> {
   const { target, tally } = parts;
   let rows = [...page];
   const doubted = new Set<string>();
@@ -143,7 +163,10 @@ async function prunePage(
       { batch: randomUUID(), config: parts.table, target, cutoff: parts.cutoff, horizon: parts.horizon, rows, archived },
       run.dryRun,
     );
-    if (outcome.result === 'unknown') return 'unknown';
+    if (outcome.result === 'unknown') {
+      run.log.warn({ event: 'commit-unknown', table: parts.table.key, batch: outcome.batch, reason: describeError(outcome.cause) }, 'COMMIT got no answer');
+      return { batch: outcome.batch, rows: outcome.rows };
+    }
     if (outcome.result === 'refused') return outcome.reason;
     if (outcome.result === 'committed') {
       tally.batches += 1;
@@ -160,6 +183,7 @@ async function prunePage(
       if (verdict === undefined) return true;
       if (verdict === 'differs' && !doubted.has(key)) {
         doubted.add(key);
+        parts.lookup.forget(); // from the file again
         return true;
       }
       if (verdict === 'differs') throw digestHalt(parts, archived.get(key)?.file);
@@ -192,13 +216,4 @@ function digestHalt(parts: PageParts, file: string | undefined): Halt {
     safe: 'Nothing of this batch was deleted; the other tables go on.',
     remedy: `run tidemark verify, and keep ${parts.table.key} at prune: false until the file is explained`,
   });
-}
-
-async function waitForStandbys(run: TableRun): Promise<void> {
-  for (let i = 0; i < STANDBY_PATIENCE && !run.signal.aborted; i += 1) {
-    const lag = await standbyLag(run.context.client);
-    if (lag <= run.config.prune.maxStandbyLag) return;
-    if (i === 0) run.log.info({ event: 'standby-lag', bytes: lag }, 'waiting for a standby');
-    await run.pace.after(run.config.prune.maxRowsPerSecond); // a second
-  }
 }

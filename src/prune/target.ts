@@ -102,6 +102,11 @@ function obstacles(row: Row, config: TableConfig, key: readonly string[], genera
   );
   add(row.filtered === 'true', 'the publication filters its rows or columns', 'ALTER PUBLICATION … SET TABLE without WHERE and column lists');
   add(generated, 'it has generated columns, which the stream does not carry', 'set prune: false');
+  add(
+    row.identity === 'n',
+    'its replica identity is NOTHING: its updates and deletes do not say which row they are about',
+    `ALTER TABLE ${name} REPLICA IDENTITY DEFAULT`,
+  );
   add(key.length === 0, 'it has no primary key and no replica identity index', `ALTER TABLE ${name} ADD PRIMARY KEY (…), or set prune: false`);
   add(!types.has(config.timestamp), `it has no column ${config.timestamp}`, `correct tables.${config.key}.timestamp`);
   add(

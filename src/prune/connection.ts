@@ -1,0 +1,62 @@
+/**
+ * The pruner's one connection: it holds the lock that only one pruner of a source has, and everything of a run goes over it. Owns opening, testing and closing it; a
+ * server that hangs cannot hold us at any of these.
+ */
+import type { Socket } from 'node:net';
+import type pg from 'pg';
+import type { Epoch } from '../position/epoch.js';
+import type { Config } from '../runtime/config.js';
+import { sleep } from '../runtime/service.js';
+import { applicationName } from '../wal/identifier.js';
+import { readServerIdentity } from '../wal/identity.js';
+import { connectClient } from '../wal/session.js';
+
+/** No answer of the server within this time ends the connection. Above statement_timeout of a batch. */
+const QUERY_TIMEOUT_MS = 60_000;
+const PROBE_MS = 5000;
+const CLOSE_MS = 2000;
+const LOCK_LOOK_MS = 200;
+
+/** Connects with the pruner's own role where there is one. */
+export function connectPruner(config: Config): Promise<pg.Client> {
+  const url = (config.source.prunerUrl ?? config.source.url).reveal();
+  return connectClient(url, { applicationName: applicationName(config.source.name, 'pruner'), queryTimeoutMs: QUERY_TIMEOUT_MS });
+}
+
+/**
+ * Takes the session lock that only one pruner of a source holds; it goes with the connection. False: another one has it, still after `patienceMs` (our own lost
+ * connection is another one until the server has noticed).
+ */
+export async function takeLock(client: pg.Client, source: string, patienceMs: number, signal: AbortSignal): Promise<boolean> {
+  for (const until = performance.now() + patienceMs; ; await sleep(LOCK_LOOK_MS, signal)) {
+    const { rows } = await client.query<{ got: string }>('SELECT pg_try_advisory_lock(hashtextextended($1, 0))::text AS got', [`tidemark:${source}:pruner`]);
+    if (rows[0]?.got === 'true') return true;
+    if (signal.aborted || performance.now() >= until) return false;
+  }
+}
+
+/** Is this the server, and the history of it, that the epoch names? Why not, or undefined. */
+export async function otherServer(client: pg.Client, epoch: Epoch): Promise<string | undefined> {
+  const server = await readServerIdentity(client);
+  if (server.inRecovery) return 'the server is in recovery: it is a standby';
+  if (server.systemId !== epoch.systemId) return `the archive belongs to the server with system identifier ${epoch.systemId}, this one is ${server.systemId}`;
+  if (server.timeline !== epoch.timeline) return `the archive was made on timeline ${epoch.timeline}, the server is on ${server.timeline}`;
+  return undefined;
+}
+
+/** Does it still answer? */
+export async function isUsable(client: pg.Client): Promise<boolean> {
+  try {
+    await client.query({ text: 'SELECT 1', query_timeout: PROBE_MS } as pg.QueryConfig);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Ends it; what a hung server does not end within two seconds is cut. */
+export async function closeClient(client: pg.Client): Promise<void> {
+  const cut = setTimeout(() => (client as unknown as { connection: { stream: Socket } }).connection.stream.destroy(), CLOSE_MS);
+  await client.end().catch(() => undefined);
+  clearTimeout(cut);
+}
