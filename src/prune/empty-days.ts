@@ -7,8 +7,11 @@ import { quoteIdentifier, quoteLiteral } from '../wal/identifier.js';
 import { tableSql } from './eligible.js';
 import type { Target } from './target.js';
 
+/** A finished day of a table that Postgres holds no row of. */
+export type EmptyDay = { readonly schema: string; readonly table: string; readonly day: string };
+
 /** Ask of the archiver: the day is empty in Postgres as of `asOf`, pg_lsn text. */
-export type SealRequest = { readonly schema: string; readonly table: string; readonly day: string; readonly asOf: string };
+export type SealRequest = EmptyDay & { readonly asOf: string };
 
 /**
  * Days with segments that are over (since `overMs`, milliseconds) and empty in Postgres, oldest first. `only`: just this day. A day of a table that is not pruned is among them only
@@ -36,9 +39,13 @@ export async function emptyDays(
     if (rows[0]?.over !== 'true' || rows[0]?.empty !== 'true') continue;
     found.push(day);
   }
-  if (found.length === 0) return [];
-  // A transaction of its own behind the look at the days: on an idle server too the archive reaches this position, because of it.
-  const { rows: mark } = await client.query<{ lsn: string }>(`SELECT pg_logical_emit_message(true, 'tidemark.seal', '')::text AS lsn`);
-  const { lsn } = mark[0] as { lsn: string };
-  return found.map((day) => ({ schema: target.schema, table: target.table, day, asOf: lsn }));
+  return found.map((day) => ({ schema: target.schema, table: target.table, day }));
+}
+
+/** Puts `asOf` behind everything that was seen empty: by a transaction of its own, so that on an idle server too the archive reaches it. */
+export async function sealRequests(client: pg.Client, days: readonly EmptyDay[]): Promise<SealRequest[]> {
+  if (days.length === 0) return [];
+  const { rows } = await client.query<{ lsn: string }>(`SELECT pg_logical_emit_message(true, 'tidemark.seal', '')::text AS lsn`);
+  const { lsn } = rows[0] as { lsn: string };
+  return days.map((day) => ({ ...day, asOf: lsn }));
 }

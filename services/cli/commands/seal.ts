@@ -1,6 +1,6 @@
 /** `tidemark seal [TABLE] [--day D]`: asks the archiver, which is the only writer, to seal days that Postgres holds no row of. */
 import { ArchiveFollower } from '../../../src/archive/manifest.js';
-import { emptyDays } from '../../../src/prune/empty-days.js';
+import { emptyDays, sealRequests } from '../../../src/prune/empty-days.js';
 import { readTarget } from '../../../src/prune/target.js';
 import { loadConfig } from '../../../src/runtime/config.js';
 import { configError, TidemarkError } from '../../../src/runtime/errors.js';
@@ -26,7 +26,7 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
     for (const table of tables) {
       const target = await readTarget(client, config.source.name, table);
       if (target === undefined) continue;
-      for (const request of await emptyDays(client, state, table, target, day)) {
+      for (const request of await sealRequests(client, await emptyDays(client, state, table, target, day))) {
         const reply = await requestSeal(connection, config, request).catch((error: { code?: string }) => ({
           ok: false,
           reason: error.code === '503' ? 'no archiver is running' : String(error),
