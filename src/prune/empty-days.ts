@@ -17,14 +17,7 @@ export type SealRequest = EmptyDay & { readonly asOf: string };
  * Days with segments that are over (since `overMs`, milliseconds) and empty in Postgres, oldest first. `only`: just this day. A day of a table that is not pruned is among them only
  * once somebody else has emptied it.
  */
-export async function emptyDays(
-  client: pg.Client,
-  state: ArchiveState,
-  config: TableConfig,
-  target: Target,
-  only?: string,
-  overMs = 0,
-): Promise<SealRequest[]> {
+export async function emptyDays(client: pg.Client, state: ArchiveState, config: TableConfig, target: Target, only?: string, overMs = 0): Promise<EmptyDay[]> {
   const days = new Set<string>();
   for (const file of state.files.values())
     if (file.kind === 'segment' && file.oid === target.oid && file.pendingCopy === null && file.day !== null) days.add(file.day);
