@@ -7,7 +7,7 @@ import path from 'node:path';
 import type { ArchivedFence, CopyState } from '../../src/archive/manifest-format.js';
 import type { Epoch } from '../../src/position/epoch.js';
 import type { Position } from '../../src/position/position.js';
-import { SegmentBuilder, type SegmentShape } from '../../src/segment/builder.js';
+import { type ResolvedValues, SegmentBuilder, type SegmentShape } from '../../src/segment/builder.js';
 import type { ChangeOrigin } from '../../src/segment/system-columns.js';
 import type { ArchivedTable } from './tables.js';
 
@@ -85,10 +85,10 @@ export class Batch {
     return sum;
   }
 
-  /** A row version: the TupleData at `at` of `buffer`. False: a column's unchanged TOAST was not found. */
-  row(table: ArchivedTable, day: string | null, buffer: Buffer, at: number, origin: ChangeOrigin): boolean {
+  /** A row version: the TupleData at `at` of `buffer`, with values of unchanged columns that were found again. False: a column's unchanged TOAST was not found. */
+  row(table: ArchivedTable, day: string | null, buffer: Buffer, at: number, origin: ChangeOrigin, resolved?: ResolvedValues): boolean {
     const builder = this.#builder(table, day ?? 'undated', 'segment', day);
-    const whole = builder.append(buffer, at, origin);
+    const whole = builder.append(buffer, at, origin, resolved);
     this.#count(table, day ?? 'undated', builder);
     return whole;
   }

@@ -8,6 +8,7 @@ import type { Relation, TableDescription } from '../../src/change/relation.js';
 import { parseLsn } from '../../src/position/lsn.js';
 import type { ChangeOrigin } from '../../src/segment/system-columns.js';
 import type { Batch } from './batch.js';
+import type { LargeValues } from './large-values.js';
 import type { TableBook } from './tables.js';
 import { rowDay } from './transactions.js';
 
@@ -16,11 +17,13 @@ type Origin = { -readonly [Name in keyof ChangeOrigin]: ChangeOrigin[Name] };
 export class CopyReader implements ChangeVisitor {
   readonly #tables: TableBook;
   readonly #batch: () => Batch;
+  readonly #large: LargeValues;
   #mine = 0;
   #k = 0;
   readonly #origin: Origin = { op: 'copy', lsn: 0n, ordinal: 0, xid: 0, committedAtMicros: 0n };
 
-  constructor(tables: TableBook, batch: () => Batch) {
+  constructor(tables: TableBook, batch: () => Batch, large: LargeValues) {
+    this.#large = large;
     this.#tables = tables;
     this.#batch = batch;
   }
@@ -49,7 +52,9 @@ export class CopyReader implements ChangeVisitor {
     const table = this.#tables.route(change.oid);
     if (table === undefined) return;
     this.#origin.ordinal = this.#k;
-    this.#batch().row(table, rowDay(table, change.buffer, change.newTuple), change.buffer, change.newTuple, this.#origin);
+    const { buffer, newTuple } = change;
+    this.#batch().row(table, rowDay(table, buffer, newTuple), buffer, newTuple, this.#origin);
+    this.#large.version(table, buffer, newTuple, newTuple);
   }
 
   begin(): void {

@@ -62,6 +62,11 @@ export class Flusher {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
+  /** Resolves when none is, whatever became of them. */
+  async settled(): Promise<void> {
+    await this.#tail;
+  }
+
   /** Resolves when none is. Throws what one failed with. */
   async drain(): Promise<void> {
     await this.#tail;

@@ -20,6 +20,7 @@ import type { StreamChunk } from '../../src/stream/consume.js';
 import type { Batch } from './batch.js';
 import { CopyReader } from './copy-lane.js';
 import type { ReadyBatch } from './flush.js';
+import { LargeValues } from './large-values.js';
 import type { TableBook } from './tables.js';
 import { TransactionReader } from './transactions.js';
 
@@ -75,6 +76,7 @@ export class Intake {
     this.#copied = parts.state.copy?.rows ?? 0;
     this.#batch = parts.newBatch();
     const intake = this;
+    const large = new LargeValues();
     const sink = {
       archive: parts.archive,
       key: parts.key,
@@ -88,8 +90,8 @@ export class Intake {
       unproved: (mark: string) =>
         parts.log.warn({ event: 'prune-mark-without-intent', transaction: mark }, 'a prune mark without its intent: its deletes count as the user’s own'),
     };
-    this.#transactions = new TransactionReader(sink, this.#intents);
-    this.#copyReader = new CopyReader(parts.tables, () => this.#batch);
+    this.#transactions = new TransactionReader(sink, this.#intents, large);
+    this.#copyReader = new CopyReader(parts.tables, () => this.#batch, large);
   }
 
   /** Position reached in the stream, archived or not; null until a copy is complete. */
@@ -123,8 +125,7 @@ export class Intake {
   /** Takes one chunk. Throws Halt IDENTITY, Undecodable, or a storage error; the intake is spent then. */
   async take(chunk: StreamChunk): Promise<Taken> {
     const { header } = chunk;
-    if (header.kind === 'copy-begin') return await this.#copyBegin(chunk);
-    if (this.#epoch === null || !sameEpoch(this.#epoch, header.epoch)) {
+    if (header.kind !== 'copy-begin' && (this.#epoch === null || !sameEpoch(this.#epoch, header.epoch))) {
       if (!this.#rebases(header)) return this.#foreign(chunk);
       this.#epoch = header.epoch;
       this.#mine = header.prev;
@@ -133,6 +134,7 @@ export class Intake {
       this.#batch.touch();
     }
     try {
+      if (header.kind === 'copy-begin') return await this.#copyBegin(chunk);
       if (header.kind === 'changes') return await this.#changes(chunk);
       if (header.kind === 'copy') return this.#copyRows(chunk);
       return this.#copyEnd(chunk);

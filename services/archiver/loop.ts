@@ -121,6 +121,7 @@ async function archive(context: ArchiverContext, stream: StreamConnection, signa
     answerRequests(context, stream, stop.signal),
   ];
   await Promise.all(work.map((one) => one.catch(fail)));
+  await flusher.settled();
   signal.removeEventListener('abort', abort);
   if (failure !== undefined) throw failure.error;
   const { position } = intake;

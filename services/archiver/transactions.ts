@@ -11,6 +11,7 @@ import { boundary, comparePositions, formatPosition, type Position } from '../..
 import { dayOf } from '../../src/segment/day.js';
 import type { ChangeOrigin } from '../../src/segment/system-columns.js';
 import type { Batch, StreamHint } from './batch.js';
+import type { LargeValues } from './large-values.js';
 import type { ArchivedTable, TableBook } from './tables.js';
 
 /** What a reader of transactions works on. */
@@ -36,6 +37,7 @@ const NO_LSN = -1n as Lsn;
 export class TransactionReader implements ChangeVisitor {
   readonly #sink: TransactionSink;
   readonly #intents: ReadonlyMap<string, IntentHead>;
+  readonly #large: LargeValues;
   /** Reached before this chunk. */
   #mine: Position = boundary(0n as Lsn);
   #hint: StreamHint | undefined;
@@ -53,7 +55,8 @@ export class TransactionReader implements ChangeVisitor {
   readonly #origin: Origin = { op: 'insert', lsn: 0n, ordinal: 0, xid: 0, committedAtMicros: 0n };
 
   /** `intents`: filled by the caller before a chunk is read, with the intents of all prune marks in it. */
-  constructor(sink: TransactionSink, intents: ReadonlyMap<string, IntentHead>) {
+  constructor(sink: TransactionSink, intents: ReadonlyMap<string, IntentHead>, large: LargeValues) {
+    this.#large = large;
     this.#sink = sink;
     this.#intents = intents;
   }
@@ -122,8 +125,11 @@ export class TransactionReader implements ChangeVisitor {
     const origin = this.#origin;
     const batch = this.#sink.batch();
     origin.op = change.op === 'delete' && this.#prune?.oid === change.oid ? 'prune' : change.op;
-    if (change.newTuple >= 0) batch.row(table, rowDay(table, change.buffer, change.newTuple), change.buffer, change.newTuple, origin);
-    if (change.op !== 'insert') batch.key(table, change.buffer, change.oldTuple >= 0 ? change.oldTuple : change.newTuple, origin);
+    const { buffer, newTuple } = change;
+    const keyTuple = change.oldTuple >= 0 ? change.oldTuple : newTuple;
+    if (newTuple >= 0) batch.row(table, rowDay(table, buffer, newTuple), buffer, newTuple, origin, this.#large.version(table, buffer, newTuple, keyTuple));
+    else this.#large.gone(table, buffer, keyTuple);
+    if (change.op !== 'insert') batch.key(table, buffer, keyTuple, origin);
   }
 
   truncate(oids: readonly number[]): void {
@@ -131,7 +137,9 @@ export class TransactionReader implements ChangeVisitor {
     this.#origin.op = 'truncate';
     for (const oid of oids) {
       const table = this.#sink.tables.route(oid);
-      if (table !== undefined) this.#sink.batch().key(table, NOTHING, -1, this.#origin);
+      if (table === undefined) continue;
+      this.#large.truncated(table);
+      this.#sink.batch().key(table, NOTHING, -1, this.#origin);
     }
   }
 

@@ -5,6 +5,7 @@
 import type { Lsn } from '../position/lsn.js';
 import { parseLsn } from '../position/lsn.js';
 import type { SegmentEncoder } from '../segment/encoder.js';
+import { literal } from '../segment/sql.js';
 import type { ArchiveState } from './chain.js';
 import { groupFiles, tableFiles } from './groups.js';
 import type { FileEntry } from './manifest-format.js';
@@ -12,6 +13,9 @@ import { DIGEST_SUM, livesSql, SUPERSEDED } from './view.js';
 
 /** Rows of one table and day, and the sum of their digests modulo 2^64. */
 export type DayContent = { readonly rows: number; readonly digestSum: string };
+
+/** Versions whose large values one archiver found again and another did not: the digests of these say nothing. As `lsn:ordinal`. */
+export type Unresolved = ReadonlySet<string>;
 
 export type ReplayWindow = { readonly from: Lsn; readonly before: Lsn };
 
@@ -40,19 +44,21 @@ export function sealedFiles(state: ArchiveState, oid: number, day: string | null
   return [...tableFiles(state, oid, 'daily', day), ...tableFiles(state, oid, 'history', day)];
 }
 
-/** The rows of a day that count, of what committed within the window. Sealed days must lie in the window as a whole. */
+/** The rows of a day that count, of what committed within the window; the digests of `except` count as nothing. Sealed days must lie in the window as a whole. */
 export async function dayContent(
   archive: ComparedArchive,
   encoder: SegmentEncoder,
   oid: number,
   day: string | null,
   window: ReplayWindow,
-): Promise<DayContent> {
+  except: Unresolved = new Set(),
+): Promise<DayContent & { readonly unresolved: Unresolved }> {
   for (let attempt = 1; ; attempt += 1) {
     const state = await archive.state();
     try {
       const sealed = sealedFiles(state, oid, day).map(({ rows, digestSum }) => ({ rows, digestSum }));
-      return sumOf([...sealed, await openContent(archive.dir, state, encoder, oid, day, window)]);
+      const open = await openContent(archive.dir, state, encoder, { oid, day, window, except });
+      return { ...sumOf([...sealed, open]), unresolved: open.unresolved };
     } catch (error) {
       // Merged or sealed away meanwhile: the newest manifest names what took its place.
       if (attempt >= 5 || !/ENOENT|No files found|No such file/i.test(String(error))) throw error;
@@ -60,26 +66,29 @@ export async function dayContent(
   }
 }
 
+type OpenDay = { readonly oid: number; readonly day: string | null; readonly window: ReplayWindow; readonly except: Unresolved };
+
 async function openContent(
   dir: string,
   state: ArchiveState,
   encoder: SegmentEncoder,
-  oid: number,
-  day: string | null,
-  window: ReplayWindow,
-): Promise<DayContent> {
+  { oid, day, window, except }: OpenDay,
+): Promise<DayContent & { readonly unresolved: Unresolved }> {
   const segments = await groupFiles(dir, tableFiles(state, oid, 'segment', day));
-  if (segments.length === 0) return { rows: 0, digestSum: '0' };
+  if (segments.length === 0) return { rows: 0, digestSum: '0', unresolved: new Set() };
   const { key } = (segments.at(-1) as (typeof segments)[number]).metadata;
   const sameKey = <T extends { readonly metadata: { readonly key: readonly string[] } }>(groups: readonly T[]): T[] =>
     groups.filter((group) => group.metadata.key.join('\0') === key.join('\0'));
   const keys = sameKey(await groupFiles(dir, tableFiles(state, oid, 'keys')));
   const usable = sameKey(segments).length === segments.length ? key : [];
   const lives = livesSql({ segments, keys: usable.length === key.length ? keys : [], key: usable, before: window.before });
-  const rows = await encoder.query<{ rows: number; sum: string }>(
-    `SELECT count(*)::INTEGER AS rows, ${DIGEST_SUM} AS sum FROM (${lives}) WHERE NOT ${SUPERSEDED} AND _lsn >= ${window.from}`,
+  const counted = `FROM (${lives}) WHERE NOT ${SUPERSEDED} AND _lsn >= ${window.from}`;
+  const skip = except.size === 0 ? 'false' : `(_lsn || ':' || _ordinal) IN (${[...except].map(literal).join(', ')})`;
+  const [content] = await encoder.query<{ rows: number; sum: string }>(
+    `SELECT rows, sum FROM (SELECT count(*)::INTEGER AS rows, ${DIGEST_SUM.replace('_digest::HUGEINT', `CASE WHEN ${skip} THEN 0 ELSE _digest::HUGEINT END`)} AS sum ${counted})`,
   );
-  return { rows: rows[0]?.rows ?? 0, digestSum: rows[0]?.sum ?? '0' };
+  const unresolved = await encoder.query<{ at: string }>(`SELECT _lsn || ':' || _ordinal AS at ${counted} AND _unresolved IS NOT NULL`);
+  return { rows: content?.rows ?? 0, digestSum: content?.sum ?? '0', unresolved: new Set(unresolved.map((row) => row.at)) };
 }
 
 function sumOf(parts: readonly DayContent[]): DayContent {

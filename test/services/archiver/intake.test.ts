@@ -314,6 +314,37 @@ test('a changed column set makes a new segment and the table’s new signature; 
   await running.stop();
 });
 
+test('P11: unchanged TOAST is taken from the newest earlier version of the row, never from another life or an older text', async () => {
+  await using bench = await ArchiverBench.start();
+  const running = bench.run();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
+  const big = (letter: string): string => letter.repeat(3000);
+  const change = (id: number, note: string | undefined, old?: number): Buffer =>
+    updateMessage(OID, [String(id), at('10:00:00'), note], old === undefined ? undefined : { kind: 'K', values: [String(old), null, null] });
+  const chunks = [
+    ...wal.transaction([prices], [insert(1, big('a')), insert(2, big('b')), insert(3, big('c'))]),
+    ...wal.transaction([prices], [change(1, undefined), change(1, big('A')), change(1, undefined), change(20, undefined, 2), change(2, undefined)]),
+    ...wal.transaction([prices], [deleteMessage(OID, ['3', null, null]), change(3, undefined), change(1, 'short'), change(1, undefined)]),
+    ...wal.transaction([prices], [truncateMessage([OID]), change(20, undefined)]),
+  ];
+  await bench.publish(...chunks);
+  const state = await bench.archived(chunks.at(-1));
+  const seen = (await bench.versions(state)).slice(3).map((text) => text.replace(/^\w+ (\w+:\d+) (\d+)\|[^|]*\|(.).*?( unresolved)?$/s, '$1 $2 $3$4'));
+  assert.deepEqual(seen, [
+    '1030:1 1 a',
+    '1030:2 1 A',
+    '1030:3 1 A',
+    '1030:4 20 b',
+    '1030:5 2 ∅ unresolved',
+    '1060:2 3 ∅ unresolved',
+    '1060:3 1 s',
+    '1060:4 1 ∅ unresolved',
+    '1090:2 20 ∅ unresolved',
+  ]);
+  await running.stop();
+});
+
 test('nothing is committed when nothing came', async () => {
   await using bench = await ArchiverBench.start();
   const running = bench.run();
