@@ -1,14 +1,20 @@
 /** Answers seal requests on `tidemark.<source>.seal`, one at a time. A request is refused with its reason; only what ends the archiver is thrown. */
 import { parseSealRequest, type SealReply } from '../../src/archive/seal.js';
 import { describeError, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
+import { answerAlive } from '../../src/stream/request.js';
 import { requestSubject, type StreamConnection } from '../../src/stream/topology.js';
 import type { ArchiverContext } from './context.js';
 import { sealDay } from './seal.js';
 
 /** Runs until the signal aborts. */
 export async function answerRequests(context: ArchiverContext, stream: StreamConnection, signal: AbortSignal): Promise<void> {
-  const subscription = stream.connection.subscribe(requestSubject(context.config.source.name, 'seal'));
-  const end = (): void => subscription.unsubscribe();
+  const subject = requestSubject(context.config.source.name, 'seal');
+  const alive = answerAlive(stream.connection, subject);
+  const subscription = stream.connection.subscribe(subject);
+  const end = (): void => {
+    alive.unsubscribe();
+    subscription.unsubscribe();
+  };
   signal.addEventListener('abort', end, { once: true });
   if (signal.aborted) end();
   try {

@@ -1,104 +1,154 @@
 /** The pruner service: runs by schedule and on request, one run at a time. Also how the command line prunes. */
 import { Cron } from 'croner';
-import { type NatsConnection, StringCodec } from 'nats';
+import type { NatsConnection } from 'nats';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
-import type { SealRequest } from '../../src/prune/empty-days.js';
-import { type PruneResult, runPrune } from '../../src/prune/run.js';
+import { closeClient, connectPruner } from '../../src/prune/connection.js';
+import { prunePreflight } from '../../src/prune/preflight.js';
+import { chosenTables, type PruneResult, runPrune } from '../../src/prune/run.js';
 import type { Config } from '../../src/runtime/config.js';
-import { describeError, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
+import { configError, describeError, exitCodeOf, Halt, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
 import { runWithRetry } from '../../src/runtime/service.js';
 import { connectStream, requestSubject } from '../../src/stream/topology.js';
+import { askPruner, type PruneReply, type PruneRequest, parsePruneRequest, respond } from './requests.js';
 import { sealRequester } from './seal-requester.js';
 
-/** What a request may ask for; its reply is a PruneReply. */
-export type PruneRequest = { readonly table?: string; readonly dryRun?: boolean };
-export type PruneReply = { readonly ok: true; readonly result: PruneResult } | { readonly ok: false; readonly reason: string; readonly exitCode: number };
+const OFF = 'pruning is off (prune.enabled: false, or DATA_ARCHIVAL_ENABLED=0)';
 
-const text = StringCodec();
-
+/** Until the signal aborts. Throws halts of the archive and mistakes of the configuration: they need a person. Without NATS the schedule goes on. */
 export async function runPruner(config: Config, log: Log, signal: AbortSignal): Promise<void> {
-  const follower = new ArchiveFollower(config.archive.dir);
-  let connection: NatsConnection | undefined;
-  let busy: Promise<unknown> = Promise.resolve();
-  /** Runs wait for each other: never two at once. */
-  const run = (trigger: 'schedule' | 'request', request: PruneRequest): Promise<PruneResult> => {
-    const next = busy.then(() =>
-      runPrune({
-        config,
-        log,
-        signal,
-        follower,
-        trigger,
-        table: request.table,
-        dryRun: request.dryRun === true || config.prune.dryRun,
-        seal: connection ? sealRequester(connection, config) : undefined,
-      }),
-    );
-    busy = next.catch(() => undefined);
-    return next;
-  };
-
-  let scheduled = false;
-  const job = new Cron(config.prune.schedule, { timezone: 'UTC', paused: !config.prune.enabled }, () => {
-    if (scheduled || signal.aborted) return; // the run before is still on
-    scheduled = true;
-    run('schedule', {})
-      .catch((error: unknown) => {
-        if (!mayRetry(error) && error instanceof TidemarkError && error.kind === 'config') throw error;
-        log.warn({ event: 'prune-failed', reason: describeError(error) }, 'this run failed; the next one tries again');
-      })
-      .finally(() => {
-        scheduled = false;
-      });
-  });
+  await checkAtStart(config, log);
+  const runs = new Runs(config, log, signal);
+  const job = new Cron(config.prune.schedule, { timezone: 'UTC', paused: !config.prune.enabled }, () => runs.scheduled());
   log.info(
     { event: 'pruner-started', enabled: config.prune.enabled, schedule: config.prune.schedule, dryRun: config.prune.dryRun },
-    config.prune.enabled ? 'pruning by schedule' : 'pruning is off (prune.enabled)',
+    config.prune.enabled ? (config.prune.dryRun ? 'dry runs by schedule (prune.dryRun)' : 'pruning by schedule') : `${OFF}; dry runs are answered`,
   );
   try {
-    await runWithRetry(log, signal, async (healthy) => {
-      const { connection: open } = await connectStream(config, `tidemark-${config.source.name}-pruner`);
-      connection = open;
+    await runWithRetry(log, runs.signal, async (healthy) => {
+      const { connection } = await connectStream(config, `tidemark-${config.source.name}-pruner`);
       healthy();
-      const subscription = open.subscribe(requestSubject(config.source.name, 'prune'));
-      const stop = (): void => subscription.unsubscribe();
-      signal.addEventListener('abort', stop, { once: true });
-      try {
-        for await (const message of subscription) {
-          const reply = await answer(config, text.decode(message.data), run);
-          message.respond(text.encode(JSON.stringify(reply)));
-        }
-      } finally {
-        signal.removeEventListener('abort', stop);
-        connection = undefined;
-        await open.close().catch(() => undefined);
-      }
-      if (!signal.aborted) throw new TidemarkError('transient', 'the connection to NATS ended');
+      await answerRequests(config, connection, runs);
+      if (!runs.signal.aborted) throw new TidemarkError('transient', 'the connection to NATS ended');
     });
   } finally {
     job.stop();
-    await busy;
+    await runs.ended();
   }
+  if (runs.fatal !== undefined) throw runs.fatal;
 }
 
-async function answer(config: Config, body: string, run: (trigger: 'request', request: PruneRequest) => Promise<PruneResult>): Promise<PruneReply> {
+/** Says what preflight finds. Throws `config` for what concerns every table, when something is to be deleted. A database that is not there yet is waited for. */
+async function checkAtStart(config: Config, log: Log): Promise<void> {
   try {
-    const request = (body.trim() === '' ? {} : JSON.parse(body)) as PruneRequest;
-    if (!config.prune.enabled && request.dryRun !== true)
-      return { ok: false, reason: 'pruning is off (prune.enabled: false, or DATA_ARCHIVAL_ENABLED=0); a dry run is possible', exitCode: 2 };
-    return { ok: true, result: await run('request', request) };
+    const client = await connectPruner(config);
+    const checks = await prunePreflight(client, config).finally(() => closeClient(client));
+    for (const { name, status, seen, remedy } of checks) if (status !== 'ok') log.warn({ event: 'preflight', check: name, status, seen, remedy }, 'check');
+    const grave = checks.filter((check) => check.status === 'failed' && check.table === undefined);
+    if (grave.length === 0 || !config.prune.enabled || config.prune.dryRun) return;
+    throw configError(`pruning is refused\n${grave.map((check) => `  - ${check.name}: ${check.seen}${check.remedy ? ` → ${check.remedy}` : ''}`).join('\n')}`);
   } catch (error) {
-    return { ok: false, reason: describeError(error), exitCode: error instanceof TidemarkError ? error.exitCode : 1 };
+    if (!mayRetry(error)) throw error;
+    log.warn({ event: 'preflight', reason: describeError(error) }, 'the database could not be checked yet');
   }
 }
 
-/** How long a run of the service may take before the command stops waiting for its answer. */
-const REPLY_MS = 24 * 3_600_000;
+/** Runs of one process: each waits for the one before. */
+class Runs {
+  readonly signal: AbortSignal;
+  /** What ended the service. */
+  fatal: unknown;
+  /** Where days are handed to the archiver; undefined while NATS is not there. */
+  connection: NatsConnection | undefined;
+  readonly #config: Config;
+  readonly #log: Log;
+  readonly #follower: ArchiveFollower;
+  readonly #stop = new AbortController();
+  #busy: Promise<unknown> = Promise.resolve();
+  #scheduled = false;
+
+  constructor(config: Config, log: Log, signal: AbortSignal) {
+    this.#config = config;
+    this.#log = log;
+    this.#follower = new ArchiveFollower(config.archive.dir);
+    this.signal = AbortSignal.any([signal, this.#stop.signal]);
+  }
+
+  /** The result, as soon as it stands; the next run starts when this one has also handed its days over. */
+  start(trigger: 'schedule' | 'request', request: PruneRequest): Promise<PruneResult> {
+    const config = this.#config;
+    return new Promise((resolve, reject) => {
+      const one = async (): Promise<void> => {
+        const seal = this.connection ? sealRequester(this.connection, config) : undefined;
+        const dryRun = request.dryRun === true || config.prune.dryRun;
+        const options = { config, log: this.#log, signal: this.signal, follower: this.#follower, trigger, table: request.table, dryRun, seal };
+        resolve(await runPrune({ ...options, finished: resolve }));
+      };
+      this.#busy = this.#busy.then(one).catch((error: unknown) => {
+        if (error instanceof Halt || (error instanceof TidemarkError && error.kind === 'config')) this.#end(error);
+        reject(error);
+      });
+    });
+  }
+
+  /** By the clock. A run that is still on is not followed by another of the same hour. */
+  scheduled(): void {
+    if (this.#scheduled || this.signal.aborted) return;
+    this.#scheduled = true;
+    this.start('schedule', {})
+      .catch((error: unknown) => this.#log.warn({ event: 'prune-failed', reason: describeError(error) }, 'this run failed; the next one tries again'))
+      .finally(() => {
+        this.#scheduled = false;
+      });
+  }
+
+  async ended(): Promise<void> {
+    await this.#busy;
+  }
+
+  #end(error: unknown): void {
+    this.fatal ??= error;
+    this.#stop.abort();
+  }
+}
+
+/** Until the runs end or the connection does. Of several pruners of a source one answers. */
+async function answerRequests(config: Config, connection: NatsConnection, runs: Runs): Promise<void> {
+  const subscription = connection.subscribe(requestSubject(config.source.name, 'prune'), { queue: 'pruner' });
+  const stop = (): void => subscription.unsubscribe();
+  runs.signal.addEventListener('abort', stop, { once: true });
+  if (runs.signal.aborted) stop();
+  const answers = new Set<Promise<void>>();
+  runs.connection = connection;
+  try {
+    for await (const message of subscription) {
+      const done = respond(message, (body) => answer(config, body, runs));
+      answers.add(done);
+      void done.finally(() => answers.delete(done)).catch(() => undefined);
+    }
+    await Promise.allSettled(answers);
+    await connection.flush().catch(() => undefined);
+  } finally {
+    runs.signal.removeEventListener('abort', stop);
+    runs.connection = undefined;
+    await connection.close().catch(() => undefined);
+  }
+}
+
+async function answer(config: Config, body: string, runs: Runs): Promise<PruneReply> {
+  try {
+    const request = parsePruneRequest(body);
+    chosenTables(config, request.table);
+    if (!config.prune.enabled && request.dryRun !== true) return { ok: false, reason: `${OFF}; a dry run is possible`, exitCode: 2 };
+    return { ok: true, result: await runs.start('request', request) };
+  } catch (error) {
+    return { ok: false, reason: describeError(error), exitCode: exitCodeOf(error) };
+  }
+}
 
 /**
- * One run, now: by the running pruner when one answers on NATS, else in this process. `asked` says who did it.
- * Throws `config` when pruning is off (dry runs are possible then), or what went wrong.
+ * One run, now: by the running pruner when one answers on NATS, else in this process. `by` says who did it. Throws `config` when pruning is off (dry runs are possible then), or
+ * what went wrong.
  */
 export async function pruneOnce(
   config: Config,
@@ -106,45 +156,22 @@ export async function pruneOnce(
   request: PruneRequest,
   signal: AbortSignal,
 ): Promise<{ result: PruneResult; by: 'service' | 'command' }> {
+  chosenTables(config, request.table);
   const connection = await connectStream(config, `tidemark-${config.source.name}-prune`).then(
     ({ connection: open }) => open,
     () => undefined,
   );
   try {
-    const reply = connection ? await askService(connection, config, request) : undefined;
+    const reply = connection ? await askPruner(connection, config, request, signal) : undefined;
     if (reply?.ok) return { result: reply.result, by: 'service' };
-    if (reply) throw new TidemarkError(reply.exitCode === 2 ? 'config' : 'failed', reply.reason);
-    if (!config.prune.enabled && request.dryRun !== true)
-      throw new TidemarkError('config', 'pruning is off (prune.enabled: false, or DATA_ARCHIVAL_ENABLED=0)', {
-        remedy: 'use --dry-run, or set prune.enabled: true',
-      });
+    if (reply) throw new TidemarkError(reply.exitCode === 2 ? 'config' : reply.exitCode === 3 ? 'halt' : 'failed', reply.reason);
+    if (!config.prune.enabled && request.dryRun !== true) throw new TidemarkError('config', OFF, { remedy: 'use --dry-run, or set prune.enabled: true' });
+    const dryRun = request.dryRun === true || config.prune.dryRun;
+    const seal = connection ? sealRequester(connection, config, signal) : undefined;
     const follower = new ArchiveFollower(config.archive.dir);
-    const seal = connection ? sealRequester(connection, config) : undefined;
-    const result = await runPrune({
-      config,
-      log,
-      signal,
-      follower,
-      trigger: 'command',
-      table: request.table,
-      dryRun: request.dryRun === true || config.prune.dryRun,
-      seal,
-    });
+    const result = await runPrune({ config, log, signal, follower, trigger: 'command', table: request.table, dryRun, seal });
     return { result, by: 'command' };
   } finally {
     await connection?.close().catch(() => undefined);
   }
 }
-
-/** undefined: no pruner is running. */
-async function askService(connection: NatsConnection, config: Config, request: PruneRequest): Promise<PruneReply | undefined> {
-  try {
-    const message = await connection.request(requestSubject(config.source.name, 'prune'), text.encode(JSON.stringify(request)), { timeout: REPLY_MS });
-    return JSON.parse(text.decode(message.data)) as PruneReply;
-  } catch (error) {
-    if ((error as { code?: string }).code === '503') return undefined;
-    throw error;
-  }
-}
-
-export type { SealRequest };

@@ -104,6 +104,7 @@ export class Pipeline implements AsyncDisposable {
   /** Superuser connection to the test's database; results as text. */
   readonly sql: pg.Client;
   readonly #services: Service[] = [];
+  readonly #commands = new Set<ChildProcess>();
 
   private constructor(parts: { postgres: PostgresServer; nats: NatsServer; dir: string; archiveDir: string; databaseUrl: string; sql: pg.Client }) {
     this.postgres = parts.postgres;
@@ -163,7 +164,9 @@ export class Pipeline implements AsyncDisposable {
     child.stderr.on('data', (bytes: Buffer) => {
       stderr += bytes.toString();
     });
+    this.#commands.add(child);
     const [code] = (await once(child, 'close')) as [number | null];
+    this.#commands.delete(child);
     return { code, stdout, stderr };
   }
 
@@ -197,6 +200,7 @@ export class Pipeline implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const service of this.#services) if (service.running) service.signal('SIGKILL');
+    for (const command of this.#commands) command.kill('SIGKILL');
     await Promise.all(this.#services.map((service) => service.ended));
     await this.sql.end().catch(() => undefined);
     await Promise.all([this.postgres[Symbol.asyncDispose](), this.nats[Symbol.asyncDispose]()]);

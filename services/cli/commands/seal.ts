@@ -27,12 +27,7 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
       const target = await readTarget(client, config.source.name, table);
       if (target === undefined) continue;
       for (const request of await sealRequests(client, await emptyDays(client, state, table, target, day))) {
-        const reply = await requestSeal(connection, config, request).catch((error: { code?: string }) => ({
-          ok: false,
-          reason: error.code === '503' ? 'no archiver is running' : String(error),
-          file: null,
-          rows: 0,
-        }));
+        const reply = await requestSeal(connection, config, request);
         process.stdout.write(
           reply.ok
             ? `sealed ${table.key} ${request.day}: ${reply.rows ?? 0} rows in ${reply.file ?? 'no file (none was left)'}\n`
