@@ -1,6 +1,6 @@
 /** The pruner service: runs by schedule and on request, one run at a time. Also how the command line prunes. */
 import { Cron } from 'croner';
-import type { NatsConnection } from 'nats';
+import type { Msg, NatsConnection } from 'nats';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
 import { closeClient, connectPruner } from '../../src/prune/connection.js';
 import { prunePreflight } from '../../src/prune/preflight.js';
@@ -9,8 +9,9 @@ import type { Config } from '../../src/runtime/config.js';
 import { configError, describeError, exitCodeOf, Halt, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
 import { runWithRetry } from '../../src/runtime/service.js';
+import { answerAlive, requestReply } from '../../src/stream/request.js';
 import { connectStream, requestSubject } from '../../src/stream/topology.js';
-import { askPruner, type PruneReply, type PruneRequest, parsePruneRequest, respond } from './requests.js';
+import { type PruneReply, type PruneRequest, parsePruneRequest } from './requests.js';
 import { sealRequester } from './seal-requester.js';
 
 const OFF = 'pruning is off (prune.enabled: false, or DATA_ARCHIVAL_ENABLED=0)';
@@ -79,7 +80,7 @@ class Runs {
     const config = this.#config;
     return new Promise((resolve, reject) => {
       const one = async (): Promise<void> => {
-        const seal = this.connection ? sealRequester(this.connection, config) : undefined;
+        const seal = this.connection ? sealRequester(this.connection, config, this.signal) : undefined;
         const dryRun = request.dryRun === true || config.prune.dryRun;
         const options = { config, log: this.#log, signal: this.signal, follower: this.#follower, trigger, table: request.table, dryRun, seal };
         resolve(await runPrune({ ...options, finished: resolve }));
@@ -114,7 +115,9 @@ class Runs {
 
 /** Until the runs end or the connection does. Of several pruners of a source one answers. */
 async function answerRequests(config: Config, connection: NatsConnection, runs: Runs): Promise<void> {
-  const subscription = connection.subscribe(requestSubject(config.source.name, 'prune'), { queue: 'pruner' });
+  const subject = requestSubject(config.source.name, 'prune');
+  answerAlive(connection, subject);
+  const subscription = connection.subscribe(subject, { queue: 'pruner' });
   const stop = (): void => subscription.unsubscribe();
   runs.signal.addEventListener('abort', stop, { once: true });
   if (runs.signal.aborted) stop();
@@ -122,9 +125,9 @@ async function answerRequests(config: Config, connection: NatsConnection, runs: 
   runs.connection = connection;
   try {
     for await (const message of subscription) {
-      const done = respond(message, (body) => answer(config, body, runs));
+      const done = answer(config, message, runs);
       answers.add(done);
-      void done.finally(() => answers.delete(done)).catch(() => undefined);
+      void done.then(() => answers.delete(done));
     }
     await Promise.allSettled(answers);
     await connection.flush().catch(() => undefined);
@@ -135,15 +138,19 @@ async function answerRequests(config: Config, connection: NatsConnection, runs: 
   }
 }
 
-async function answer(config: Config, body: string, runs: Runs): Promise<PruneReply> {
-  try {
-    const request = parsePruneRequest(body);
-    chosenTables(config, request.table);
-    if (!config.prune.enabled && request.dryRun !== true) return { ok: false, reason: `${OFF}; a dry run is possible`, exitCode: 2 };
-    return { ok: true, result: await runs.start('request', request) };
-  } catch (error) {
-    return { ok: false, reason: describeError(error), exitCode: exitCodeOf(error) };
-  }
+/** Never throws: a failure is an answer too. */
+async function answer(config: Config, message: Msg, runs: Runs): Promise<void> {
+  const reply = await serve(config, message.string(), runs).catch(
+    (error: unknown): PruneReply => ({ ok: false, reason: describeError(error), exitCode: exitCodeOf(error) }),
+  );
+  message.respond(JSON.stringify(reply));
+}
+
+async function serve(config: Config, body: string, runs: Runs): Promise<PruneReply> {
+  const request = parsePruneRequest(body);
+  chosenTables(config, request.table);
+  if (!config.prune.enabled && request.dryRun !== true) throw configError(OFF, 'a dry run is possible');
+  return { ok: true, result: await runs.start('request', request) };
 }
 
 /**
@@ -162,7 +169,7 @@ export async function pruneOnce(
     () => undefined,
   );
   try {
-    const reply = connection ? await askPruner(connection, config, request, signal) : undefined;
+    const reply = connection ? await requestReply<PruneReply>(connection, requestSubject(config.source.name, 'prune'), request, signal) : undefined;
     if (reply?.ok) return { result: reply.result, by: 'service' };
     if (reply) throw new TidemarkError(reply.exitCode === 2 ? 'config' : reply.exitCode === 3 ? 'halt' : 'failed', reply.reason);
     if (!config.prune.enabled && request.dryRun !== true) throw new TidemarkError('config', OFF, { remedy: 'use --dry-run, or set prune.enabled: true' });
