@@ -1,9 +1,10 @@
 /** The structure, held by a test: imports run one way, no cycles, no barrels, the environment is read in two places, files stay small. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { configJsonSchema } from '../src/runtime/config.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
@@ -106,4 +107,44 @@ test('the environment is read in few places', () => {
 test('files stay small enough to be read', () => {
   const long = all.filter(({ text }) => text.split('\n').length > LONGEST_FILE).map(({ file, text }) => `${file}: ${text.split('\n').length}`);
   assert.deepEqual(long, []);
+});
+
+test('every law names tests that exist, and there are fifteen', () => {
+  const rows = readFileSync(path.join(ROOT, 'docs/laws.md'), 'utf8')
+    .split('\n')
+    .filter((line) => /^\| \d+ /.test(line));
+  assert.deepEqual(
+    rows.map((row) => Number.parseInt(row.slice(2), 10)),
+    Array.from({ length: 15 }, (_, i) => i + 1),
+  );
+  for (const row of rows) {
+    const named = [...row.matchAll(/`(test\/[^`]+\.test\.ts)` "([^"]+)"/g)];
+    assert.ok(named.length > 0, `law without a test: ${row.slice(0, 40)}`);
+    for (const [, file, title] of named) {
+      assert.ok(readFileSync(path.join(ROOT, file as string), 'utf8').includes(title as string), `${file} has no test ${JSON.stringify(title)}`);
+    }
+  }
+});
+
+test('the fault points that are described are those that are built in', () => {
+  const described = new Set(
+    [...readFileSync(path.join(ROOT, 'docs/reliability.md'), 'utf8').matchAll(/^\| ((?:[CAKP]\d+(?:, )?)+) \|/gm)].flatMap((match) =>
+      (match[1] as string).split(', '),
+    ),
+  );
+  const built = new Set(all.flatMap(({ text }) => [...text.matchAll(/faultPoint\('([A-Z]\d+)'\)/g)].map((match) => match[1] as string)));
+  assert.deepEqual([...described].sort(), [...built].sort());
+});
+
+test('the JSON Schema for editors is that of the configuration', () => {
+  assert.deepEqual(JSON.parse(readFileSync(path.join(ROOT, 'docs/tidemark.schema.json'), 'utf8')), JSON.parse(JSON.stringify(configJsonSchema())));
+});
+
+test('links between the documents lead somewhere', () => {
+  for (const file of ['README.md', ...readdirSync(path.join(ROOT, 'docs')).map((name) => `docs/${name}`)]) {
+    const text = readFileSync(path.join(ROOT, file), 'utf8');
+    for (const [, target] of text.matchAll(/\]\((?!https?:)([^)#]+)\)/g)) {
+      assert.ok(existsSync(path.join(ROOT, path.dirname(file), target as string)), `${file} → ${target}`);
+    }
+  }
 });

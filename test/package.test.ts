@@ -1,0 +1,64 @@
+/** What `npm pack` makes installs into an empty folder and runs there. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+const { version } = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as { version: string };
+
+let dir = '';
+let installed = '';
+
+function run(command: string, args: readonly string[], cwd: string): string {
+  const { status, stdout, stderr, error } = spawnSync(command, args, { cwd, encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 });
+  assert.equal(status, 0, `${command} ${args.join(' ')}: ${error ?? ''}${stdout}${stderr}`);
+  return stdout;
+}
+
+/** From a copy of the sources, so that packing builds, and nothing in the clone changes under the tests that run in it. */
+before(() => {
+  dir = mkdtempSync(path.join(tmpdir(), 'tidemark-package-'));
+  const clone = path.join(dir, 'clone');
+  mkdirSync(clone);
+  const { files } = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as { files: string[] };
+  const shipped = files.filter((name) => !name.startsWith('dist/'));
+  for (const name of ['package.json', 'package-lock.json', 'tsconfig.json', 'src', 'services', 'test', ...shipped])
+    cpSync(path.join(ROOT, name), path.join(clone, name), { recursive: true });
+  symlinkSync(path.join(ROOT, 'node_modules'), path.join(clone, 'node_modules'));
+  const tarball = run('npm', ['pack', '--silent'], clone).trim().split('\n').at(-1) as string;
+  installed = path.join(dir, 'empty');
+  mkdirSync(installed);
+  writeFileSync(path.join(installed, 'package.json'), '{ "private": true }\n');
+  run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error', path.join(clone, tarball)], installed);
+});
+after(() => rmSync(dir, { recursive: true, force: true }));
+
+test('the command runs from an empty folder', () => {
+  const tidemark = (...args: string[]): string => run('npx', ['--no-install', 'tidemark', ...args], installed);
+  assert.equal(tidemark('--version').trim(), version);
+  assert.match(tidemark('--help'), /Commands:[\s\S]*\binit\b[\s\S]*\bteardown\b/);
+  assert.match(tidemark('init', '--help'), /Example/);
+});
+
+test('the package carries its licence and deployment files, and no test', () => {
+  const root = path.join(installed, 'node_modules', 'tidemark');
+  for (const name of [
+    'LICENSE',
+    'README.md',
+    'CHANGELOG.md',
+    'docker-compose.yml',
+    'infra/Dockerfile',
+    'infra/postgres/roles.sql',
+    'infra/nats/nats.conf',
+    'infra/examples/follow_the_goat.yaml',
+  ]) {
+    assert.ok(existsSync(path.join(root, name)), name);
+  }
+  assert.deepEqual(readdirSync(path.join(root, 'dist')).sort(), ['services', 'src']);
+  assert.match(readFileSync(path.join(root, 'LICENSE'), 'utf8'), /Apache License\s+Version 2\.0/);
+  assert.match(readFileSync(path.join(root, 'CHANGELOG.md'), 'utf8'), new RegExp(`^## ${version.replaceAll('.', '\\.')}`, 'm'));
+});
