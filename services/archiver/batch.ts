@@ -30,6 +30,8 @@ export class Batch {
   #rows = 0;
   #bytesOfFull = 0;
   #largest = 0;
+  #bytesSeen = 0;
+  #bytesAt = 0;
   #startedAt: number | undefined;
   #builders = 0;
   readonly fences: ArchivedFence[] = [];
@@ -71,17 +73,16 @@ export class Batch {
 
   /** True when it should be flushed at the next transaction's end, however young it is. */
   get full(): boolean {
-    return (
-      this.#full.length > 0 ||
-      this.#largest >= this.#limits.rows ||
-      this.#builders >= MOST_BUILDERS ||
-      (this.#rows % 64 === 0 && this.#bytes() >= this.#limits.bytes * WHOLE_BATCH)
-    );
+    return this.#full.length > 0 || this.#largest >= this.#limits.rows || this.#builders >= MOST_BUILDERS || this.#bytes() >= this.#limits.bytes * WHOLE_BATCH;
   }
 
+  /** Bytes spooled, counted anew only every few rows: it is asked at every commit. */
   #bytes(): number {
+    if (this.#rows - this.#bytesAt < 64) return this.#bytesSeen;
+    this.#bytesAt = this.#rows;
     let sum = this.#bytesOfFull;
     for (const days of this.#open.values()) for (const builder of days.values()) sum += builder.bytes;
+    this.#bytesSeen = sum;
     return sum;
   }
 
