@@ -5,11 +5,13 @@
 
 import { COLUMN } from '../change/pgoutput.js';
 import type { Relation, TableDescription } from '../change/relation.js';
+import { TidemarkError } from '../runtime/errors.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
 import { DigestSum, RowDigest } from './digest.js';
 import { timestampText } from './postgres-text.js';
 import { SpoolWriter } from './spool.js';
-import type { ChangeOrigin } from './system-columns.js';
+import { boundaryText, type ChangeOrigin, nameCollision } from './system-columns.js';
+import { TextRange } from './text-range.js';
 
 /** What all rows of a segment share. */
 export type SegmentShape = {
@@ -32,6 +34,7 @@ export type Spool = {
   /** Bytes of CSV. */
   readonly bytes: number;
   readonly longestLine: number;
+  /** Sum of the rows' digests, decimal; of keys: of key and boundary. */
   readonly digestSum: string;
   readonly minTimestamp: string | null;
   readonly maxTimestamp: string | null;
@@ -44,8 +47,13 @@ export type ResolvedValues = ReadonlyMap<number, Uint8Array | null>;
 
 const TEXT_FORM = segmentColumn({ name: '', typeOid: 25, typmod: -1, key: false });
 
-/** Columns of a segment of this shape: all of the table, or the key's as text. */
+/** Columns of a segment of this shape: all of the table, or the key's as text. Throws a TidemarkError when their names cannot stand in one file. */
 export function shapeColumns(shape: SegmentShape): SegmentColumn[] {
+  const { schema, table, columns } = shape.relation;
+  const collision = nameCollision(columns.map((column) => column.name));
+  if (collision !== undefined) {
+    throw new TidemarkError('failed', `${schema}.${table}: ${collision}`, { remedy: 'rename the column, or take the table out of the configuration' });
+  }
   if (shape.kind === 'keys') return shape.key.map((name) => ({ ...TEXT_FORM, name }));
   return shape.relation.columns.map((column) => segmentColumn(column, shape.description?.types));
 }
@@ -59,9 +67,9 @@ export class SegmentBuilder {
   readonly #timestampIndex: number;
   /** keys: where each key column stands in the tuple. */
   readonly #keyIndexes: readonly number[];
+  readonly #offsets: Int32Array;
   #rows = 0;
-  #minTimestamp: string | null = null;
-  #maxTimestamp: string | null = null;
+  readonly #timestamps = new TextRange();
   #minLsn = -1n;
   #maxLsn = -1n;
   /** Text of what a transaction's rows share, made once per transaction. */
@@ -78,6 +86,7 @@ export class SegmentBuilder {
     const names = shape.relation.columns.map((column) => column.name);
     this.#timestampIndex = shape.kind === 'segment' ? names.indexOf(shape.timestamp) : -1;
     this.#keyIndexes = shape.key.map((name) => names.indexOf(name));
+    this.#offsets = new Int32Array(names.length);
   }
 
   get rows(): number {
@@ -98,26 +107,23 @@ export class SegmentBuilder {
     let next = at + 2;
     for (let i = 0; i < count; i += 1) {
       const kind = buffer[next];
+      next += 1;
       if (kind === COLUMN.text) {
-        const start = next + 5;
-        const end = start + buffer.readUInt32BE(next + 1);
-        if (end > buffer.length) throw new RangeError('tuple leaves its message');
-        if (!this.#value(i, buffer, start, end)) {
-          misfits ??= {};
-          misfits[(this.columns[i] as SegmentColumn).name] = buffer.toString('utf8', start, end);
-        }
-        next = end;
-      } else {
-        next += 1;
-        const found = kind === COLUMN.unchanged ? resolved?.get(i) : null;
-        if (found) this.#value(i, found, 0, found.length);
-        else if (found === null) this.#digest.nullValue();
-        else {
+        const start = next + 4;
+        next = start + buffer.readUInt32BE(start - 4);
+        if (next > buffer.length) throw new RangeError('tuple leaves its message');
+        if (!this.#value(i, buffer, start, next)) misfits = this.#misfit(misfits, i, buffer, start, next);
+      } else if (kind === COLUMN.null) {
+        this.#digest.nullValue();
+      } else if (kind === COLUMN.unchanged) {
+        const found = resolved?.get(i);
+        if (found === undefined) {
           this.#digest.unchanged();
           unresolved ??= [];
           unresolved.push((this.columns[i] as SegmentColumn).name);
-        }
-      }
+        } else if (found === null) this.#digest.nullValue();
+        else if (!this.#value(i, found, 0, found.length)) misfits = this.#misfit(misfits, i, found, 0, found.length);
+      } else throw new SyntaxError(`column kind 0x${(kind ?? 0).toString(16)} in a tuple of ${this.shape.relation.table}`);
       this.#spool.tab();
     }
     this.#system(origin);
@@ -137,31 +143,36 @@ export class SegmentBuilder {
   #value(index: number, buffer: Uint8Array, start: number, end: number): boolean {
     const column = this.columns[index] as SegmentColumn;
     const hasQuote = this.#digest.bytes(buffer, start, end);
-    if (index === this.#timestampIndex) this.#seeTimestamp(Buffer.from(buffer.buffer, buffer.byteOffset + start, end - start).toString('latin1'));
+    if (index === this.#timestampIndex) this.#timestamps.see(buffer, start, end);
     if (!column.fits(buffer, start, end)) return false;
     if (column.quoted) this.#spool.quoted(buffer, start, end, hasQuote);
     else this.#spool.raw(buffer, start, end);
     return true;
   }
 
-  #seeTimestamp(text: string): void {
-    if (this.#minTimestamp === null || text < this.#minTimestamp) this.#minTimestamp = text;
-    if (this.#maxTimestamp === null || text > this.#maxTimestamp) this.#maxTimestamp = text;
+  /** Keeps the text of a value that the typed column cannot hold. */
+  #misfit(misfits: Record<string, string> | undefined, index: number, buffer: Uint8Array, start: number, end: number): Record<string, string> {
+    const text = Buffer.from(buffer.buffer, buffer.byteOffset + start, end - start).toString('utf8');
+    return { ...misfits, [(this.columns[index] as SegmentColumn).name]: text };
   }
 
   /** keys: appends the key columns of the TupleData at `at` (the old key when the message has one, else the new row); `at` -1 for a truncate. */
   appendKey(buffer: Buffer, at: number, origin: ChangeOrigin): void {
-    const offsets = at < 0 ? [] : columnOffsets(buffer, at);
+    if (at >= 0) readOffsets(buffer, at, this.#offsets);
+    this.#digest.reset();
     for (const index of this.#keyIndexes) {
-      const offset = offsets[index];
-      if (offset !== undefined && buffer[offset] === COLUMN.text) {
+      const offset = at < 0 ? -1 : (this.#offsets[index] as number);
+      if (offset >= 0 && buffer[offset] === COLUMN.text) {
         const start = offset + 5;
-        this.#spool.quoted(buffer, start, start + buffer.readUInt32BE(offset + 1), true);
-      }
+        const end = start + buffer.readUInt32BE(offset + 1);
+        this.#spool.quoted(buffer, start, end, this.#digest.bytes(buffer, start, end));
+      } else if (offset < 0 || buffer[offset] === COLUMN.null) this.#digest.nullValue();
+      else throw new SyntaxError(`a key of ${this.shape.relation.table} without its value`);
       this.#spool.tab();
     }
+    this.#digest.text(boundaryText(origin));
+    this.#sum.add(this.#digest.high, this.#digest.low);
     this.#system(origin);
-    this.#spool.raw(EMPTY, 0, 0);
     this.#spool.endLine();
   }
 
@@ -200,8 +211,8 @@ export class SegmentBuilder {
       bytes: this.#spool.bytes,
       longestLine: this.#spool.longestLine,
       digestSum: this.#sum.toString(),
-      minTimestamp: this.#minTimestamp,
-      maxTimestamp: this.#maxTimestamp,
+      minTimestamp: this.#timestamps.min,
+      maxTimestamp: this.#timestamps.max,
       minLsn: this.#minLsn,
       maxLsn: this.#maxLsn,
     };
@@ -213,16 +224,14 @@ export class SegmentBuilder {
   }
 }
 
-const EMPTY = Buffer.alloc(0);
-
-/** Offsets of the columns' kind bytes in the TupleData at `at`. */
-function columnOffsets(buffer: Buffer, at: number): number[] {
+/** Offsets of the columns' kind bytes in the TupleData at `at`. Throws on a tuple of another length or one that leaves its message. */
+function readOffsets(buffer: Buffer, at: number, offsets: Int32Array): void {
   const count = buffer.readUInt16BE(at);
-  const offsets: number[] = [];
+  if (count !== offsets.length) throw new SyntaxError(`key tuple of ${count} columns, the table has ${offsets.length}`);
   let next = at + 2;
   for (let i = 0; i < count; i += 1) {
-    offsets.push(next);
+    offsets[i] = next;
     next = buffer[next] === COLUMN.text ? next + 5 + buffer.readUInt32BE(next + 1) : next + 1;
   }
-  return offsets;
+  if (next > buffer.length) throw new RangeError('key tuple leaves its message');
 }

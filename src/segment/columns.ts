@@ -46,11 +46,16 @@ const plain = (fileType: string, text: (raw: RawValue) => string, fits: Form['fi
 const TEXT: Form = { csvType: 'VARCHAR', fileType: 'VARCHAR', select: same, quoted: true, fits: always, text: utf8 };
 
 const DASH = 0x2d;
+const DOT = 0x2e;
+const PLUS = 0x2b;
 const SPACE = 0x20;
+const BACKSLASH = 0x5c;
 const LETTER_C = 0x43;
+const LETTER_X = 0x78;
 const DIGIT_0 = 0x30;
 const DIGIT_2 = 0x32;
 const DIGIT_4 = 0x34;
+const DIGIT_9 = 0x39;
 
 /** A date part with a four-digit year that is not BC: `2026-01-12…`. */
 const commonEra = (buffer: Uint8Array, start: number, end: number): boolean =>
@@ -59,6 +64,16 @@ const commonEra = (buffer: Uint8Array, start: number, end: number): boolean =>
 /** DuckDB's Parquet dictionaries hold 0 and -0 as one value: whichever came first would be read for both. */
 const notMinusZero = (buffer: Uint8Array, start: number, end: number): boolean =>
   !(end - start === 2 && buffer[start] === DASH && buffer[start + 1] === DIGIT_0);
+
+/** `2026-01-12 10:11:12…`: a common date and a time behind it. */
+const moment = (buffer: Uint8Array, start: number, end: number): boolean => end - start >= 19 && buffer[start + 10] === SPACE && commonEra(buffer, start, end);
+
+/** The same, in UTC: `…+00`. Another offset would come back as another text. */
+const momentUtc = (buffer: Uint8Array, start: number, end: number): boolean =>
+  buffer[end - 3] === PLUS && buffer[end - 2] === DIGIT_0 && buffer[end - 1] === DIGIT_0 && moment(buffer, start, end);
+
+/** `\x…`: bytea_output hex. */
+const hex = (buffer: Uint8Array, start: number, end: number): boolean => end - start >= 2 && buffer[start] === BACKSLASH && buffer[start + 1] === LETTER_X;
 
 const FORMS: Readonly<Record<number, Form>> = {
   [OID.bool]: plain('BOOLEAN', (raw) => (raw ? 't' : 'f')),
@@ -69,13 +84,23 @@ const FORMS: Readonly<Record<number, Form>> = {
   [OID.float8]: plain('DOUBLE', (raw) => float8Text(raw as number), notMinusZero),
   [OID.date]: plain('DATE', (raw) => dateText(Number(raw)), (buffer, start, end) => end - start === 10 && commonEra(buffer, start, end)),
   [OID.time]: plain('TIME', (raw) => timeText(Number(raw)), (buffer, start) => !(buffer[start] === DIGIT_2 && buffer[start + 1] === DIGIT_4)),
-  [OID.timestamp]: plain('TIMESTAMP', (raw) => timestampText(BigInt(raw as bigint)), (buffer, start, end) => commonEra(buffer, start, end) && buffer[start + 10] === SPACE),
-  [OID.timestamptz]: plain('TIMESTAMPTZ', (raw) => `${timestampText(BigInt(raw as bigint))}+00`, (buffer, start, end) => commonEra(buffer, start, end) && buffer[start + 10] === SPACE),
-  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, fits: always, text: (raw) => `\\x${(raw as Buffer).toString('hex')}` },
+  [OID.timestamp]: plain('TIMESTAMP', (raw) => timestampText(BigInt(raw as bigint)), moment),
+  [OID.timestamptz]: plain('TIMESTAMPTZ', (raw) => `${timestampText(BigInt(raw as bigint))}+00`, momentUtc),
+  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, fits: hex, text: (raw) => `\\x${(raw as Buffer).toString('hex')}` },
 }; // biome-ignore format: a table
 
 /** Parquet files keep every decimal in at least this many digits: shorter ones reach the verifier as doubles. */
 const LEAST_DECIMAL_DIGITS = 19;
+
+/** Exactly `scale` digits behind the point and not more than fit: not NaN, not Infinity. The typed column prints nothing else. */
+function decimalFits(precision: number, scale: number): Form['fits'] {
+  const longest = precision + (scale > 0 ? 1 : 0) + (scale === precision ? 1 : 0);
+  return (buffer, start, end) => {
+    const length = end - start - (buffer[start] === DASH ? 1 : 0);
+    if (length > longest || (buffer[end - 1] as number) > DIGIT_9) return false;
+    return scale === 0 || buffer[end - 1 - scale] === DOT;
+  };
+}
 
 /** numeric(p,s) with p ≤ 38 and 0 ≤ s ≤ p: exact DECIMAL. Others keep their text. Source: numeric typmod, ((p << 16) | s) + 4. */
 function numericForm(typmod: number): Form {
@@ -90,7 +115,7 @@ function numericForm(typmod: number): Form {
     // DuckDB reads text into decimals of more than 18 digits 50 times slower than into shorter ones: the short way first.
     select: (c) => (scale > 18 ? `CAST(${c} AS ${type})` : `COALESCE(CAST(TRY_CAST(${c} AS DECIMAL(18, ${scale})) AS ${type}), CAST(${c} AS ${type}))`),
     quoted: false,
-    fits: (buffer, _start, end) => (buffer[end - 1] as number) <= 0x39, // NaN and Infinity end in letters
+    fits: decimalFits(precision, scale),
     text: (raw) => decimalText(bigEndianInteger(raw as Buffer), scale),
   };
 }

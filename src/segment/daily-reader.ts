@@ -54,7 +54,7 @@ export class DailyReader {
         const misfits = text === null || text === undefined ? undefined : (JSON.parse((text as Buffer).toString('utf8')) as Record<string, string>);
         for (let c = 0; c < texts.length; c += 1) {
           const raw = data[c]?.[i];
-          texts[c] = raw === null || raw === undefined ? (misfits?.[this.columns[c] as string] ?? null) : (this.#forms[c] as SegmentColumn).text(raw);
+          texts[c] = raw === null || raw === undefined ? keptText(misfits, this.columns[c] as string) : (this.#forms[c] as SegmentColumn).text(raw);
         }
         row(texts);
       }
@@ -97,6 +97,11 @@ export class DailyReader {
     });
     return { rows, digestSum: sum.toString() };
   }
+}
+
+/** A value that the typed column could not hold, or NULL. */
+function keptText(misfits: Record<string, string> | undefined, column: string): string | null {
+  return misfits !== undefined && Object.hasOwn(misfits, column) ? (misfits[column] as string) : null;
 }
 
 /** hyparquet makes doubles of decimals; without the annotation it hands out the bytes. */

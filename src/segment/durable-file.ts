@@ -4,64 +4,92 @@
  */
 import { createHash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
-import { type FileHandle, link, mkdir, open, unlink } from 'node:fs/promises';
+import { link, mkdir, open, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { faultPoint } from '../runtime/fault-point.js';
 
 /** What is known of a published file. */
 export type Published = { readonly bytes: number; readonly sha256: string };
 
+/** An open file, as far as publishing needs it. */
+export interface OpenFile {
+  sync(): Promise<void>;
+  stat(options: { bigint: true }): Promise<{ readonly size: bigint; readonly ino: bigint; readonly dev: bigint }>;
+  close(): Promise<void>;
+}
+
+/** The calls that publishing makes. Tests put in their place ones that fail at a chosen call. */
+export interface FileSystem {
+  open(file: string, flags: number, mode?: number): Promise<OpenFile>;
+  mkdir(folder: string, options: { recursive: true; mode: number }): Promise<string | undefined>;
+  link(existing: string, name: string): Promise<void>;
+  unlink(file: string): Promise<void>;
+}
+
+const REAL: FileSystem = { open, mkdir, link, unlink };
+
 export class DurableFile {
   readonly temporary: string;
-  readonly #handle: FileHandle;
+  readonly #handle: OpenFile;
+  readonly #files: FileSystem;
+  #closed = false;
 
-  private constructor(temporary: string, handle: FileHandle) {
+  private constructor(temporary: string, handle: OpenFile, files: FileSystem) {
     this.temporary = temporary;
     this.#handle = handle;
+    this.#files = files;
   }
 
-  /** Creates the empty temporary file; EEXIST when the name is taken. */
-  static async create(temporary: string): Promise<DurableFile> {
-    return new DurableFile(temporary, await open(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o640));
+  /** Creates the empty temporary file, on the volume of its final name; EEXIST when the name is taken. */
+  static async create(temporary: string, files: FileSystem = REAL): Promise<DurableFile> {
+    return new DurableFile(temporary, await files.open(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o640), files);
   }
 
   /**
    * After somebody wrote the temporary file: fsync → size → SHA-256 → `verify` decodes it → link to `final` → fsync of the folder → unlink.
-   * `final` must be free (EEXIST). On any error the temporary file is removed and nothing is published.
+   * `final` must be free (EEXIST). On an error before the link nothing has the final name; on one behind it the name may or may not last: no manifest may say it, and
+   * the next start sweeps it. The temporary file is removed in any case.
    */
   async publish(final: string, verify: (file: string) => Promise<void>): Promise<Published> {
     try {
       faultPoint('A3');
       await this.#handle.sync();
       faultPoint('A4');
-      const { size } = await this.#handle.stat();
-      const named = await open(this.temporary, 'r');
-      try {
-        // The writer may have replaced the file instead of filling ours: then our fsync was of another one.
-        const [mine, theirs] = [await this.#handle.stat({ bigint: true }), await named.stat({ bigint: true })];
-        if (mine.ino !== theirs.ino || mine.dev !== theirs.dev) throw new Error(`${this.temporary} was replaced while it was written`);
-      } finally {
-        await named.close();
-      }
+      const bytes = await this.#sizeOfOurs();
       const sha256 = await hashFile(this.temporary);
       await verify(this.temporary);
       faultPoint('A5');
       const folder = path.dirname(final);
-      await makeFolder(folder);
-      await link(this.temporary, final);
+      await makeFolder(folder, path.dirname(this.temporary), this.#files);
+      await this.#files.link(this.temporary, final);
       faultPoint('A6');
-      await syncFolder(folder);
+      await syncFolder(folder, this.#files);
       faultPoint('A7');
-      return { bytes: size, sha256 };
+      return { bytes, sha256 };
     } finally {
       await this.abandon();
     }
   }
 
-  /** Closes and removes the temporary file. */
+  /** The size. The writer may have replaced the file instead of filling ours: then our fsync was of another one. */
+  async #sizeOfOurs(): Promise<number> {
+    const mine = await this.#handle.stat({ bigint: true });
+    const named = await this.#files.open(this.temporary, constants.O_RDONLY);
+    try {
+      const theirs = await named.stat({ bigint: true });
+      if (mine.ino !== theirs.ino || mine.dev !== theirs.dev) throw new Error(`${this.temporary} was replaced while it was written`);
+    } finally {
+      await named.close();
+    }
+    return Number(mine.size);
+  }
+
+  /** Closes and removes the temporary file; what cannot be removed is swept at the next start. */
   async abandon(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
     await this.#handle.close().catch(() => undefined);
-    await unlink(this.temporary).catch(() => undefined);
+    await this.#files.unlink(this.temporary).catch(() => undefined);
   }
 }
 
@@ -73,8 +101,8 @@ export async function hashFile(file: string): Promise<string> {
 }
 
 /** Makes the entries of a folder durable. */
-export async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, constants.O_RDONLY);
+export async function syncFolder(folder: string, files: FileSystem = REAL): Promise<void> {
+  const handle = await files.open(folder, constants.O_RDONLY);
   try {
     await handle.sync();
   } finally {
@@ -82,12 +110,26 @@ export async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** Creates a folder and its missing parents, each name durable. */
-export async function makeFolder(folder: string): Promise<void> {
-  const first = await mkdir(folder, { recursive: true, mode: 0o750 });
-  if (first === undefined) return;
-  for (let parent = path.dirname(folder); ; parent = path.dirname(parent)) {
-    await syncFolder(parent);
-    if (parent === path.dirname(first)) return;
-  }
+/** Folders whose own name, and those of their parents, this process has made durable. */
+const durable = new Set<string>();
+
+/**
+ * Creates a folder and its missing parents, each name durable. A folder that is there already may be what a killed process left: at its first use the names up to the
+ * one that holds `beside` too (a folder of the same archive) are fsynced.
+ */
+export async function makeFolder(folder: string, beside: string, files: FileSystem = REAL): Promise<void> {
+  const whole = path.resolve(folder);
+  const created = (await files.mkdir(whole, { recursive: true, mode: 0o750 })) !== undefined;
+  if (!created && durable.has(whole)) return;
+  durable.delete(whole);
+  const top = commonFolder(whole, path.resolve(beside));
+  for (let below = whole; below !== top; below = path.dirname(below)) await syncFolder(path.dirname(below), files);
+  durable.add(whole);
+}
+
+/** The deepest folder that both lie in (or are). */
+function commonFolder(a: string, b: string): string {
+  let common = a;
+  while (common !== path.dirname(common) && b !== common && !b.startsWith(`${common}${path.sep}`)) common = path.dirname(common);
+  return common;
 }

@@ -1,7 +1,8 @@
 /**
  * The writer of Parquet: one DuckDB in this process, one thread, bounded memory, nothing loaded from outside. It writes temporary files only; making them durable is
- * durable-file.ts, proving them is verify.ts.
+ * durable-file.ts, proving them is verify.ts. One statement at a time: callers wait for the last one.
  */
+import { totalmem } from 'node:os';
 import { type DuckDBConnection, DuckDBInstance, type Json } from '@duckdb/node-api';
 import type { Spool } from './builder.js';
 import { segmentMetadata } from './metadata.js';
@@ -10,23 +11,40 @@ import { literal, rowGroupRows, segmentOptions, selectSpool } from './sql.js';
 export type EncoderOptions = {
   /** Folder for what does not fit into memory. */
   readonly temporaryDir: string;
-  /** Bytes; default 192 MB. */
+  /** Bytes; default 192 MB. A statement that needs more (rows of megabytes) gets more, up to `memoryCeiling`, while it runs. */
   readonly memoryLimit?: number;
+  /** Bytes; default half of the machine's or container's memory. */
+  readonly memoryCeiling?: number;
 };
+
+const DEFAULT_MEMORY = 192 * 1024 * 1024;
+
+/** Half of what this process may use. */
+function halfOfMemory(): number {
+  const constrained = process.constrainedMemory();
+  return Math.min(totalmem(), constrained > 0 ? constrained : Number.POSITIVE_INFINITY) / 2;
+}
 
 export class SegmentEncoder {
   readonly #instance: DuckDBInstance;
   readonly #connection: DuckDBConnection;
 
-  private constructor(instance: DuckDBInstance, connection: DuckDBConnection) {
+  readonly #memory: number;
+  readonly #ceiling: number;
+
+  private constructor(instance: DuckDBInstance, connection: DuckDBConnection, memory: number, ceiling: number) {
     this.#instance = instance;
     this.#connection = connection;
+    this.#memory = memory;
+    this.#ceiling = ceiling;
   }
 
   static async open(options: EncoderOptions): Promise<SegmentEncoder> {
+    const memory = options.memoryLimit ?? DEFAULT_MEMORY;
+    const ceiling = Math.max(memory, options.memoryCeiling ?? halfOfMemory());
     const instance = await DuckDBInstance.create(':memory:', {
       threads: '1',
-      memory_limit: `${Math.round((options.memoryLimit ?? 192 * 1024 * 1024) / 1024)}KB`,
+      memory_limit: limitText(memory),
       temp_directory: options.temporaryDir,
       autoinstall_known_extensions: 'false',
       autoload_known_extensions: 'false',
@@ -35,28 +53,62 @@ export class SegmentEncoder {
     });
     const connection = await instance.connect();
     await connection.run(`SET TimeZone = 'UTC'`);
-    return new SegmentEncoder(instance, connection);
+    return new SegmentEncoder(instance, connection, memory, ceiling);
   }
 
   /** Turns a spool into a Parquet file at `file` (which may exist, empty). Rows keep their order. */
   async encode(spool: Spool, file: string, archive: string): Promise<void> {
     const options = segmentOptions(rowGroupRows(spool.rows, spool.bytes), segmentMetadata(spool.shape, archive));
-    await this.run(`COPY (${selectSpool(spool)}) TO ${literal(file)} (${options})`);
+    await this.run(`COPY (${selectSpool(spool)}) TO ${literal(file)} (${options})`, this.#memory + encodingMemory(spool));
   }
 
-  /** Runs a statement. */
-  async run(sql: string): Promise<void> {
-    await this.#connection.run(sql);
+  /** Runs a statement; `memory`: bytes it will need, when that is known to be more than the limit. Throws what DuckDB says, "Out of Memory" only at the ceiling. */
+  async run(sql: string, memory = this.#memory): Promise<void> {
+    await this.#withMemory(memory, () => this.#connection.run(sql));
   }
 
   /** Runs a query; rows as objects with values as JSON has them (64-bit integers and decimals as text). */
   async query<T extends Record<string, Json>>(sql: string): Promise<T[]> {
-    const reader = await this.#connection.runAndReadAll(sql);
+    const reader = await this.#withMemory(this.#memory, () => this.#connection.runAndReadAll(sql));
     return reader.getRowObjectsJson() as T[];
+  }
+
+  /** Runs a statement with at least `memory` bytes, again with twice as much as long as it has too little: what a row group of wide rows takes cannot be told beforehand. */
+  async #withMemory<T>(memory: number, statement: () => Promise<T>): Promise<T> {
+    let limit = Math.min(memory, this.#ceiling);
+    if (limit > this.#memory) await this.#limit(limit);
+    try {
+      for (;;) {
+        try {
+          return await statement();
+        } catch (error) {
+          if (!/^Out of Memory Error/.test((error as Error).message) || limit >= this.#ceiling) throw error;
+          limit = Math.min(limit * 2, this.#ceiling);
+          await this.#limit(limit);
+        }
+      }
+    } finally {
+      if (limit > this.#memory) await this.#limit(this.#memory);
+    }
+  }
+
+  async #limit(bytes: number): Promise<void> {
+    await this.#connection.run(`SET memory_limit = ${literal(limitText(bytes))}`);
   }
 
   close(): void {
     this.#connection.closeSync();
     this.#instance.closeSync();
   }
+}
+
+function limitText(bytes: number): string {
+  return `${Math.round(bytes / 1024)}KiB`;
+}
+
+/** Beyond the limit for usual rows: read_csv's buffer holds the longest line, a row group of wide rows is held several times (measured: 3 to 4). */
+function encodingMemory(spool: Spool): number {
+  const rows = Math.min(spool.rows, rowGroupRows(spool.rows, spool.bytes));
+  const group = (spool.bytes / Math.max(1, spool.rows)) * rows;
+  return Math.max(0, group - 16 * 1024 * 1024) * 4 + Math.max(0, spool.longestLine - 1024 * 1024) * 3;
 }

@@ -23,6 +23,8 @@ export interface SegmentRows {
   digest(row: number): bigint;
   /** True when a column's value was not in the stream (unchanged TOAST) and not found. */
   unresolved(row: number): boolean;
+  /** Names of those columns, joined by commas; null when the row is whole. */
+  unresolvedColumns(row: number): string | null;
 }
 
 export class SegmentReader {
@@ -67,7 +69,7 @@ export class SegmentReader {
     return found;
   }
 
-  /** Smallest and largest timestamp of a row group, as Postgres text, when its statistics tell; all rows lie within. */
+  /** Smallest and largest timestamp of a row group, as Postgres text, when its statistics tell; all rows lie within that have a day (see day.ts). */
   timestampRange(group: number): { min: string; max: string } | undefined {
     const form = this.#forms.get(this.metadata.timestamp);
     const chunk = this.#group(group).columns.find((column) => column.meta_data.path_in_schema[0] === this.metadata.timestamp);
@@ -115,7 +117,8 @@ class DecodedRows implements SegmentRows {
   text(column: string, row: number): string | null {
     const raw = this.#raw(column, row);
     if (raw !== null) return (this.#forms.get(column) as SegmentColumn).text(raw);
-    return this.#kept(row)?.[column] ?? null;
+    const kept = this.#kept(row);
+    return kept !== undefined && Object.hasOwn(kept, column) ? (kept[column] as string) : null;
   }
 
   /** Values that the typed columns could not hold. */
@@ -148,7 +151,11 @@ class DecodedRows implements SegmentRows {
   }
 
   unresolved(row: number): boolean {
-    return this.#raw('_unresolved', row) !== null;
+    return this.#columns.has('_unresolved') && this.#raw('_unresolved', row) !== null;
+  }
+
+  unresolvedColumns(row: number): string | null {
+    return this.unresolved(row) ? (this.#raw('_unresolved', row) as Buffer).toString('utf8') : null;
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * An append-only file of CSV bytes under `_tidemark/tmp`: what a builder has taken in and DuckDB will read. Bounded memory for any number of tables, days and
- * rows. Never durable, never trusted: swept at the next start. Written in pieces of at least 256 KB.
+ * rows. Never durable, never trusted: swept at the next start. Written in pieces of at least 256 KB. After a failed write it refuses everything: half a row must not
+ * become one.
  */
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
 
@@ -11,9 +12,14 @@ const NEWLINE = 0x0a;
 /** Values shorter than this are copied by a loop: cheaper than a call. */
 const SHORT = 48;
 
+/** fs.writeSync, as far as it is needed; a test puts a full or slow disk in its place. */
+export type WriteSync = (descriptor: number, buffer: Uint8Array, offset: number, length: number) => number;
+
 export class SpoolWriter {
   readonly file: string;
+  readonly #write: WriteSync;
   #descriptor: number;
+  #failed = false;
   #buffer = Buffer.allocUnsafe(4096);
   #at = 0;
   #lineStart = 0;
@@ -22,8 +28,9 @@ export class SpoolWriter {
   #longestLine = 0;
 
   /** Creates the file; EEXIST when it is there already. */
-  constructor(file: string) {
+  constructor(file: string, write: WriteSync = writeSync) {
     this.file = file;
+    this.#write = write;
     this.#descriptor = openSync(file, 'wx', 0o640);
   }
 
@@ -85,7 +92,7 @@ export class SpoolWriter {
     this.#at += this.#buffer.write(text, this.#at, 'latin1');
   }
 
-  /** A whole number ≥ 0, or a negative 32-bit one. */
+  /** A whole number of at most 53 bits, ≥ 0 or a negative 32-bit one. */
   integer(value: number): void {
     this.#reserve(20);
     let rest = value;
@@ -103,8 +110,9 @@ export class SpoolWriter {
     this.#at += digits;
   }
 
-  /** Ends the row. */
+  /** Ends the row. Throws what the write says (ENOSPC): then the spool is lost, discard it. */
   endLine(): void {
+    if (this.#failed) this.#flush();
     this.#reserve(1);
     this.#buffer[this.#at++] = NEWLINE;
     const line = this.#at - this.#lineStart;
@@ -115,14 +123,20 @@ export class SpoolWriter {
 
   /** Writes until everything is in the file: a short write is no error by itself, the next one says why. */
   #flush(): void {
-    let from = 0;
-    while (from < this.#at) from += writeSync(this.#descriptor, this.#buffer, from, this.#at - from);
+    if (this.#failed) throw new Error(`${this.file} is not whole: a write to it failed`);
+    this.#failed = true;
+    for (let from = 0; from < this.#at; ) {
+      const written = this.#write(this.#descriptor, this.#buffer, from, this.#at - from);
+      if (written <= 0) throw new Error(`${this.file} took no more bytes and gave no reason`);
+      from += written;
+    }
+    this.#failed = false;
     this.#written += this.#at;
     this.#at = 0;
     if (this.#buffer.length > 4 * PIECE_BYTES) this.#buffer = Buffer.allocUnsafe(PIECE_BYTES);
   }
 
-  /** Writes the rest and closes. */
+  /** Writes the rest and closes. Throws like endLine. */
   finish(): void {
     this.#flush();
     this.#buffer = Buffer.alloc(0);
