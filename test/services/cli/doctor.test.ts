@@ -1,5 +1,6 @@
 /** doctor, init, prune and run against a real Postgres that is not as it must be: one clear line for each mistake, the exit code of the design, and nothing changed. */
 import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -8,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { type NatsServer, startNats } from '../../../services/demo/engines/nats.js';
 import { type PostgresServer, startPostgres } from '../../../services/demo/engines/postgres.js';
+import { createArchive, ManifestWriter } from '../../../src/archive/manifest.js';
 import type { Check } from '../../../src/runtime/check.js';
 import { type Config, loadConfig, parseConfig } from '../../../src/runtime/config.js';
 import { tidemark } from './command.js';
@@ -125,6 +127,11 @@ test('wrong password: one line, for every command that asks the database', async
   const doctor = await tidemark(['doctor', '-c', file]);
   assert.equal(doctor.code, 1);
   assert.match(doctor.stdout, /the server refuses this login/);
+  // Without an archive there is nothing to prune, and nobody asks the database.
+  const { archive, source } = loadConfig(file, {}, {});
+  await createArchive(archive.dir, source.name);
+  const writer = await ManifestWriter.claim(archive.dir, source.name);
+  await writer.commit({ reason: 'copy-begin', epoch: { systemId: '1', timeline: 1, generation: randomUUID() } });
   for (const args of [
     ['run', 'capture'],
     ['prune', '--dry-run'],
