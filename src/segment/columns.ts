@@ -22,6 +22,8 @@ export type SegmentColumn = {
   readonly fits: (buffer: Uint8Array, start: number, end: number) => boolean;
   /** The Postgres text of a decoded value. */
   readonly text: (raw: RawValue) => string;
+  /** The same, as bytes where the value is kept as text. */
+  readonly digestible: (raw: RawValue) => string | Buffer;
 };
 
 /** pg_type OIDs of the built-in types that get a Parquet type of their own. Source: pg_type.dat. */
@@ -34,6 +36,7 @@ type Form = Omit<SegmentColumn, 'name'>;
 const always = (): boolean => true;
 const same = (c: string): string => c;
 const utf8 = (raw: RawValue): string => (raw as Buffer).toString('utf8');
+const bytes = (raw: RawValue): Buffer => raw as Buffer;
 const plain = (fileType: string, text: (raw: RawValue) => string, fits: Form['fits'] = always): Form => ({
   csvType: fileType,
   fileType,
@@ -41,9 +44,10 @@ const plain = (fileType: string, text: (raw: RawValue) => string, fits: Form['fi
   quoted: false,
   fits,
   text,
+  digestible: text,
 });
 
-const TEXT: Form = { csvType: 'VARCHAR', fileType: 'VARCHAR', select: same, quoted: true, fits: always, text: utf8 };
+const TEXT: Form = { csvType: 'VARCHAR', fileType: 'VARCHAR', select: same, quoted: true, fits: always, text: utf8, digestible: bytes };
 
 const DASH = 0x2d;
 const DOT = 0x2e;
@@ -72,6 +76,8 @@ const moment = (buffer: Uint8Array, start: number, end: number): boolean => end 
 const momentUtc = (buffer: Uint8Array, start: number, end: number): boolean =>
   buffer[end - 3] === PLUS && buffer[end - 2] === DIGIT_0 && buffer[end - 1] === DIGIT_0 && moment(buffer, start, end);
 
+const hexText = (raw: RawValue): string => `\\x${(raw as Buffer).toString('hex')}`;
+
 /** `\x…`: bytea_output hex. */
 const hex = (buffer: Uint8Array, start: number, end: number): boolean => end - start >= 2 && buffer[start] === BACKSLASH && buffer[start + 1] === LETTER_X;
 
@@ -86,7 +92,7 @@ const FORMS: Readonly<Record<number, Form>> = {
   [OID.time]: plain('TIME', (raw) => timeText(Number(raw)), (buffer, start) => !(buffer[start] === DIGIT_2 && buffer[start + 1] === DIGIT_4)),
   [OID.timestamp]: plain('TIMESTAMP', (raw) => timestampText(BigInt(raw as bigint)), moment),
   [OID.timestamptz]: plain('TIMESTAMPTZ', (raw) => `${timestampText(BigInt(raw as bigint))}+00`, momentUtc),
-  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, fits: hex, text: (raw) => `\\x${(raw as Buffer).toString('hex')}` },
+  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, fits: hex, text: hexText, digestible: hexText },
 }; // biome-ignore format: a table
 
 /** Parquet files keep every decimal in at least this many digits: shorter ones reach the verifier as doubles. */
@@ -108,6 +114,7 @@ function numericForm(typmod: number): Form {
   const precision = ((typmod - 4) >> 16) & 0xffff;
   const scale = (((typmod - 4) & 0x7ff) ^ 1024) - 1024;
   if (precision > 38 || scale < 0 || scale > precision) return TEXT;
+  const text = (raw: RawValue): string => decimalText(bigEndianInteger(raw as Buffer), scale);
   const type = `DECIMAL(${Math.max(precision, LEAST_DECIMAL_DIGITS)}, ${scale})`;
   return {
     csvType: 'VARCHAR',
@@ -116,7 +123,8 @@ function numericForm(typmod: number): Form {
     select: (c) => (scale > 18 ? `CAST(${c} AS ${type})` : `COALESCE(CAST(TRY_CAST(${c} AS DECIMAL(18, ${scale})) AS ${type}), CAST(${c} AS ${type}))`),
     quoted: false,
     fits: decimalFits(precision, scale),
-    text: (raw) => decimalText(bigEndianInteger(raw as Buffer), scale),
+    text,
+    digestible: text,
   };
 }
 

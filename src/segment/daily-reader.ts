@@ -4,7 +4,7 @@
 import { asyncBufferFromFile, type FileMetaData, parquetMetadataAsync, parquetRead } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import { type RawValue, type SegmentColumn, segmentColumn } from './columns.js';
-import { DigestSum, digestOfTexts } from './digest.js';
+import { ColumnwiseDigests, DigestSum } from './digest.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
 
 /** hyparquet's conversions replaced by ones that keep every digit. */
@@ -50,8 +50,7 @@ export class DailyReader {
       const data = await this.#readColumns(columns, start, end);
       const kept = this.#hasText ? data.at(-1) : undefined;
       for (let i = 0; i < end - start; i += 1) {
-        const text = kept?.[i];
-        const misfits = text === null || text === undefined ? undefined : (JSON.parse((text as Buffer).toString('utf8')) as Record<string, string>);
+        const misfits = parseKept(kept?.[i]);
         for (let c = 0; c < texts.length; c += 1) {
           const raw = data[c]?.[i];
           texts[c] = raw === null || raw === undefined ? keptText(misfits, this.columns[c] as string) : (this.#forms[c] as SegmentColumn).text(raw);
@@ -87,16 +86,39 @@ export class DailyReader {
     return columns.map((name) => found.get(name) as (RawValue | null)[]);
   }
 
-  /** Rows and the sum of their digests, recomputed from texts. */
+  /** Rows and the sum of their digests, recomputed from the decoded values a column at a time. */
   async digestSum(): Promise<{ rows: number; digestSum: string }> {
     const sum = new DigestSum();
-    let rows = 0;
-    await this.forEachRow((texts) => {
-      rows += 1;
-      sum.addValue(digestOfTexts(texts));
-    });
-    return { rows, digestSum: sum.toString() };
+    let start = 0;
+    for (const group of this.#footer.row_groups) {
+      const end = start + Number(group.num_rows);
+      const digests = await this.#digests(start, end);
+      for (let row = 0; row < end - start; row += 1) {
+        const { high, low } = digests.of(row);
+        sum.add(high, low);
+      }
+      start = end;
+    }
+    return { rows: start, digestSum: sum.toString() };
   }
+
+  async #digests(start: number, end: number): Promise<ColumnwiseDigests> {
+    const digests = new ColumnwiseDigests(end - start);
+    const kept = this.#hasText ? (await this.#readColumns(['_text'], start, end))[0] : undefined;
+    for (const [c, name] of this.columns.entries()) {
+      const { digestible } = this.#forms[c] as SegmentColumn;
+      const [values] = await this.#readColumns([name], start, end);
+      for (let row = 0; row < end - start; row += 1) {
+        const raw = values?.[row];
+        digests.fold(row, raw === null || raw === undefined ? keptText(parseKept(kept?.[row]), name) : digestible(raw));
+      }
+    }
+    return digests;
+  }
+}
+
+function parseKept(text: RawValue | null | undefined): Record<string, string> | undefined {
+  return text === null || text === undefined ? undefined : (JSON.parse((text as Buffer).toString('utf8')) as Record<string, string>);
 }
 
 /** A value that the typed column could not hold, or NULL. */

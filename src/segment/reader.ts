@@ -6,16 +6,29 @@ import { type RawValue, type SegmentColumn, segmentColumn } from './columns.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
 import { SYSTEM_COLUMNS } from './system-columns.js';
 
-type ColumnChunk = { values: RawValue[]; dlevels: number[] };
+type Decoded = { values: RawValue[]; dlevels: number[] };
 type Statistics = { min_value?: Buffer | null; max_value?: Buffer | null } | null;
-type RowGroup = { num_rows: unknown; columns: { meta_data: { path_in_schema: string[]; statistics: Statistics } }[] };
-type Envelope = { readRowGroup(schema: unknown, rowGroup: RowGroup, columns: string[][]): Promise<{ columnData: Record<string, ColumnChunk> }> };
+type ChunkMetadata = { path_in_schema: string[]; statistics: Statistics; data_page_offset: unknown; dictionary_page_offset: unknown };
+type ColumnChunk = { meta_data: ChunkMetadata };
+type RowGroup = { num_rows: unknown; columns: ColumnChunk[] };
+/** The part of the library below its records: column chunks, undecoded statistics. */
+type Envelope = { default_dictionary_size: number; readColumnChunk(schema: unknown, chunk: ColumnChunk): Promise<Decoded> };
+
+/** One column of a row group, as the library holds it. */
+export type ColumnValues = {
+  /** Without the NULLs. */
+  readonly values: readonly RawValue[];
+  /** Index into values by row, -1 for NULL; undefined when no row is NULL. */
+  readonly at: Int32Array | undefined;
+};
 
 /** The rows of one row group. Row numbers count from 0. */
 export interface SegmentRows {
   readonly rowCount: number;
   /** The value as Postgres printed it, null for NULL. Throws RangeError for a column that was not read. */
   text(column: string, row: number): string | null;
+  /** The text of a value that its typed column could not hold, from `_text`; null for all others. */
+  keptText(column: string, row: number): string | null;
   op(row: number): string;
   lsn(row: number): bigint;
   ordinal(row: number): bigint;
@@ -50,7 +63,7 @@ export class SegmentReader {
 
   /** Opens a segment or keys file. Throws ENOENT, or an Error that names the file when it is not one of ours. */
   static async open(file: string): Promise<SegmentReader> {
-    const reader = await parquet.ParquetReader.openFile(file, { rawStatistics: true, default_dictionary_size: 1 << 28 } as never);
+    const reader = await parquet.ParquetReader.openFile(file, { rawStatistics: true } as never);
     try {
       return new SegmentReader(reader, file);
     } catch (error) {
@@ -72,7 +85,7 @@ export class SegmentReader {
   /** Smallest and largest timestamp of a row group, as Postgres text, when its statistics tell; all rows lie within that have a day (see day.ts). */
   timestampRange(group: number): { min: string; max: string } | undefined {
     const form = this.#forms.get(this.metadata.timestamp);
-    const chunk = this.#group(group).columns.find((column) => column.meta_data.path_in_schema[0] === this.metadata.timestamp);
+    const chunk = this.#chunk(group, this.metadata.timestamp);
     const { min_value: min, max_value: max } = chunk?.meta_data.statistics ?? {};
     if (!form || !min?.length || !max?.length) return undefined;
     if (form.fileType === 'DATE') return { min: form.text(min.readInt32LE(0)), max: form.text(max.readInt32LE(0)) };
@@ -82,10 +95,37 @@ export class SegmentReader {
 
   /** Decodes a row group; only the named columns of the table (default: all), and the system columns. */
   async readRowGroup(group: number, columns: readonly string[] = this.columns): Promise<SegmentRows> {
-    const wanted = [...columns, ...SYSTEM_COLUMNS].map((name) => [name]);
+    const found = new Map<string, ColumnValues>();
+    for (const name of [...columns, ...this.systemColumns(group)]) found.set(name, await this.readColumn(group, name));
+    return new DecodedRows(this.rowsOfGroup(group), found, this.#forms);
+  }
+
+  /** Those of SYSTEM_COLUMNS that the file has: a keys file has fewer. */
+  systemColumns(group: number): string[] {
+    const names = new Set(this.#group(group).columns.map((column) => column.meta_data.path_in_schema[0]));
+    return SYSTEM_COLUMNS.filter((name) => names.has(name));
+  }
+
+  /** Decodes one column of a row group. Throws RangeError when the file has none of that name. */
+  async readColumn(group: number, name: string): Promise<ColumnValues> {
+    const chunk = this.#chunk(group, name);
+    if (chunk === undefined) throw new RangeError(`there is no column ${name}`);
+    const { data_page_offset: pages, dictionary_page_offset: dictionary } = chunk.meta_data;
     const envelope = this.#reader.envelopeReader as unknown as Envelope;
-    const { columnData } = await envelope.readRowGroup(this.#reader.schema, this.#group(group), wanted);
-    return new DecodedRows(this.rowsOfGroup(group), columnData, this.#forms);
+    // The library reads this many bytes for each dictionary: too few and it fails, too many and it reads the rest of the file for every column.
+    if (Number(dictionary) > 0) envelope.default_dictionary_size = Number(pages) - Number(dictionary);
+    return indexNulls(await envelope.readColumnChunk(this.#reader.schema, chunk), this.rowsOfGroup(group), name);
+  }
+
+  /** How values of a column of the table read. */
+  form(name: string): SegmentColumn {
+    const form = this.#forms.get(name);
+    if (form === undefined) throw new RangeError(`there is no column ${name}`);
+    return form;
+  }
+
+  #chunk(group: number, name: string): ColumnChunk | undefined {
+    return this.#group(group).columns.find((column) => column.meta_data.path_in_schema[0] === name);
   }
 
   async close(): Promise<void> {
@@ -93,30 +133,31 @@ export class SegmentReader {
   }
 }
 
-type Values = { readonly values: RawValue[] /** Index into values by row, -1 for NULL; undefined when no row is NULL. */; readonly at: Int32Array | undefined };
-
 class DecodedRows implements SegmentRows {
   readonly rowCount: number;
-  readonly #columns = new Map<string, Values>();
+  readonly #columns: ReadonlyMap<string, ColumnValues>;
   readonly #forms: ReadonlyMap<string, SegmentColumn>;
   readonly #parsedText = new Map<number, Record<string, string>>();
 
-  constructor(rowCount: number, data: Record<string, ColumnChunk>, forms: ReadonlyMap<string, SegmentColumn>) {
+  constructor(rowCount: number, columns: ReadonlyMap<string, ColumnValues>, forms: ReadonlyMap<string, SegmentColumn>) {
     this.rowCount = rowCount;
+    this.#columns = columns;
     this.#forms = forms;
-    for (const [name, chunk] of Object.entries(data)) this.#columns.set(name, indexNulls(chunk, rowCount, name));
   }
 
   #raw(column: string, row: number): RawValue | null {
     const found = this.#columns.get(column);
     if (!found) throw new RangeError(`column ${column} was not read`);
-    const at = found.at === undefined ? row : (found.at[row] as number);
-    return at < 0 ? null : (found.values[at] as RawValue);
+    return rawValue(found, row);
   }
 
   text(column: string, row: number): string | null {
     const raw = this.#raw(column, row);
     if (raw !== null) return (this.#forms.get(column) as SegmentColumn).text(raw);
+    return this.keptText(column, row);
+  }
+
+  keptText(column: string, row: number): string | null {
     const kept = this.#kept(row);
     return kept !== undefined && Object.hasOwn(kept, column) ? (kept[column] as string) : null;
   }
@@ -159,7 +200,13 @@ class DecodedRows implements SegmentRows {
   }
 }
 
-function indexNulls(chunk: ColumnChunk, rowCount: number, name: string): Values {
+/** The value of a row, null for NULL. */
+export function rawValue(column: ColumnValues, row: number): RawValue | null {
+  const at = column.at === undefined ? row : (column.at[row] as number);
+  return at < 0 ? null : (column.values[at] as RawValue);
+}
+
+function indexNulls(chunk: Decoded, rowCount: number, name: string): ColumnValues {
   if (chunk.dlevels.length !== rowCount) throw new Error(`column ${name} has ${chunk.dlevels.length} of ${rowCount} rows`);
   if (chunk.values.length === rowCount) return { values: chunk.values, at: undefined };
   const at = new Int32Array(rowCount);

@@ -1,8 +1,8 @@
 /** The proof at publishing: a segment is decoded by the reader that did not write it, every row back to Postgres text, and its digest must be the one taken from the bytes of the stream. */
 
 import { formatLsn, lsn } from '../position/lsn.js';
-import { DigestSum, digestOfTexts } from './digest.js';
-import { SegmentReader, type SegmentRows } from './reader.js';
+import { ColumnwiseDigests, DigestSum } from './digest.js';
+import { rawValue, SegmentReader, type SegmentRows } from './reader.js';
 import { boundaryText } from './system-columns.js';
 
 /** A file's entry in the manifest has all of it. */
@@ -29,7 +29,7 @@ export async function verifySegment(file: string, expected: Expected): Promise<v
     if (expected.signature !== undefined && reader.metadata.signature !== expected.signature)
       throw new SegmentMismatch(`${file}: columns differ from the manifest's`);
     const tally = new Tally(file, reader);
-    for (let group = 0; group < reader.rowGroupCount; group += 1) tally.take(await reader.readRowGroup(group));
+    for (let group = 0; group < reader.rowGroupCount; group += 1) await tally.take(group);
     tally.conclude(expected);
   } finally {
     await reader.close();
@@ -39,8 +39,7 @@ export async function verifySegment(file: string, expected: Expected): Promise<v
 /** What the decoded rows add up to. */
 class Tally {
   readonly #file: string;
-  readonly #columns: readonly string[];
-  readonly #keys: boolean;
+  readonly #reader: SegmentReader;
   readonly #sum = new DigestSum();
   #rows = 0;
   #least: bigint | undefined;
@@ -48,29 +47,30 @@ class Tally {
 
   constructor(file: string, reader: SegmentReader) {
     this.#file = file;
-    this.#columns = reader.columns;
-    this.#keys = reader.metadata.kind === 'keys';
+    this.#reader = reader;
   }
 
-  take(rows: SegmentRows): void {
-    for (let row = 0; row < rows.rowCount; row += 1) {
+  async take(group: number): Promise<void> {
+    const system = await this.#reader.readRowGroup(group, []);
+    const digests = await digestsOf(this.#reader, group, system);
+    const keys = this.#reader.metadata.kind === 'keys';
+    for (let row = 0; row < system.rowCount; row += 1) {
       this.#rows += 1;
-      this.#sum.addValue(this.#keys ? keyDigest(rows, row, this.#columns) : this.#rowDigest(rows, row));
-      const at = rows.lsn(row);
+      if (keys) digests.fold(row, boundaryText({ op: system.op(row), lsn: system.lsn(row), ordinal: system.ordinal(row) }));
+      else this.#compare(digests.of(row).value, system, row);
+      const { high, low } = keys ? digests.of(row) : halves(system.digest(row));
+      this.#sum.add(high, low);
+      const at = system.lsn(row);
       if (this.#least === undefined || at < this.#least) this.#least = at;
       if (this.#most === undefined || at > this.#most) this.#most = at;
     }
   }
 
-  #rowDigest(rows: SegmentRows, row: number): bigint {
-    const digest = rows.digest(row);
-    const missing = rows.unresolvedColumns(row);
-    const absent = missing === null ? undefined : new Set(missing.split(','));
-    const texts = this.#columns.map((column) => (absent?.has(column) ? undefined : rows.text(column, row)));
+  #compare(digest: bigint, system: SegmentRows, row: number): void {
+    if (digest === system.digest(row)) return;
     // A name with a comma in it cannot be told from two: such a row is never covered, and its file is still guarded by its hash.
-    const nameable = missing === null || !this.#columns.some((column) => column.includes(','));
-    if (nameable && digestOfTexts(texts) !== digest) throw new SegmentMismatch(`${this.#file}: row ${this.#rows} decodes to another text than the stream's`);
-    return digest;
+    if (system.unresolved(row) && this.#reader.columns.some((column) => column.includes(','))) return;
+    throw new SegmentMismatch(`${this.#file}: row ${this.#rows} decodes to another text than the stream's`);
   }
 
   conclude(expected: Expected): void {
@@ -81,9 +81,28 @@ class Tally {
   }
 }
 
-function keyDigest(rows: SegmentRows, row: number, columns: readonly string[]): bigint {
-  const key = columns.map((column) => rows.text(column, row));
-  return digestOfTexts([...key, boundaryText({ op: rows.op(row), lsn: rows.lsn(row), ordinal: rows.ordinal(row) })]);
+/** Digests of a group's rows from their decoded values, a column at a time. */
+async function digestsOf(reader: SegmentReader, group: number, system: SegmentRows): Promise<ColumnwiseDigests> {
+  const digests = new ColumnwiseDigests(system.rowCount);
+  for (const name of reader.columns) {
+    const { digestible } = reader.form(name);
+    const values = await reader.readColumn(group, name);
+    for (let row = 0; row < system.rowCount; row += 1) {
+      const raw = rawValue(values, row);
+      digests.fold(row, raw === null ? absentValue(system, name, row) : digestible(raw));
+    }
+  }
+  return digests;
+}
+
+/** What stands for a value that is not in its column: its text if that was kept apart, undefined if the stream did not carry it, else NULL. */
+function absentValue(system: SegmentRows, name: string, row: number): string | null | undefined {
+  if (system.unresolved(row) && system.unresolvedColumns(row)?.split(',').includes(name)) return undefined;
+  return system.keptText(name, row);
+}
+
+function halves(digest: bigint): { high: number; low: number } {
+  return { high: Number(BigInt.asIntN(32, digest >> 32n)), low: Number(BigInt.asUintN(32, digest)) };
 }
 
 function differs(seen: bigint | undefined, expected: string | undefined): boolean {
