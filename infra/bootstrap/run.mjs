@@ -4,7 +4,7 @@
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -156,7 +156,25 @@ function run(file, command) {
   const script = command[0].startsWith('dist/') ? [path.join(ROOT, command[0]), ...command.slice(1)] : command;
   return new Promise((resolve) => {
     const child = spawn(file, script, { cwd: own, stdio: 'inherit' });
-    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => child.kill(name));
+    const last = new Map();
+    for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+      process.on(name, () => {
+        // npm hands on what the terminal has sent to all of us already: one wish, one signal.
+        const again = Date.now() - (last.get(name) ?? 0) < 1000;
+        last.set(name, Date.now());
+        if (!again && !(name === 'SIGINT' && onTerminal())) child.kill(name);
+      });
+    }
     child.on('exit', (code, signal) => resolve(code ?? (signal === 'SIGINT' ? 130 : 1)));
   });
+}
+
+/** A Ctrl-C reaches the child from the terminal itself. */
+function onTerminal() {
+  try {
+    closeSync(openSync('/dev/tty', 'r'));
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -19,6 +19,8 @@ type ServiceName = (typeof SERVICES)[number];
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 const STOP_MS = 20_000;
+/** The same Ctrl-C may come from the terminal and again from who started us. */
+const ONE_WISH_MS = 1000;
 /** A service that ran this long starts its back-off afresh. */
 const STEADY_MS = 30_000;
 
@@ -29,9 +31,12 @@ const EXIT_HALT = 3;
 /** Runs until SIGTERM or SIGINT, or until no service is left. The worst exit code of what ended for good. */
 export async function supervise(config: Config, log: Log): Promise<number> {
   const controller = new AbortController();
+  let asked = 0;
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
     process.on(name, () => {
+      if (controller.signal.aborted && Date.now() - asked < ONE_WISH_MS) return;
       if (controller.signal.aborted) process.exit(1);
+      asked = Date.now();
       log.info({ event: 'stopping', signal: name }, 'stopping all services');
       controller.abort();
     });

@@ -11,11 +11,11 @@ import { parseDocument } from 'yaml';
 import { archivePaths, RESERVED } from '../../src/archive/layout.js';
 import { loadConfig } from '../../src/runtime/config.js';
 import { TidemarkError } from '../../src/runtime/errors.js';
-import { sleep } from '../../src/runtime/service.js';
 import { quoteIdentifier, slotName } from '../../src/wal/identifier.js';
 import { connectClient } from '../../src/wal/session.js';
 import { readTableView } from './archive-view.js';
 import { auditFolder, auditTable, type TableAudit } from './audit.js';
+import { drain } from './drain.js';
 import { startNats } from './engines/nats.js';
 import { startPostgres } from './engines/postgres.js';
 import { listFiles } from './folder.js';
@@ -40,17 +40,25 @@ export type DemoOptions = {
 const HISTORY_ROWS = 310_000;
 const DEFAULT_RATE = 400;
 const KILL_EVERY_MS = 4000;
-const DRAIN_MS = 120_000;
+/** The same Ctrl-C may come from the terminal and again from who started us. */
+const ONE_WISH_MS = 1000;
 
 const example = (name: string): string => fileURLToPath(new URL(`../../../infra/examples/${name}`, import.meta.url));
 
 /** Exit code: 0 only when the audit is clean. */
 export async function runDemo(options: DemoOptions): Promise<number> {
   const stop = new AbortController();
+  const leave: (() => Promise<void>)[] = [];
+  let asked = 0;
   const interrupt = (): void => {
-    if (stop.signal.aborted) process.exit(130);
-    process.stdout.write('\nstopping the load; draining and auditing (Ctrl-C again to leave at once)\n');
-    stop.abort();
+    if (asked === 0) {
+      process.stdout.write('\nstopping the load; draining and auditing (Ctrl-C again to leave at once)\n');
+      asked = Date.now();
+      stop.abort();
+    } else if (Date.now() - asked > ONE_WISH_MS) {
+      process.stdout.write('\nleaving without an audit\n');
+      void Promise.allSettled(leave.splice(0).map((end) => end())).then(() => process.exit(130));
+    }
   };
   process.on('SIGINT', interrupt);
   process.on('SIGTERM', interrupt);
@@ -62,6 +70,10 @@ export async function runDemo(options: DemoOptions): Promise<number> {
     process.stdout.write('starting Postgres and nats-server …\n');
     await using postgres = await startPostgres({ dir: path.join(engines, 'postgres') });
     await using nats = await startNats({ dir: path.join(engines, 'nats') });
+    leave.push(async () => {
+      await Promise.all([postgres[Symbol.asyncDispose](), nats[Symbol.asyncDispose]()]);
+      await rm(engines, { recursive: true, force: true });
+    });
     process.stdout.write(`Postgres ${postgres.major} on port ${postgres.port}, nats-server ${nats.version} on port ${nats.port}, everything in ${home}\n`);
     const url = await postgres.createDatabase('goat');
     const config = await writeConfig(home, url, nats.url);
@@ -135,7 +147,7 @@ async function play(options: DemoOptions, stage: Stage, stop: AbortController): 
   );
   const watched = watch.run(watching.signal, () => load, services);
   let seconds = 0;
-  let problems: string[] = [];
+  const problems: string[] = [];
   try {
     const started = performance.now();
     const timer = options.keep ? undefined : setTimeout(() => stop.abort(), options.seconds * 1000);
@@ -144,70 +156,18 @@ async function play(options: DemoOptions, stage: Stage, stop: AbortController): 
     seconds = (performance.now() - started) / 1000;
     clearTimeout(timer);
     clearInterval(killer);
-    problems = await drain(stage, journals, watch);
+    problems.push(...(await drain({ admin, configFile: stage.config, journals, watch, load })));
   } finally {
     watching.abort();
     await watched;
-    await services.stop();
+    const code = await services.stop();
+    if (code !== 0) problems.push(`the services ended with ${code ?? 'a signal'}`);
   }
   return audit(options, { stage, journals, watch, services, load, seconds, problems, archiveDir: config.archive.dir });
 }
 
 async function allRows(client: pg.Client, table: string): Promise<(string | null)[][]> {
   return (await client.query<(string | null)[]>({ text: `SELECT * FROM public.${quoteIdentifier(table)}`, rowMode: 'array' })).rows;
-}
-
-/** Waits until all is archived, prunes until no old row is left (twice at most), waits until the deletes are in the archive too. What did not come about in time. */
-async function drain(stage: Stage, journals: readonly TableJournal[], watch: Watch): Promise<string[]> {
-  const problems: string[] = [];
-  const archived = async (what: string): Promise<void> => {
-    if (!(await everythingArchived(stage, journals, watch))) problems.push(`not archived within ${DRAIN_MS / 1000} s: ${what}`);
-  };
-  process.stdout.write('\nload stopped; waiting until everything is archived, then pruning what is left\n');
-  await archived('the load');
-  const cutoff = (await stage.admin.query<{ at: string }>(`SELECT (now() AT TIME ZONE 'UTC' - interval '24 hours')::text AS at`)).rows[0]?.at as string;
-  for (let run = 1; ; run += 1) {
-    const { code, stdout, stderr } = await runCli(['prune', '--json', '-c', stage.config]);
-    if (code !== 0) problems.push(`prune ended with ${code}: ${(stderr || stdout).slice(0, 500)}`);
-    const left = await oldRows(stage.admin, journals, cutoff);
-    if (left === 0) break;
-    if (run === 2) {
-      problems.push(`${left} old rows are still in Postgres after two runs`);
-      break;
-    }
-  }
-  await archived('the deletes of the last run');
-  return problems;
-}
-
-async function oldRows(client: pg.Client, journals: readonly TableJournal[], cutoff: string): Promise<number> {
-  let left = 0;
-  for (const { table } of journals) {
-    const { rows } = await client.query<{ n: string }>(
-      `SELECT count(*)::text AS n FROM public.${quoteIdentifier(table.name)} WHERE ${quoteIdentifier(table.timestamp)} < $1`,
-      [cutoff],
-    );
-    left += Number(rows[0]?.n);
-  }
-  return left;
-}
-
-/** One more row is written and journalled: once a fence behind it is archived, so is all before it. */
-async function everythingArchived(stage: Stage, journals: readonly TableJournal[], watch: Watch): Promise<boolean> {
-  const journal = journals.find(({ table }) => table.name === 'job_execution_metrics') as TableJournal;
-  const { rows } = await stage.admin.query<(string | null)[]>({
-    text: `INSERT INTO public.job_execution_metrics (job_id, started_at, ended_at, duration_ms, status) SELECT 'drain', t, t, 0, 'ok' FROM (SELECT now() AT TIME ZONE 'UTC' AS t) s RETURNING *, xmin::text`,
-    rowMode: 'array',
-  });
-  const row = rows[0] as (string | null)[];
-  const xid = BigInt(row.pop() as string);
-  journal.committed([row]);
-  for (const deadline = Date.now() + DRAIN_MS; Date.now() < deadline; ) {
-    const fence = watch.state?.fences.at(-1);
-    if (fence && BigInt(fence.horizon) > xid) return true;
-    await sleep(100);
-  }
-  return false;
 }
 
 type Finished = {
@@ -231,6 +191,7 @@ async function audit(options: DemoOptions, parts: Finished): Promise<number> {
     const hot = new Map((await allRows(parts.stage.admin, journal.table.name)).map((row) => [journal.keyOf(row), fingerprintOf(journal.table.columns, row)]));
     audits.push(auditTable(journal, hot, await readTableView(archiveDir, files, journal.table)));
   }
+  if (watch.law3Samples === 0) problems.push('law 3 was never sampled');
   problems.push(...services.troubles.slice(0, 5), ...watch.law3Violations.slice(0, 3).map((violation) => `law 3: ${violation}`));
   problems.push(...auditFolder(await listFiles(archiveDir, RESERVED), files), ...audits.flatMap((entry) => entry.examples));
   const report = makeReport(audits, {

@@ -64,11 +64,18 @@ export class Load {
     if (tick % 5 === 1) await this.#delete(this.#pick());
     if (tick % 4 === 2) await this.#savepoint(this.#pick());
     if (tick % 10 === 7) await this.#rollBack(this.#pick());
-    if (tick % 2 === 0 && this.#options.backdate()) {
-      const count = 1 + Math.floor(this.#random() * 8);
-      await this.#insert(this.#pick(), count, `${NOW_UTC} - interval '24 hours 5 minutes' - random() * interval '40 hours'`);
-      this.backdated += count;
-    }
+    if (tick % 2 === 0 && this.#options.backdate()) await this.#late(this.#pick());
+  }
+
+  /** Some rows older than the retention into every table. */
+  async arriveLate(): Promise<void> {
+    for (const journal of this.#options.journals) await this.#late(journal);
+  }
+
+  async #late(journal: TableJournal): Promise<void> {
+    const count = 1 + Math.floor(this.#random() * 8);
+    await this.#insert(journal, count, `${NOW_UTC} - interval '24 hours 5 minutes' - random() * interval '40 hours'`);
+    this.backdated += count;
   }
 
   async #query(text: string): Promise<(string | null)[][]> {

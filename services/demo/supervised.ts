@@ -1,9 +1,10 @@
 /** The services under test: `tidemark run` as a process of its own, as a user runs it. Knows which process is which, can kill one, and keeps their log. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream, type WriteStream } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { spawnServer } from './engines/process.js';
 
 const MAIN = fileURLToPath(new URL('../cli/main.js', import.meta.url));
 const STOP_MS = 60_000;
@@ -19,11 +20,11 @@ export class Supervised {
 
   constructor(configFile: string, logFile: string) {
     this.#log = createWriteStream(logFile);
-    this.#child = spawn(process.execPath, [MAIN, 'run', '-c', configFile], { stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = spawnServer(process.execPath, [MAIN, 'run', '-c', configFile], { deathSignal: 'TERM', cwd: process.cwd() });
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
       if (stream) createInterface({ input: stream }).on('line', (line) => this.#take(line));
     }
-    this.#ended = once(this.#child, 'exit').then(([code]) => code as number | null);
+    this.#ended = once(this.#child, 'close').then(([code]) => code as number | null);
   }
 
   #take(line: string): void {
@@ -71,12 +72,12 @@ export class Supervised {
 
 /** Runs a command of the CLI to its end. */
 export async function runCli(args: readonly string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawnServer(process.execPath, [MAIN, ...args], { deathSignal: 'KILL', cwd: process.cwd() });
   const parts = { stdout: '', stderr: '' };
-  child.stdout.on('data', (bytes: Buffer) => {
+  child.stdout?.on('data', (bytes: Buffer) => {
     parts.stdout += bytes.toString();
   });
-  child.stderr.on('data', (bytes: Buffer) => {
+  child.stderr?.on('data', (bytes: Buffer) => {
     parts.stderr += bytes.toString();
   });
   const [code] = (await once(child, 'close')) as [number | null];

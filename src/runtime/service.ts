@@ -43,6 +43,9 @@ export async function runWithRetry(log: Log, signal: AbortSignal, body: (healthy
   }
 }
 
+/** The same Ctrl-C may come from the terminal and again from who started us. */
+const ONE_WISH_MS = 1000;
+
 /**
  * The main of a service process: SIGTERM and SIGINT abort `body`, which then drains and returns. Uncaught errors end the process
  * with a non-zero code; it never goes on.
@@ -59,9 +62,12 @@ export async function runMain(log: Log, body: (signal: AbortSignal) => Promise<v
   };
   process.on('uncaughtException', fatal);
   process.on('unhandledRejection', fatal);
+  let asked = 0;
   for (const name of ['SIGTERM', 'SIGINT'] as const) {
     process.on(name, () => {
+      if (controller.signal.aborted && Date.now() - asked < ONE_WISH_MS) return;
       if (controller.signal.aborted) process.exit(1); // asked twice
+      asked = Date.now();
       log.info({ event: 'stopping', signal: name }, 'stopping');
       controller.abort();
     });

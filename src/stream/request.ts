@@ -21,7 +21,7 @@ export async function requestReply<T>(connection: NatsConnection, subject: strin
   const over = new AbortController();
   const answered = connection.request(subject, text.encode(JSON.stringify(request)), { timeout: LONGEST_MS });
   try {
-    const message = await Promise.race([answered, watchAlive(connection, subject, over.signal), ...(signal ? [aborted(signal)] : [])]);
+    const message = await Promise.race([answered, watchAlive(connection, subject, over.signal), ...(signal ? [aborted(signal, over.signal)] : [])]);
     return JSON.parse(text.decode(message.data)) as T;
   } catch (error) {
     if ((error as { code?: string }).code === '503') return undefined;
@@ -32,8 +32,9 @@ export async function requestReply<T>(connection: NatsConnection, subject: strin
   }
 }
 
-async function aborted(signal: AbortSignal): Promise<never> {
-  if (!signal.aborted) await once(signal, 'abort');
+/** `over` takes its listener away: the signal is that of a whole service, which asks a thousand times. */
+async function aborted(signal: AbortSignal, over: AbortSignal): Promise<never> {
+  if (!signal.aborted) await once(signal, 'abort', { signal: over });
   throw new TidemarkError('transient', 'stopped while waiting for an answer');
 }
 

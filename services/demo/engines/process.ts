@@ -51,19 +51,31 @@ export async function unprivilegedAccount(): Promise<Account | undefined> {
   throw new Error('running as root, and there is neither an account postgres nor nobody that the database server could run as; start as another user');
 }
 
-/** Spawns a server that gets `deathSignal` from the kernel when this process dies in any way (Linux; elsewhere only at an orderly end). */
+/**
+ * Spawns a process that gets `deathSignal` when this one dies in any way. In a session of its own: a Ctrl-C of the terminal is ours to act on, not the server's.
+ */
 export function spawnServer(
   file: string,
   args: readonly string[],
-  options: { account?: Account | undefined; deathSignal: 'INT' | 'KILL'; cwd: string },
+  options: { account?: Account | undefined; deathSignal: 'INT' | 'TERM' | 'KILL'; cwd: string },
 ): ChildProcess {
   const { account, deathSignal, cwd } = options;
   const setpriv = process.platform === 'linux' ? findExecutable('setpriv') : undefined;
   if (setpriv === undefined) {
-    return spawn(file, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'], detached: false, ...(account ?? {}) });
+    const child = spawn(file, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...(account ?? {}) });
+    if (child.pid !== undefined) outlive(child, deathSignal);
+    return child;
   }
   const who = account === undefined ? [] : ['--reuid', String(account.uid), '--regid', String(account.gid), '--clear-groups'];
-  return spawn(setpriv, ['--pdeathsig', deathSignal, ...who, file, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+  return spawn(setpriv, ['--pdeathsig', deathSignal, ...who, file, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+}
+
+/** Where the kernel sends no death signal, a shell does, whose standard input ends with us. */
+function outlive(child: ChildProcess, deathSignal: string): void {
+  const watcher = spawn('/bin/sh', ['-c', `read _; kill -${deathSignal} "$0"`, String(child.pid)], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
+  watcher.unref();
+  (watcher.stdin as unknown as { unref(): void }).unref();
+  child.once('exit', () => watcher.kill('SIGKILL'));
 }
 
 /** Sends the signal and waits for the end; SIGKILL after `patienceMs`. */
