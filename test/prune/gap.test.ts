@@ -1,0 +1,230 @@
+/** Between choosing and deleting, and at COMMIT: what changes there, or is lost there (laws 1, 7, 12). On a real database with its archive. */
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { after, before, test } from 'node:test';
+import pg from 'pg';
+import pino from 'pino';
+import { ArchiveFollower, readKey } from '../../src/archive/manifest.js';
+import { ReceiptIndex, ReceiptWriter } from '../../src/archive/receipts.js';
+import type { Epoch } from '../../src/position/epoch.js';
+import { type BatchContext, type BatchInput, type BatchResult, pruneBatch } from '../../src/prune/batch.js';
+import { readCutoff } from '../../src/prune/eligible.js';
+import { nominate } from '../../src/prune/nominate.js';
+import { ArchiveLookup } from '../../src/prune/proof.js';
+import { type PruneOptions, type PruneResult, runPrune } from '../../src/prune/run.js';
+import { readTarget } from '../../src/prune/target.js';
+import { type Config, loadConfig, Secret, type TableConfig } from '../../src/runtime/config.js';
+import { connectClient } from '../../src/wal/session.js';
+import { Pipeline } from '../pipeline/pipeline.js';
+import { CommitCutter } from './cut.js';
+
+let pipeline: Pipeline;
+let config: Config;
+let client: pg.Client;
+let ticks: TableConfig;
+const log = pino({ level: 'silent' });
+
+before(async () => {
+  pipeline = await Pipeline.start({
+    schema: `CREATE TABLE ticks (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text, state text);
+      CREATE TABLE wide (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text); ALTER TABLE wide ALTER v SET STORAGE EXTERNAL;
+      CREATE PUBLICATION tidemark_test FOR TABLE beat, ticks, wide;`,
+    tables: '  ticks: { timestamp: at }\n  wide: { timestamp: at }',
+    flushEvery: '200ms',
+  });
+  config = loadConfig(pipeline.configFile);
+  ticks = config.tables.find((table) => table.key === 'ticks') as TableConfig;
+  pipeline.service('archiver');
+  pipeline.service('capture');
+  await pipeline.archived();
+  client = await connectClient(pipeline.databaseUrl, { applicationName: 'test' });
+});
+after(async () => {
+  await client?.end();
+  await pipeline?.[Symbol.asyncDispose]();
+});
+
+let next = 1;
+const fill = async (rows: number, age = '48 hours'): Promise<void> => {
+  await pipeline.query(`INSERT INTO ticks SELECT i, now() - interval '${age}', 'v' || i FROM generate_series(${next}, ${next + rows - 1}) i`);
+  next += rows;
+};
+const ids = async (): Promise<number[]> => (await pipeline.query<{ id: string }>('SELECT id FROM ticks ORDER BY id')).map(({ id }) => Number(id));
+const prune = (change: Partial<PruneOptions> = {}): Promise<PruneResult> =>
+  runPrune({
+    config,
+    log,
+    signal: new AbortController().signal,
+    follower: new ArchiveFollower(pipeline.archiveDir),
+    trigger: 'command',
+    table: 'ticks',
+    dryRun: false,
+    ...change,
+  });
+const only = (result: PruneResult): PruneResult['tables'][number] => {
+  assert.ok(result.tables[0], JSON.stringify(result));
+  return result.tables[0];
+};
+
+/** A batch, chosen and read from the archive; what happens before it is deleted is the caller's. */
+async function chosen(): Promise<{ remove: (dryRun?: boolean) => Promise<BatchResult>; rows: number }> {
+  const state = await pipeline.archived();
+  const target = await readTarget(client, 'test', ticks);
+  const fence = state.fences.at(-1);
+  assert.ok(target && fence);
+  const cutoff = await readCutoff(client, ticks.retentionMs, 'UTC');
+  const { rows } = await nominate(client, ticks, target, { cutoff, horizon: fence.horizon, rows: 1000, after: undefined });
+  const archived = await new ArchiveLookup(pipeline.archiveDir).find(state, target, rows);
+  const context: BatchContext = {
+    client,
+    source: 'test',
+    archive: state.archive,
+    key: await readKey(pipeline.archiveDir),
+    epoch: state.epoch as Epoch,
+    run: randomUUID(),
+    receipts: new ReceiptWriter(pipeline.archiveDir),
+  };
+  const input: BatchInput = { batch: randomUUID(), config: ticks, target, cutoff, horizon: fence.horizon, rows, archived };
+  return { remove: (dryRun = false) => pruneBatch(context, input, dryRun), rows: rows.length };
+}
+
+test('a row updated in the gap is not deleted in its old version’s name, wherever the new version lies; late rows stay', async () => {
+  await fill(10);
+  const batch = await chosen();
+  await pipeline.query("UPDATE ticks SET v = 'newer' WHERE id = 1"); // same page, HOT
+  await pipeline.query("UPDATE ticks SET at = at - interval '1 hour' WHERE id = 2"); // older still, new index entry
+  await pipeline.query('DELETE FROM ticks WHERE id = 3');
+  await pipeline.query("INSERT INTO ticks VALUES (3, now() - interval '50 hours', 'again')");
+  await fill(5, '72 hours');
+  assert.deepEqual(await batch.remove(), { result: 'committed', deleted: 7, skipped: 3 });
+  assert.deepEqual(await ids(), [1, 2, 3, 11, 12, 13, 14, 15]);
+  await pipeline.archived();
+  assert.equal(only(await prune()).deleted, 8, 'once archived they go too');
+});
+
+test('rows moved by VACUUM FULL in the gap are not found, nothing else goes in their place', async () => {
+  await fill(20);
+  await pipeline.query(`DELETE FROM ticks WHERE id < ${next - 10}`);
+  const batch = await chosen();
+  await pipeline.query('VACUUM FULL ticks');
+  const result = await batch.remove();
+  assert.equal(result.result, 'committed');
+  await pipeline.archived();
+  await prune();
+  assert.deepEqual(await ids(), []);
+});
+
+for (const [what, make, undo, reason] of [
+  ['a cascading foreign key', 'CREATE TABLE child (t bigint REFERENCES ticks ON DELETE CASCADE)', 'DROP TABLE child', /foreign keys/],
+  ['a column', 'ALTER TABLE ticks ADD COLUMN extra int', 'ALTER TABLE ticks DROP COLUMN extra', /columns or key changed/],
+  ['row level security', 'ALTER TABLE ticks ENABLE ROW LEVEL SECURITY', 'ALTER TABLE ticks DISABLE ROW LEVEL SECURITY', /row level security/],
+] as const) {
+  test(`${what} added in the gap refuses the batch`, async () => {
+    await fill(3);
+    const batch = await chosen();
+    await pipeline.query(make);
+    const result = await batch.remove();
+    assert.equal(result.result, 'refused');
+    assert.match(result.result === 'refused' ? result.reason : '', reason);
+    await pipeline.query(undo);
+    assert.equal((await ids()).length, 3);
+    await pipeline.archived();
+    assert.equal(only(await prune()).deleted, 3);
+  });
+}
+
+test('a table that somebody locks is left after a second, and the connection goes on being used', async () => {
+  await fill(3);
+  await pipeline.archived();
+  const other = new pg.Client({ connectionString: pipeline.databaseUrl });
+  await other.connect();
+  await other.query('BEGIN; LOCK TABLE ticks IN SHARE MODE');
+  const result = only(await prune());
+  assert.deepEqual([result.deleted, /lock timeout/.test(result.problem ?? '')], [0, true], result.problem ?? '');
+  await other.query('COMMIT');
+  await other.end();
+  assert.equal(only(await prune()).deleted, 3);
+});
+
+test('a dry run can do no harm: its transaction is READ ONLY and takes no lock that writers meet', async () => {
+  await fill(3);
+  const batch = await chosen();
+  const other = new pg.Client({ connectionString: pipeline.databaseUrl });
+  await other.connect();
+  await other.query('BEGIN; LOCK TABLE ticks IN EXCLUSIVE MODE');
+  assert.deepEqual(await batch.remove(true), { result: 'committed', deleted: 3, skipped: 0 });
+  await other.query('COMMIT');
+  await other.end();
+  assert.equal(only(await prune()).deleted, 3);
+});
+
+for (const [cut, result] of [
+  ['before the answer gets back', 'committed'],
+  ['before the server gets it', 'rolled-back'],
+] as const) {
+  test(`law 7: COMMIT is cut ${cut}: its outcome is found out, and the run goes on`, async () => {
+    await using cutter = await CommitCutter.before(pipeline.databaseUrl);
+    await fill(9);
+    await pipeline.archived();
+    cutter.arm(cut);
+    const through = { ...config, source: { ...config.source, url: new Secret(cutter.url) }, prune: { ...config.prune, batch: 6 } };
+    const run = await prune({ config: through });
+    assert.equal(cutter.cuts, 1);
+    assert.deepEqual([only(run).deleted, only(run).problem, await ids()], [9, null, []]);
+    const batches = (await new ReceiptIndex(pipeline.archiveDir).batches()).filter(({ intent }) => intent.run === run.run);
+    assert.equal(batches[0]?.outcome, result, 'the cut one');
+    const gone = batches.filter(({ outcome }) => outcome === 'committed').reduce((sum, { intent }) => sum + intent.rows, 0);
+    assert.equal(gone, 9, 'rows in committed intents are the rows that went');
+  });
+}
+
+test('rows written while the table was out of the publication are covered by number and not in the archive: left and counted', async () => {
+  await pipeline.query('ALTER PUBLICATION tidemark_test DROP TABLE ticks');
+  await fill(4);
+  await pipeline.query('ALTER PUBLICATION tidemark_test ADD TABLE ticks');
+  await fill(2);
+  await pipeline.archived();
+  const result = only(await prune());
+  assert.ok(result.left['not found in the archive'] === 4 || result.problem !== null, JSON.stringify(result));
+  assert.ok((await ids()).length >= 4, 'none of the four went');
+  await pipeline.query('DELETE FROM ticks');
+});
+
+test('keepWhile that is no condition, or would widen the one it stands in, refuses the table', async () => {
+  await fill(2);
+  await pipeline.archived();
+  for (const keepWhile of [
+    'no_such_column',
+    'true) OR (true',
+    "v = 'x'; DELETE FROM public.ticks",
+    'count(*) > 1',
+    'v = 1 THEN true END) IS NOT TRUE OR (CASE WHEN true',
+  ]) {
+    const tables = [{ ...ticks, keepWhile }];
+    assert.match(only(await prune({ config: { ...config, tables } })).problem ?? '', /keepWhile/, keepWhile);
+  }
+  assert.equal((await ids()).length, 2);
+  await pipeline.query(`UPDATE ticks SET state = 'open' WHERE id = ${next - 1}`);
+  await pipeline.archived();
+  const tables = [{ ...ticks, keepWhile: "state = 'open' -- the last ones" }];
+  assert.equal(only(await prune({ config: { ...config, tables } })).deleted, 1, 'unknown (NULL) does not hold a row back');
+  assert.deepEqual(await ids(), [next - 1]);
+  await pipeline.query('DELETE FROM ticks');
+});
+
+test('law 12: a newest commit that lies in the future of the database refuses every table', async () => {
+  await fill(2);
+  const state = await pipeline.archived();
+  const ahead = { refresh: async () => ({ ...state, committedAt: new Date(Date.now() + 3_600_000).toISOString() }) } as unknown as ArchiveFollower;
+  const refused = await prune({ follower: ahead });
+  assert.match(only(refused).problem ?? '', /set back/);
+  assert.equal((await ids()).length, 2);
+  assert.equal(only(await prune()).deleted, 2);
+});
+
+test('a batch is bounded by bytes: twenty rows of a megabyte and a half go in more than one', async () => {
+  await pipeline.query(`INSERT INTO wide SELECT i, now() - interval '48 hours', repeat(md5(i::text), 49152) FROM generate_series(1, 20) i`);
+  await pipeline.archived();
+  const result = only(await prune({ table: 'wide' }));
+  assert.deepEqual([result.deleted, result.batches], [20, 2], JSON.stringify(result));
+});
