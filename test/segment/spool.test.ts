@@ -1,0 +1,93 @@
+/** Spools take bytes as they are, survive short writes, and after a failed one refuse everything: nothing half-used. */
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, statSync, writeSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { SpoolWriter } from '../../src/segment/spool.js';
+
+let dir: string;
+before(async () => {
+  dir = await mkdtemp(path.join(tmpdir(), 'tidemark-spool-'));
+});
+after(() => rm(dir, { recursive: true, force: true }));
+
+const full = (): never => {
+  throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+};
+
+test('quotes are doubled, numbers written whole, the longest line known', () => {
+  const spool = new SpoolWriter(path.join(dir, 'a.csv'));
+  const text = Buffer.from('xsay "hi"\tx');
+  spool.quoted(text, 1, text.length - 1, true);
+  spool.tab();
+  spool.quoted(Buffer.from(''), 0, 0, false);
+  spool.tab();
+  for (const value of [0, 9, 10, 4_294_967_295, -1, -2_147_483_648, Number.MAX_SAFE_INTEGER]) {
+    spool.integer(value);
+    spool.tab();
+  }
+  spool.ascii('end');
+  spool.endLine();
+  const first = spool.bytes;
+  spool.raw(Buffer.alloc(100, 0x61), 0, 100);
+  spool.endLine();
+  spool.finish();
+  assert.equal(readFileSync(spool.file, 'utf8'), `"say ""hi""\t"\t""\t0\t9\t10\t4294967295\t-1\t-2147483648\t9007199254740991\tend\n${'a'.repeat(100)}\n`);
+  assert.equal(spool.longestLine, Math.max(first, 101));
+  assert.equal(statSync(spool.file).mode & 0o777, 0o640);
+  assert.throws(() => new SpoolWriter(spool.file), { code: 'EEXIST' });
+});
+
+test('writes are of 256 KB or more, and short ones go on where they stopped', () => {
+  const sizes: number[] = [];
+  const spool = new SpoolWriter(path.join(dir, 'short.csv'), (descriptor, buffer, offset, length) => {
+    sizes.push(length);
+    return writeSync(descriptor, buffer, offset, Math.min(length, 100_000));
+  });
+  const line = Buffer.alloc(1000, 0x62);
+  for (let i = 0; i < 1000; i += 1) {
+    line.writeUInt8(0x30 + (i % 10), 0);
+    spool.raw(line, 0, line.length);
+    spool.endLine();
+  }
+  spool.finish();
+  const written = readFileSync(spool.file, 'latin1').split('\n');
+  assert.equal(written.length, 1001);
+  for (let i = 0; i < 1000; i += 1) assert.equal(written[i], `${i % 10}${'b'.repeat(999)}`);
+  assert.ok((sizes[0] as number) >= 256 * 1024);
+});
+
+test('a full disk surfaces, and the spool is lost from then on: no row is written twice or in part', () => {
+  let room = 300_000;
+  const spool = new SpoolWriter(path.join(dir, 'full.csv'), (descriptor, buffer, offset, length) => {
+    if (room <= 0) full();
+    const written = writeSync(descriptor, buffer, offset, Math.min(length, room));
+    room -= written;
+    return written;
+  });
+  const line = Buffer.alloc(200_000, 0x63);
+  spool.raw(line, 0, line.length);
+  spool.endLine();
+  assert.throws(
+    () => {
+      spool.raw(line, 0, line.length);
+      spool.endLine();
+    },
+    { code: 'ENOSPC' },
+  );
+  room = Number.POSITIVE_INFINITY;
+  assert.throws(() => spool.endLine(), /is not whole/);
+  assert.throws(() => spool.finish(), /is not whole/);
+  spool.discard();
+  assert.equal(existsSync(spool.file), false);
+});
+
+test('a disk that takes nothing and gives no reason is an error, not a loop', () => {
+  const spool = new SpoolWriter(path.join(dir, 'none.csv'), () => 0);
+  spool.ascii('x');
+  spool.endLine();
+  assert.throws(() => spool.finish(), /took no more bytes/);
+  spool.discard();
+});
