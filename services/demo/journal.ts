@@ -49,7 +49,7 @@ export class TableJournal {
   }
 
   /** Rows as Postgres returned them (`RETURNING *`, texts in column order), once their transaction is committed. */
-  committed(rows: readonly (string | null)[][]): void {
+  committed(rows: readonly (readonly (string | null)[])[]): void {
     for (const row of rows) {
       this.live.set(this.keyOf(row), fingerprintOf(this.table.columns, row));
       this.written += 1;
@@ -57,7 +57,7 @@ export class TableJournal {
     }
   }
 
-  removed(rows: readonly (string | null)[][]): void {
+  removed(rows: readonly (readonly (string | null)[])[]): void {
     for (const row of rows) {
       const key = this.keyOf(row);
       this.live.delete(key);
