@@ -77,7 +77,8 @@ export class Watch {
       return;
     }
     const lines = [this.#line(load, services), ...this.#tables()];
-    process.stdout.write(`${this.#lines > 0 ? `\u001b[${this.#lines}A` : ''}${lines.map((line) => `\u001b[2K${line}`).join('\n')}\n`);
+    // Lines longer than the terminal are cut, not wrapped: else the cursor would not find back to the first.
+    process.stdout.write(`\u001b[?7l${this.#lines > 0 ? `\u001b[${this.#lines}A` : ''}${lines.map((line) => `\u001b[2K${line}`).join('\n')}\n\u001b[?7h`);
     this.#lines = lines.length;
   }
 
