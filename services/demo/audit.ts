@@ -21,7 +21,7 @@ export type TableAudit = {
   readonly lost: number;
   readonly duplicate: number;
   readonly unexpected: number;
-  /** A few keys with what is wrong. */
+  /** A few keys with what is wrong; a row that the archive does not hold yet is named here and counted nowhere, for it is not lost. */
   readonly examples: readonly string[];
 };
 
@@ -50,7 +50,7 @@ export function auditTable(journal: TableJournal, hot: ReadonlyMap<string, strin
     } else if ((here !== undefined && here !== expected) || there.some((print) => print !== expected)) {
       unexpected += 1;
       say(key, 'unexpected: another version is there');
-    }
+    } else if (there.length === 0) say(key, 'in Postgres only: after the drain the archive should hold it too');
     if (there.length > 1) {
       duplicate += 1;
       say(key, `duplicate: ${there.length} times in the archive`);

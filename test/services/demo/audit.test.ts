@@ -138,6 +138,15 @@ test('a pruned row that no file holds is lost', async () => {
   assert.match(audit.examples[0] as string, /^buyins 6: lost/);
 });
 
+test('a row that only Postgres holds is not lost, and not clean either: everything was to be archived', async () => {
+  await using bench = await wholeArchive();
+  bench.journal.committed([row(6)]);
+  bench.keepHot(row(6));
+  const audit = await bench.audit();
+  assert.deepEqual(counts(audit), [0, 0, 0]);
+  assert.match(audit.examples[0] as string, /^buyins 6: in Postgres only/);
+});
+
 test('a row whose newest version is nowhere is lost, though an older one is there', async () => {
   await using bench = await wholeArchive();
   bench.journal.committed([row(3, 'never archived')]);
