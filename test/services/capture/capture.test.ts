@@ -33,10 +33,14 @@ for (const major of await availablePostgresMajors()) {
     await until('a fence follows the last row', async () => (lastRow && ledger.fences.some((fence) => parseLsn(fence.lsn) > lastRow.at.lsn)) === true);
     const state = await ledger.archive();
     await until('the slot stands at the archived fence', async () => (await slotAt(pipeline)) === state.fences.at(-1)?.lsn);
-    // Idle: neither fences nor WAL of ours, and other people's small traffic does not change that.
-    const fences = ledger.fences.length;
-    const wal = await endOfWal(pipeline);
-    await new Promise((resolve) => setTimeout(resolve, 4500));
+    // Idle: neither fences nor WAL of ours. One more fence may be owed first, when a transaction of the server itself was running at the last one.
+    let fences = -1;
+    let wal = '';
+    for (let quiet = 0; quiet < 2 && fences !== ledger.fences.length; quiet += 1) {
+      fences = ledger.fences.length;
+      wal = await endOfWal(pipeline);
+      await new Promise((resolve) => setTimeout(resolve, 4500));
+    }
     assert.equal(ledger.fences.length, fences);
     assert.ok(parseLsn(await endOfWal(pipeline)) - parseLsn(wal) < 4096n, 'nothing but the server itself writes');
     // pg_ctl stop -m fast is not held up by a slot that is held back.
@@ -80,7 +84,7 @@ test('a crash at any point of streaming leaves neither a hole nor a position twi
       await sleep(150, going.signal);
     }
   })();
-  archiver.catch(() => undefined);
+  archiver.catch((error: unknown) => going.abort(error));
   const load = new AbortController();
   t.after(() => {
     going.abort();

@@ -123,7 +123,7 @@ export class Ledger implements AsyncDisposable {
     if (this.copyEnd !== undefined) throw new Error('a copy after a whole copy');
     this.generations += 1;
     this.copied.length = 0;
-    await this.#writer.commit({
+    await this.#commit({
       reason: 'copy-begin',
       epoch: chunk.header.epoch,
       copy: { generation, state: 'running', consistentPoint: begin.consistentPoint, rows: 0 },
@@ -137,7 +137,7 @@ export class Ledger implements AsyncDisposable {
     this.#mine = boundary(point);
     const copy = this.#writer.state.copy;
     assert.ok(copy);
-    await this.#writer.commit({
+    await this.#commit({
       reason: 'copy-end',
       position: formatPosition(boundary(point)),
       copy: { ...copy, state: 'complete', rows: this.copied.length },
