@@ -1,6 +1,6 @@
 -- Least privileges for Tidemark's two roles, for the reference tables. Run as a superuser or as the owner of the tables with CREATEROLE, once and again
 -- whenever tables are added; then give the roles passwords: ALTER ROLE tidemark_capture PASSWORD '…'; ALTER ROLE tidemark_pruner PASSWORD '…';
--- For other tables change the two lists below. The archiver needs no Postgres role at all.
+-- Another schema than public: PGOPTIONS='-c tidemark.schema=NAME'. For other tables change the two lists below. The archiver needs no Postgres role at all.
 --
 -- tidemark_capture: reads the WAL through its slot and copies the archived tables. It can change nothing.
 -- tidemark_pruner:  deletes from the archived tables and from no other. UPDATE on one key column is what SELECT … FOR UPDATE SKIP LOCKED asks for; the pruner never updates.
@@ -13,7 +13,7 @@ DECLARE
   protected CONSTANT text[] := ARRAY[
     'follow_the_goat_plays', 'follow_the_goat_tracking', 'pattern_config_projects', 'pattern_config_filters', 'wallet_profiles_state', 'filter_fields_catalog',
     'filter_reference_suggestions', 'filter_combinations', 'ai_play_updates'];
-  schema CONSTANT text := 'public';
+  schema CONSTANT text := coalesce(nullif(current_setting('tidemark.schema', true), ''), 'public');
   name text;
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tidemark_capture') THEN CREATE ROLE tidemark_capture LOGIN REPLICATION; END IF;
