@@ -47,7 +47,12 @@ export function segmentMetadata(shape: SegmentShape, archive: string, kind: Segm
 export function parseMetadata(metadata: Readonly<Record<string, string>>, file: string): SegmentMetadata {
   const text = metadata['tidemark'];
   if (text === undefined) throw new Error(`${file} is not a file of Tidemark: it has no such metadata`);
-  const parsed = JSON.parse(text) as SegmentMetadata;
+  let parsed: SegmentMetadata;
+  try {
+    parsed = JSON.parse(text) as SegmentMetadata;
+  } catch (error) {
+    throw new Error(`${file}: its metadata of Tidemark cannot be read (${(error as Error).message})`, { cause: error });
+  }
   if (parsed.formatVersion !== 1) throw new Error(`${file} has format version ${parsed.formatVersion}; this program reads 1`);
   return parsed;
 }

@@ -1,18 +1,80 @@
 /** Values back to the text that Postgres prints for them under the session settings of src/wal/session.ts. Source: the types' output functions. */
 
-/** float8out with extra_float_digits > 0: shortest digits, scientific below 1e-4 and from 1e15. */
+/**
+ * float8out with extra_float_digits > 0: the shortest digits strictly inside the interval that reads back as this double, scientific below 1e-4 and from 1e15.
+ * JavaScript also takes digits on the interval's edge (1e23, where Postgres prints 9.999999999999999e+22). Such an edge has few digits only among integers of more than 53 bits:
+ * (2m+1)·2^(e-1) = d·10^k needs 5^k < 2^54. Source: src/common/d2s.c, "STRICTLY_SHORTEST".
+ */
 export function float8Text(value: number): string {
-  return floatText(value, Number.prototype.toExponential.call(value), 15);
+  const size = Math.abs(value);
+  if (size < 2 ** 53 || size >= 1e41 || !Number.isFinite(value)) return floatText(value, value.toExponential(), 15);
+  const bits = doubleBits(size);
+  const mantissa = (bits & 0xf_ffff_ffff_ffffn) | 0x10_0000_0000_0000n;
+  return floatText(value, sign(value) + strictlyShortest(mantissa, Number(bits >> 52n) - 1075, mantissa === 0x10_0000_0000_0000n), 15);
 }
 
-/** float4out: shortest digits that read back as the same single, scientific below 1e-4 and from 1e6. */
+/** float4out: the same for singles, scientific from 1e6. Source: src/common/f2s.c. */
 export function float4Text(value: number): string {
   if (!Number.isFinite(value) || value === 0) return floatText(value, '0e+0', 6);
-  for (let digits = 1; digits <= 9; digits += 1) {
-    const text = value.toExponential(digits - 1);
-    if (Math.fround(Number(text)) === value) return floatText(value, text, 6);
+  const size = Math.abs(value);
+  single[0] = size;
+  const bits = singleBits[0] as number;
+  const fraction = bits & 0x7f_ffff;
+  const exponent = Math.max(bits >>> 23, 1) - 150;
+  // A power of two has a shorter interval below it than above: there the closest digits need not be the ones.
+  if (fraction !== 0) {
+    const half = 2 ** (exponent - 1);
+    for (let digits = 1; digits <= 9; digits += 1) {
+      const text = size.toExponential(digits - 1);
+      const read = Number(text);
+      if (read < size - half || read > size + half) continue;
+      // On the edge, or so close to it that only exact numbers tell; or two are equally close: JavaScript takes the larger, Postgres the even one.
+      if (read === size - half || read === size + half || halfway(size, digits)) break;
+      return floatText(value, sign(value) + text, 6);
+    }
   }
-  return floatText(value, value.toExponential(8), 6);
+  const mantissa = bits >>> 23 === 0 ? fraction : fraction | 0x80_0000;
+  return floatText(value, sign(value) + strictlyShortest(BigInt(mantissa), exponent, fraction === 0 && exponent > -149), 6);
+}
+
+/** True when the value lies (but for what a double cannot tell) in the middle between two numbers of so many digits. */
+function halfway(size: number, digits: number): boolean {
+  const longer = size.toExponential(digits);
+  return longer[digits + 1] === '5' && Number(longer) === size;
+}
+
+const single = new Float32Array(1);
+const singleBits = new Uint32Array(single.buffer);
+const double = new DataView(new ArrayBuffer(8));
+
+function doubleBits(value: number): bigint {
+  double.setFloat64(0, value);
+  return double.getBigUint64(0);
+}
+
+const sign = (value: number): string => (value < 0 ? '-' : '');
+
+/**
+ * Digits of mantissa·2^exponent as `d.ddde±n`: the fewest strictly between the halfway points to its neighbours, the closest of those. In exact integers.
+ * `closerBelow`: the neighbour below is at half the distance, as it is for powers of two.
+ */
+function strictlyShortest(mantissa: bigint, exponent: number, closerBelow: boolean): string {
+  const places = Math.max(0, 2 - exponent);
+  const unit = places > 0 ? 5n ** BigInt(places) : 1n << BigInt(exponent - 2);
+  const exact = 4n * mantissa * unit;
+  const above = exact + 2n * unit;
+  const below = exact - (closerBelow ? 1n : 2n) * unit;
+  let removed = Math.max(0, above.toString().length - 18);
+  let step = 10n ** BigInt(removed);
+  while ((above - 1n) / (step * 10n) > below / (step * 10n)) {
+    step *= 10n;
+    removed += 1;
+  }
+  let digits = exact / step;
+  const rest = exact % step;
+  if (digits * step <= below || rest * 2n > step || (rest * 2n === step && digits % 2n === 1n)) digits += 1n;
+  const text = digits.toString();
+  return `${text[0]}.${text.slice(1)}e${removed - places + text.length - 1}`;
 }
 
 function floatText(value: number, exponential: string, fixedBelow: number): string {

@@ -52,7 +52,9 @@ export class SegmentReader {
 
   private constructor(reader: InstanceType<typeof parquet.ParquetReader>, file: string) {
     this.#reader = reader;
-    this.metadata = parseMetadata(reader.getMetadata() as Record<string, string>, file);
+    // The library's own getMetadata fails on a file that has none.
+    const entries = (reader.metadata as unknown as { key_value_metadata: { key: string; value: string }[] | null }).key_value_metadata ?? [];
+    this.metadata = parseMetadata(Object.fromEntries(entries.map(({ key, value }) => [key, value])), file);
     const relation = this.metadata.kind === 'keys' ? this.metadata.key.map((name) => ({ name, typeOid: 25, typmod: -1, key: true })) : this.metadata.columns;
     this.columns = relation.map((column) => column.name);
     this.#forms = new Map(relation.map((column) => [column.name, segmentColumn(column, this.metadata.types)]));
@@ -63,7 +65,9 @@ export class SegmentReader {
 
   /** Opens a segment or keys file. Throws ENOENT, or an Error that names the file when it is not one of ours. */
   static async open(file: string): Promise<SegmentReader> {
-    const reader = await parquet.ParquetReader.openFile(file, { rawStatistics: true } as never);
+    const reader = await parquet.ParquetReader.openFile(file, { rawStatistics: true } as never).catch((error: Error & { code?: string }) => {
+      throw error.code === undefined ? new Error(`${file}: ${error.message}`, { cause: error }) : error;
+    });
     try {
       return new SegmentReader(reader, file);
     } catch (error) {

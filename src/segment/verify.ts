@@ -21,7 +21,7 @@ export class SegmentMismatch extends Error {
   override readonly name = 'SegmentMismatch';
 }
 
-/** Decodes every row of a segment or keys file. Throws SegmentMismatch at the first difference. */
+/** Decodes every row of a segment or keys file. Throws SegmentMismatch at the first difference, and what SegmentReader.open throws. */
 export async function verifySegment(file: string, expected: Expected): Promise<void> {
   const reader = await SegmentReader.open(file);
   try {
@@ -29,11 +29,17 @@ export async function verifySegment(file: string, expected: Expected): Promise<v
     if (expected.signature !== undefined && reader.metadata.signature !== expected.signature)
       throw new SegmentMismatch(`${file}: columns differ from the manifest's`);
     const tally = new Tally(file, reader);
-    for (let group = 0; group < reader.rowGroupCount; group += 1) await tally.take(group);
+    for (let group = 0; group < reader.rowGroupCount; group += 1) await tally.take(group).catch((error: unknown) => undecodable(file, group, error));
     tally.conclude(expected);
   } finally {
     await reader.close();
   }
+}
+
+/** Bytes that cannot be decoded are a difference like any other; what the system says (EIO, EMFILE) is not. */
+function undecodable(file: string, group: number, error: unknown): never {
+  if (error instanceof SegmentMismatch || (error as { code?: unknown } | null)?.code !== undefined) throw error;
+  throw new SegmentMismatch(`${file}: row group ${group} cannot be decoded (${(error as Error).message})`, { cause: error });
 }
 
 /** What the decoded rows add up to. */

@@ -1,0 +1,86 @@
+/** The second reader of sealed days: from zstd files back to the same texts and digests, in any row groups, with and without `_text`. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { DailyReader } from '../../src/segment/daily-reader.js';
+import { segmentMetadata } from '../../src/segment/metadata.js';
+import { literal } from '../../src/segment/sql.js';
+import { numeric, SegmentWorld } from './world.js';
+
+let world: SegmentWorld;
+before(async () => {
+  world = await SegmentWorld.open();
+});
+after(() => world[Symbol.asyncDispose]());
+
+const COLUMNS = {
+  id: [20, -1], at: [1184, -1], d: [1082, -1], t: [1083, -1], f: [701, -1], g: [700, -1], b: [16, -1], n: numeric(18, 2), m: numeric(38, 10), s: [25, -1], y: [17, -1], i: [21, -1],
+} as const; // biome-ignore format: a table
+const row = (i: number): (string | null)[] => [
+  `-900719925474099${i % 10}`,
+  `2026-01-12 10:11:12.${String((i % 999_999) + 1)
+    .padStart(6, '0')
+    .replace(/0+$/, '')}+00`,
+  '1969-12-31',
+  '23:59:59.999999',
+  '0.30000000000000004',
+  '1e-45',
+  i % 2 === 0 ? 't' : 'f',
+  '-9999999999999999.99',
+  '1234567890123456789012345678.0123456789',
+  i % 3 === 0 ? null : `é"\t\n ${i % 50}`,
+  '\\x00ff',
+  '-32768',
+];
+
+test('several row groups, every kind of value, row by row and summed', async () => {
+  const rows = Array.from({ length: 5000 }, (_, i) => row(i));
+  const segment = await world.segment(COLUMNS as never, rows);
+  const reader = await DailyReader.open(await world.daily(segment, { text: false, rowGroup: 2048 }));
+  assert.deepEqual([reader.rowCount, reader.columns, reader.metadata.kind], [5000, Object.keys(COLUMNS), 'daily']);
+  let next = 0;
+  await reader.forEachRow((texts) => assert.deepEqual(texts, rows[next++]));
+  assert.equal(next, 5000);
+  assert.deepEqual(await reader.digestSum(), { rows: 5000, digestSum: segment.spool.digestSum });
+});
+
+test('values beyond the typed column are there when the file has `_text`', async () => {
+  const rows = [
+    ['1', 'infinity'],
+    ['2', null],
+    ['3', '2026-01-12 00:00:00'],
+    ['4', '0044-03-15 12:00:00 BC'],
+  ];
+  const segment = await world.segment({ id: [20, -1], at: [1114, -1] }, rows);
+  const reader = await DailyReader.open(await world.daily(segment));
+  const seen: (string | null)[][] = [];
+  await reader.forEachRow((texts) => seen.push([...texts]));
+  assert.deepEqual(seen, rows);
+  assert.deepEqual(await reader.digestSum(), { rows: 4, digestSum: segment.spool.digestSum });
+  // Without it they would be NULL: the sum tells.
+  const bare = await DailyReader.open(await world.daily(segment, { text: false }));
+  assert.notEqual((await bare.digestSum()).digestSum, segment.spool.digestSum);
+});
+
+test('a value changed by the writer is found', async () => {
+  const segment = await world.segment(
+    COLUMNS as never,
+    Array.from({ length: 100 }, (_, i) => row(i)),
+  );
+  const daily = await world.daily(segment, { text: false });
+  const changed = world.path('parquet');
+  await world.encoder.run(
+    `COPY (SELECT * EXCLUDE (rowid_) REPLACE (CASE WHEN rowid_ = 50 THEN m + 0.0000000001 ELSE m END AS m) FROM (SELECT *, row_number() OVER () AS rowid_ FROM read_parquet(${literal(daily)})))
+      TO ${literal(changed)} (FORMAT parquet, COMPRESSION zstd, KV_METADATA {tidemark: ${literal(segmentMetadata(segment.spool.shape, 'archive', 'daily'))}})`,
+  );
+  const found = await (await DailyReader.open(changed)).digestSum();
+  assert.equal(found.rows, 100);
+  assert.notEqual(found.digestSum, segment.spool.digestSum);
+});
+
+test('no rows, and files that are not ours', async () => {
+  const segment = await world.segment({ id: [20, -1] }, []);
+  assert.deepEqual(await (await DailyReader.open(await world.daily(segment))).digestSum(), { rows: 0, digestSum: '0' });
+  const foreign = world.path('parquet');
+  await world.encoder.run(`COPY (SELECT 1 AS id) TO ${literal(foreign)} (FORMAT parquet)`);
+  await assert.rejects(DailyReader.open(foreign), /not a file of Tidemark/);
+});
