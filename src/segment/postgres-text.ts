@@ -7,6 +7,7 @@
  */
 export function float8Text(value: number): string {
   const size = Math.abs(value);
+  if (size >= 1e-4 && size < 1e15) return String(value); // neither writes an exponent there
   if (size < 2 ** 53 || size >= 1e41 || !Number.isFinite(value)) return floatText(value, value.toExponential(), 15);
   const bits = doubleBits(size);
   const mantissa = (bits & 0xf_ffff_ffff_ffffn) | 0x10_0000_0000_0000n;
@@ -24,7 +25,8 @@ export function float4Text(value: number): string {
   // A power of two has a shorter interval below it than above: there the closest digits need not be the ones.
   if (fraction !== 0) {
     const half = 2 ** (exponent - 1);
-    for (let digits = 1; digits <= 9; digits += 1) {
+    // Every text of six digits survives a normal single, so six digits are the shortest ones with zeros behind.
+    for (let digits = bits >>> 23 === 0 ? 1 : 6; digits <= 9; digits += 1) {
       const text = size.toExponential(digits - 1);
       const read = Number(text);
       if (read < size - half || read > size + half) continue;

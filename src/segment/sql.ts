@@ -42,7 +42,8 @@ export function selectSpool(spool: Spool): string {
   const line = Math.max(2_097_152, spool.longestLine + 16);
   const options = [
     literal(spool.file),
-    'auto_detect=false, header=false, parallel=false',
+    // Said outright: left to itself, the reader takes a carriage return inside a quoted first row for the line's end.
+    `auto_detect=false, header=false, parallel=false, new_line='\\n'`,
     `delim='\t', quote='"', escape='"', nullstr='', allow_quoted_nulls=false`,
     `max_line_size=${line}, buffer_size=${Math.max(8 * 1024 * 1024, line * 2)}`,
     `columns={${csv.map(([name, type]) => `${name}: ${literal(type)}`).join(', ')}}`,

@@ -58,6 +58,37 @@ const strings = [
   '"\n"\t"',
 ];
 
+/** Texts put together from what a CSV reader might stumble over. */
+const nasty = [
+  '"',
+  '""',
+  '\t',
+  '\n',
+  '\r',
+  '\r\n',
+  '\\',
+  '\\.',
+  ',',
+  ';',
+  '|',
+  "'",
+  '#',
+  '\ufeff',
+  '\u2028',
+  '\u0085',
+  '\u0001',
+  '\u007f',
+  ' ',
+  'a',
+  'é',
+  '😀',
+  '\u{10ffff}',
+  'NULL',
+  '\\N',
+  '0',
+];
+const nastyText = (): string => Array.from({ length: Math.floor(random() * 12) }, () => pick(nasty)).join('');
+
 /** A random row of texts as Postgres prints them; the first column is unique. */
 function randomRow(id: number): (string | null)[] {
   const values: (string | null)[] = [
@@ -88,7 +119,7 @@ function randomRow(id: number): (string | null)[] {
     decimal(30, 25),
     pick([decimal(60, 20), 'NaN', 'Infinity', '0']),
     pick(strings),
-    pick(strings),
+    nastyText(),
     'padded    ',
     pick(['{"a": 1}', '[1, "\\"", null]', '{}']),
     'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11',
@@ -165,6 +196,17 @@ test(`random rows come back as they were (TEST_SEED=${seed})`, async () => {
   let next = 0;
   await other.forEachRow((texts) => assert.deepEqual(texts, rows[next++]));
   assert.deepEqual(await other.digestSum(), { rows: rows.length, digestSum: spool.digestSum });
+});
+
+test('line ends of every kind inside the first value are values', async () => {
+  for (const [i, value] of ['\r\n', '\r', '\n', 'a\r\nb', '\n\r', '\r\r\n'].entries()) {
+    const builder = new SegmentBuilder(shapeOf(relationOf({ id: [25, -1], at: [1114, -1] })), path.join(dir, `line-${i}.csv`));
+    for (const text of [value, 'plain', value]) builder.append(tupleBytes([text, '2026-01-12 00:00:00']), 0, origin(1));
+    const spool = builder.finish();
+    const file = path.join(dir, `line-${i}.parquet`);
+    await encoder.encode(spool, file, 'archive');
+    await verifySegment(file, { rows: 3, digestSum: spool.digestSum });
+  }
 });
 
 test('NULL and empty are apart, in the digest too', () => {
