@@ -43,25 +43,39 @@ function requireNode() {
   }
 }
 
-/** One at a time in this clone. A lock whose holder no longer refreshes it is taken over. */
+/** One at a time in this clone. A lock whose holder is gone is taken over. */
 async function exclusively(body) {
   mkdirSync(CACHE, { recursive: true });
   const lock = path.join(CACHE, 'setup.lock');
-  for (;;) {
+  for (let waited = 0; ; waited += 1) {
     try {
       mkdirSync(lock);
       break;
     } catch (error) {
       if (error.code !== 'EEXIST') throw error;
       if (holderIsGone(lock)) rmSync(lock, { recursive: true, force: true });
-      else await pause(200);
+      else {
+        if (waited === 10) process.stderr.write(`waiting for another run that installs or builds in this clone (process ${holder(lock)}, ${lock})\n`);
+        await pause(200);
+      }
     }
   }
+  const release = () => rmSync(lock, { recursive: true, force: true });
+  process.once('exit', release); // fail() leaves at once
   try {
     writeFileSync(path.join(lock, 'pid'), String(process.pid));
     await body();
   } finally {
-    rmSync(lock, { recursive: true, force: true });
+    process.off('exit', release);
+    release();
+  }
+}
+
+function holder(lock) {
+  try {
+    return readFileSync(path.join(lock, 'pid'), 'utf8');
+  } catch {
+    return 'unknown';
   }
 }
 
@@ -113,7 +127,7 @@ function build() {
   const tsc = spawnSync(process.execPath, [path.join(ROOT, 'node_modules/typescript/bin/tsc'), '-p', 'tsconfig.json'], { cwd: ROOT, stdio: ['ignore', 2, 2] });
   if (tsc.status !== 0) fail('the build failed; its output is above');
   writeFileSync(stamp, list);
-  const built = new Date(newest);
+  const built = new Date(Math.ceil(newest)); // a Date has whole milliseconds
   utimesSync(stamp, built, built); // a source that changes while tsc runs is newer than this
 }
 
