@@ -126,6 +126,11 @@ export class Batch {
     this.#open.get(table)?.delete(label);
   }
 
+  /** True when it holds anything of this table. */
+  touches(oid: number): boolean {
+    return this.builders().some((builder) => builder.shape.relation.oid === oid);
+  }
+
   /** Every builder with rows, in the order in which they were begun. */
   builders(): SegmentBuilder[] {
     return [...this.#full, ...[...this.#open.values()].flatMap((days) => [...days.values()])];

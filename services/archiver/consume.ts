@@ -11,6 +11,8 @@ import { readChunks, type StreamChunk } from '../../src/stream/consume.js';
 import type { StreamConnection } from '../../src/stream/topology.js';
 import type { Flusher } from './flush.js';
 import type { Intake } from './intake.js';
+import type { Large } from './large-values.js';
+import type { ArchivedTable } from './tables.js';
 
 /** How long a gap may last before it halts. */
 const GAP_MS = 60_000;
@@ -26,6 +28,8 @@ export type ConsumeParts = {
   readonly from: { readonly sequence?: number; readonly created?: string };
   /** Stop when this sequence has been read. */
   readonly until?: number;
+  /** Large values of rows as the archive holds them now, by key. */
+  readonly earlier: (table: ArchivedTable, keys: ReadonlySet<string>) => Promise<ReadonlyMap<string, Large>>;
   /** A chunk was taken. */
   readonly taken?: (chunk: StreamChunk) => void;
 };
@@ -124,6 +128,7 @@ async function readOnce(parts: ConsumeParts, gap: Gap, from: ConsumeParts['from'
     ...(parts.until === undefined ? {} : { until: parts.until }),
   };
   for await (const chunk of readChunks(stream, from, signal, options)) {
+    await recall(parts, chunk);
     const taken = await intake.take(chunk);
     if (taken === 'gap' && from.sequence !== undefined) return false;
     if (taken === 'gap') gap.at(chunk);
@@ -135,4 +140,17 @@ async function readOnce(parts: ConsumeParts, gap: Gap, from: ConsumeParts['from'
     await flusher.room();
   }
   return true;
+}
+
+/** Unchanged values that memory has not, after a restart above all, come from the archive, once everything before the chunk is there. */
+async function recall({ intake, flusher, earlier, log }: ConsumeParts, chunk: StreamChunk): Promise<void> {
+  const wanted = intake.forgotten(chunk);
+  if (wanted.size === 0) return;
+  for (const ready of intake.takeReady()) flusher.add(ready);
+  await flusher.drain();
+  for (const [table, keys] of wanted) {
+    const found = await earlier(table, keys);
+    intake.recall(table, keys, found);
+    log.debug({ event: 'recalled', table: table.relation.table, wanted: keys.size, found: found.size }, 'large values looked up in the archive');
+  }
 }

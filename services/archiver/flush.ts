@@ -74,7 +74,13 @@ export class Flusher {
   }
 }
 
+/** A copy began again while rows of the one before were on their way: they must not come in behind its beginning. */
+function isOfEarlierCopy(before: ArchiveState, batch: Batch): boolean {
+  return batch.copy !== undefined && before.copy !== null && before.copy.generation !== batch.copy.generation;
+}
+
 async function flushBatch(context: ArchiverContext, { batch, tables }: ReadyBatch): Promise<void> {
+  if (isOfEarlierCopy(context.state, batch)) return batch.discard();
   const began = performance.now();
   const pendingCopy = batch.copy !== undefined ? batch.copy.generation : null;
   const add: FileEntry[] = [];
@@ -85,7 +91,15 @@ async function flushBatch(context: ArchiverContext, { batch, tables }: ReadyBatc
     for (const builder of builders) builder.discard();
     throw storageError(error);
   }
-  const state = await context.commit((before) => manifestChange(before, batch, tables, add));
+  let superseded = false;
+  const state = await context.commit((before) => {
+    superseded = isOfEarlierCopy(before, batch);
+    return superseded ? undefined : manifestChange(before, batch, tables, add);
+  });
+  if (superseded) {
+    for (const { file } of add) await rm(path.join(context.dir, file), { force: true });
+    return;
+  }
   faultPoint('A9');
   faultPoint('A10');
   faultPoint('A11');
@@ -160,7 +174,7 @@ function manifestChange(before: ArchiveState, batch: Batch, tables: readonly Tab
       reason: 'copy-end',
       position: formatPosition(batch.boundary),
       tables: opened(tables, batch.opens, before.number + 1),
-      add: [...pending, ...written].map((entry) => ({ ...entry, pendingCopy: null })),
+      add: [...pending.filter((entry) => entry.pendingCopy === batch.copy?.generation), ...written].map((entry) => ({ ...entry, pendingCopy: null })),
       drop: pending.map((entry) => entry.file),
     };
   }

@@ -11,7 +11,7 @@ import { openMessage, PRUNE_PREFIX, type PrunePayload } from '../../src/change/f
 import { readMessage, TAG } from '../../src/change/pgoutput.js';
 import { type Epoch, formatEpoch, sameEpoch } from '../../src/position/epoch.js';
 import { parseLsn } from '../../src/position/lsn.js';
-import { boundary, type Position, parsePosition } from '../../src/position/position.js';
+import { boundary, comparePositions, type Position, parsePosition } from '../../src/position/position.js';
 import { meet } from '../../src/position/span.js';
 import { Halt } from '../../src/runtime/errors.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
@@ -19,9 +19,10 @@ import type { Log } from '../../src/runtime/log.js';
 import type { StreamChunk } from '../../src/stream/consume.js';
 import type { Batch } from './batch.js';
 import { CopyReader } from './copy-lane.js';
+import { type WantedRows, wantedRows } from './earlier-values.js';
 import type { ReadyBatch } from './flush.js';
-import { LargeValues } from './large-values.js';
-import type { TableBook } from './tables.js';
+import { type Large, LargeValues } from './large-values.js';
+import type { ArchivedTable, TableBook } from './tables.js';
 import { TransactionReader } from './transactions.js';
 
 /** What became of a chunk. `gap`: it was not taken, something before it is missing. */
@@ -57,6 +58,7 @@ export class Intake {
   readonly #parts: IntakeParts;
   readonly #transactions: TransactionReader;
   readonly #copyReader: CopyReader;
+  readonly #large = new LargeValues();
   readonly #intents = new Map<string, IntentHead>();
   #batch: Batch;
   readonly #ready: ReadyBatch[] = [];
@@ -76,7 +78,6 @@ export class Intake {
     this.#copied = parts.state.copy?.rows ?? 0;
     this.#batch = parts.newBatch();
     const intake = this;
-    const large = new LargeValues();
     const sink = {
       archive: parts.archive,
       key: parts.key,
@@ -90,8 +91,8 @@ export class Intake {
       unproved: (mark: string) =>
         parts.log.warn({ event: 'prune-mark-without-intent', transaction: mark }, 'a prune mark without its intent: its deletes count as the user’s own'),
     };
-    this.#transactions = new TransactionReader(sink, this.#intents, large);
-    this.#copyReader = new CopyReader(parts.tables, () => this.#batch, large);
+    this.#transactions = new TransactionReader(sink, this.#intents, this.#large);
+    this.#copyReader = new CopyReader(parts.tables, () => this.#batch, this.#large);
   }
 
   /** Position reached in the stream, archived or not; null until a copy is complete. */
@@ -120,6 +121,41 @@ export class Intake {
   discard(): void {
     this.#batch.discard();
     for (const { batch } of this.#ready.splice(0)) batch.discard();
+  }
+
+  /**
+   * Rows of a chunk, not taken yet, with unchanged values that are not in memory: their newest version is in the archive once all batches cut so far are. Cuts the
+   * batch when it holds anything of their tables; inside a transaction it cannot, and these stay unresolved.
+   */
+  forgotten({ header, payload }: StreamChunk): WantedRows {
+    const mine = this.#mine;
+    const { tables, log } = this.#parts;
+    if (header.kind !== 'changes' || mine === null || meet(header, mine) !== 'next' || !this.#epoch || !sameEpoch(this.#epoch, header.epoch)) return new Map();
+    const states = tables.states(); // before the chunk: it may bring other columns
+    let wanted: WantedRows;
+    try {
+      wanted = wantedRows(payload, tables, this.#large, comparePositions(header.prev, mine) < 0);
+    } catch (error) {
+      if (error instanceof SyntaxError || error instanceof RangeError) return new Map(); // take() says it
+      throw error;
+    }
+    const held = [...wanted.keys()].filter((table) => this.#batch.touches(table.relation.oid));
+    if (held.length > 0 && !this.#transactions.inTransaction) this.#cutNow(states);
+    else {
+      for (const table of held) {
+        log.warn(
+          { event: 'unresolved', table: table.relation.table, rows: wanted.get(table)?.size },
+          'large values that a long transaction left out were not looked up',
+        );
+        wanted.delete(table);
+      }
+    }
+    return wanted;
+  }
+
+  /** Takes what the archive holds of forgotten rows. */
+  recall(table: ArchivedTable, keys: ReadonlySet<string>, found: ReadonlyMap<string, Large>): void {
+    for (const key of keys) this.#large.restore(table, key, found.get(key));
   }
 
   /** Takes one chunk. Throws Halt IDENTITY, Undecodable, or a storage error; the intake is spent then. */
@@ -199,7 +235,7 @@ export class Intake {
         remedy: 'give archive.dir the folder that capture was bound to; for a new archive: `tidemark teardown` first',
       });
     }
-    this.#batch.discard();
+    this.discard();
     this.#batch = this.#parts.newBatch();
     this.#epoch = epoch;
     this.#copied = 0;
@@ -256,10 +292,10 @@ export class Intake {
     if (end !== undefined && startedAt !== undefined && performance.now() - startedAt >= this.#parts.patienceMs) this.#cutNow();
   }
 
-  #cutNow(): void {
+  #cutNow(tables = this.#parts.tables.states()): void {
     this.#cutWanted = false;
     if (!this.#batch.worthCommitting) return;
-    this.#ready.push({ batch: this.#batch, tables: this.#parts.tables.states() });
+    this.#ready.push({ batch: this.#batch, tables });
     this.#batch = this.#parts.newBatch();
   }
 }

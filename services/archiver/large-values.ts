@@ -1,19 +1,33 @@
 /**
- * Large values of rows seen lately, so that an update whose unchanged TOAST is not in the stream is archived whole. Bounded memory, this process only: what is not found
- * stays marked as unresolved, and is not covered. A value comes only from the newest earlier version of the same row, in stream order.
+ * Large values of rows seen lately, so that an update whose unchanged TOAST is not in the stream is archived whole. Bounded memory, this process only: what it has
+ * forgotten is looked up in the archive (earlier-values.ts). What is not found stays marked as unresolved, and is not covered. A value comes only from the newest
+ * earlier version of the same row, in stream order.
  */
 import { COLUMN } from '../../src/change/pgoutput.js';
 import type { ArchivedTable } from './tables.js';
 
 const MOST_BYTES = 64 * 1024 * 1024;
-/** Postgres moves values out of line only in rows of more than about 2 KB; their text may be shorter. */
-const WIDE_TUPLE_BYTES = 1000;
-const LARGE_VALUE_BYTES = 64;
+const MOST_HOPELESS = 10_000;
+/** Postgres moves values out of line only in rows stored in more than 2032 bytes (TOAST_TUPLE_THRESHOLD), and of those any value larger than its 18-byte pointer. */
+const WIDE_TUPLE_BYTES = 1900;
+const POINTER_BYTES = 18;
+/** Types of fixed length are never moved: stored bytes by OID. */
+const FIXED_BYTES: ReadonlyMap<number, number> = new Map([
+  [16, 1], [18, 1], [20, 8], [21, 2], [23, 4], [26, 4], [700, 4], [701, 8], [790, 8], [829, 6], [1082, 4], [1083, 8], [1114, 8], [1184, 8], [1186, 16], [1266, 12], [2950, 16], [3220, 8],
+]); // biome-ignore format: a table
+/** Types stored in at most the bytes of their text: bytea, text, json, xml, char(n), varchar(n). */
+const TEXT_LIKE: ReadonlySet<number> = new Set([17, 25, 114, 142, 1042, 1043]);
+/** An element of an array or of jsonb takes up to this many times the bytes of its text. */
+const STORED_PER_TEXT_BYTE = 4;
+const HEADER_BYTES = 24;
 
-type Large = Map<number, Buffer>;
+/** Texts of large values by column index. */
+export type Large = Map<number, Buffer>;
 
 export class LargeValues {
   readonly #tables = new Map<ArchivedTable, Map<string, Large>>();
+  /** Rows that the archive does not have whole either: not looked up again and again. */
+  readonly #hopeless = new Set<string>();
   readonly #limit: number;
   #bytes = 0;
 
@@ -28,13 +42,13 @@ export class LargeValues {
   version(table: ArchivedTable, buffer: Buffer, at: number, before: number): Large | undefined {
     if (table.key.length === 0) return undefined;
     const rows = this.#tables.get(table);
-    const narrow = isNarrow(buffer, at);
+    const narrow = isNarrow(table, buffer, at);
     if (rows === undefined && narrow) return undefined;
     const old = rows === undefined ? undefined : this.#take(rows, keyText(table, buffer, before));
     if (narrow && old === undefined) return undefined;
     const { offsets, unchanged } = walk(buffer, at);
     if (narrow && unchanged.length === 0) return undefined;
-    const found: Large = new Map();
+    const found: Large = unchanged.length > 0 && before !== at ? wholeOldRow(buffer, before, unchanged) : new Map();
     for (const index of unchanged) {
       const value = old?.get(index);
       if (value !== undefined) found.set(index, value);
@@ -43,10 +57,30 @@ export class LargeValues {
     for (const [index, offset] of offsets.entries()) {
       if (buffer[offset] !== COLUMN.text) continue;
       const length = buffer.readUInt32BE(offset + 1);
-      if (length >= LARGE_VALUE_BYTES) large.set(index, Buffer.from(buffer.subarray(offset + 5, offset + 5 + length)));
+      if (mayMove(table, index, length)) large.set(index, Buffer.from(buffer.subarray(offset + 5, offset + 5 + length)));
     }
     if (large.size > 0) this.#put(table, keyText(table, buffer, at), large);
     return found.size > 0 ? found : undefined;
+  }
+
+  /** The key under which an update's unchanged values would be found, when one is neither in its old row nor here; undefined otherwise. */
+  wanting(table: ArchivedTable, buffer: Buffer, at: number, before: number): string | undefined {
+    if (table.key.length === 0) return undefined;
+    const { unchanged } = walk(buffer, at);
+    if (unchanged.length === 0) return undefined;
+    const given = before === at ? undefined : wholeOldRow(buffer, before, unchanged);
+    const key = keyText(table, buffer, before);
+    const known = this.#tables.get(table)?.get(key);
+    if (unchanged.every((index) => given?.has(index) || known?.has(index))) return undefined;
+    return this.#hopeless.has(`${table.relation.oid} ${key}`) ? undefined : key;
+  }
+
+  /** Takes values of the newest archived version of a row. The caller knows that no later version came. */
+  restore(table: ArchivedTable, key: string, values: Large | undefined): void {
+    if (values === undefined || values.size === 0) {
+      if (this.#hopeless.size >= MOST_HOPELESS) this.#hopeless.clear();
+      this.#hopeless.add(`${table.relation.oid} ${key}`);
+    } else this.#put(table, key, new Map([...values, ...(this.#tables.get(table)?.get(key) ?? [])]));
   }
 
   /** A row has gone. */
@@ -94,24 +128,73 @@ function sizeOf(large: Large): number {
   return sum;
 }
 
-function keyText(table: ArchivedTable, buffer: Buffer, at: number): string {
+/** Names the row of the TupleData at `at` among those of its table. */
+export function keyText(table: ArchivedTable, buffer: Buffer, at: number): string {
   const { offsets } = walk(buffer, at);
-  let text = '';
+  const values: Buffer[] = [];
   for (const index of table.keyIndexes) {
     const offset = offsets[index] as number;
-    if (buffer[offset] !== COLUMN.text) continue;
-    const length = buffer.readUInt32BE(offset + 1);
-    text += `${length}:${buffer.toString('latin1', offset + 5, offset + 5 + length)}`;
+    if (buffer[offset] === COLUMN.text) values.push(buffer.subarray(offset + 5, offset + 5 + buffer.readUInt32BE(offset + 1)));
   }
-  return text;
+  return keyOfTexts(values);
+}
+
+export function keyOfTexts(values: readonly Buffer[]): string {
+  return values.map((value) => `${value.length}:${value.toString('latin1')}`).join('');
+}
+
+/** Under REPLICA IDENTITY FULL the old row carries what the new one leaves out. */
+function wholeOldRow(buffer: Buffer, before: number, unchanged: readonly number[]): Large {
+  const { offsets } = walk(buffer, before);
+  const values: Large = new Map();
+  for (const index of unchanged) {
+    const offset = offsets[index];
+    if (offset === undefined || buffer[offset] !== COLUMN.text) continue;
+    values.set(index, Buffer.from(buffer.subarray(offset + 5, offset + 5 + buffer.readUInt32BE(offset + 1))));
+  }
+  return values;
+}
+
+/** Per column: stored bytes of a fixed length, or 0 when it varies, then at most `perByte` for each byte of its text. */
+type Widths = { readonly fixed: Uint8Array; readonly perByte: Uint8Array };
+const widths = new WeakMap<ArchivedTable, Widths>();
+
+function widthsOf(table: ArchivedTable): Widths {
+  const known = widths.get(table);
+  if (known !== undefined) return known;
+  const types = table.relation.columns.map((column) => column.typeOid);
+  const made: Widths = {
+    fixed: Uint8Array.from(types, (typeOid) => FIXED_BYTES.get(typeOid) ?? 0),
+    perByte: Uint8Array.from(types, (typeOid) => (TEXT_LIKE.has(typeOid) ? 1 : STORED_PER_TEXT_BYTE)),
+  };
+  widths.set(table, made);
+  return made;
 }
 
 /** True when no value of the TupleData at `at` can have been moved out of line. Asked for every row. */
-function isNarrow(buffer: Buffer, at: number): boolean {
-  const count = buffer.readUInt16BE(at);
+export function isNarrow(table: ArchivedTable, buffer: Buffer, at: number): boolean {
+  const { fixed, perByte } = widthsOf(table);
   let next = at + 2;
-  for (let i = 0; i < count; i += 1) next = buffer[next] === COLUMN.text ? next + 5 + buffer.readUInt32BE(next + 1) : next + 1;
-  return next - at < WIDE_TUPLE_BYTES;
+  let stored = HEADER_BYTES;
+  for (let i = 0; i < fixed.length; i += 1) {
+    const kind = buffer[next];
+    if (kind === COLUMN.unchanged) return false;
+    if (kind !== COLUMN.text) {
+      next += 1;
+      continue;
+    }
+    const length = buffer.readUInt32BE(next + 1);
+    next += 5 + length;
+    const width = fixed[i] as number;
+    stored += width > 0 ? width : length * (perByte[i] as number) + HEADER_BYTES;
+  }
+  return stored < WIDE_TUPLE_BYTES;
+}
+
+/** True when a value of a wide row can have been moved out of line. */
+export function mayMove(table: ArchivedTable, index: number, length: number): boolean {
+  const { fixed, perByte } = widthsOf(table);
+  return fixed[index] === 0 && (length >= POINTER_BYTES || perByte[index] !== 1);
 }
 
 /** Offsets of the columns' kind bytes in the TupleData at `at`, and which columns are unchanged. */

@@ -16,8 +16,9 @@ import { runWithRetry } from '../../src/runtime/service.js';
 import { SegmentEncoder } from '../../src/segment/encoder.js';
 import { connectStream, ensureStream, type StreamConnection } from '../../src/stream/topology.js';
 import { Batch } from './batch.js';
-import { consume } from './consume.js';
+import { type ConsumeParts, consume } from './consume.js';
 import { ArchiverContext } from './context.js';
+import { earlierValues } from './earlier-values.js';
 import { Flusher } from './flush.js';
 import { Intake, type IntakeParts, Undecodable } from './intake.js';
 import { maintain } from './maintain.js';
@@ -89,6 +90,11 @@ export function openIntake(context: ArchiverContext, receipts: ReceiptIndex, opt
   });
 }
 
+/** Looks up the archive of this context, as it is at the time. */
+export function earlierIn(context: ArchiverContext): ConsumeParts['earlier'] {
+  return (table, keys) => earlierValues(context.dir, context.state, table, keys);
+}
+
 async function beginCopy(context: ArchiverContext, tables: TableBook, epoch: Epoch, copy: CopyState): Promise<void> {
   await context.commit((before) => ({
     reason: 'copy-begin',
@@ -116,7 +122,7 @@ async function archive(context: ArchiverContext, stream: StreamConnection, signa
   const flusher = new Flusher(context, fail);
   const hint = context.state.streamHint;
   const work = [
-    consume({ config: context.config, log: context.log, stream, intake, flusher, from: hint ?? {}, taken: healthy }, stop.signal),
+    consume({ config: context.config, log: context.log, stream, intake, flusher, from: hint ?? {}, earlier: earlierIn(context), taken: healthy }, stop.signal),
     maintain(context, stream, stop.signal),
     answerRequests(context, stream, stop.signal),
   ];

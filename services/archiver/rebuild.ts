@@ -15,7 +15,7 @@ import type { Log } from '../../src/runtime/log.js';
 import { connectStream, findStream } from '../../src/stream/topology.js';
 import { consume } from './consume.js';
 import { Flusher } from './flush.js';
-import { openContext, openIntake } from './loop.js';
+import { earlierIn, openContext, openIntake } from './loop.js';
 
 export type RebuildOptions = {
   /** An empty or missing folder. */
@@ -108,6 +108,7 @@ async function replay(context: Context, options: RebuildOptions): Promise<Lsn> {
       {
         config,
         log,
+        earlier: earlierIn(context),
         stream,
         intake,
         flusher,

@@ -154,6 +154,22 @@ test('a copy that starts again leaves nothing of the first one, and nothing doub
   await running.stop();
 });
 
+test('rows of a copy that are still on their way when the next copy begins are not archived behind its beginning', async () => {
+  await using bench = await ArchiverBench.start({ flush: '{ rows: 1000, every: 100ms }' });
+  const rows = (note: string, from: number, to: number): ReturnType<typeof row>[] => Array.from({ length: to - from }, (_, i) => row(from + i, note));
+  const first = { ...bench.epoch, generation: randomUUID() };
+  const unfinished = bench.copy([{ definition: prices, rows: rows('first', 0, 5000) }], { epoch: first }).slice(0, -1);
+  await bench.publish(...unfinished);
+  const wal = bench.wal(0x2000n);
+  const a = wal.transaction([prices], [insert(9000)]);
+  await bench.publish(...bench.copy([{ definition: prices, rows: rows('second', 10, 20) }], { consistentPoint: 0x2000n }), ...a);
+  const running = bench.run(); // finds all of it at once
+  const state = await bench.archived(a[0]);
+  assert.equal((await bench.versions(state)).length, 11);
+  assert.equal(state.copy?.generation, bench.epoch.generation);
+  await running.stop();
+});
+
 test('an archiver stopped in the middle of a copy goes on where it was, and counts each row once', async () => {
   await using bench = await ArchiverBench.start();
   const other = defineTable({ oid: 16500, table: 'other' });

@@ -238,28 +238,25 @@ test('law 9: a row that differs between stream and archive is found, with its ta
   await assert.rejects(rebuildArchive(bench.config, { check: true, log: bench.log, signal: new AbortController().signal, into }), /is not empty/);
 });
 
-test('a large value that one archiver found again and another did not is no difference', async () => {
+test('a large value that the archiver found and a replay of a shorter stream cannot is no difference', async () => {
   await using bench = await ArchiverBench.start();
-  const first = bench.run();
+  const running = bench.run();
   const wal = bench.wal();
   await archivedCopy(bench);
   const a = wal.transaction([prices], [insert(1, 'x'.repeat(3000)), insert(2, 'y')]);
-  await bench.publish(...a);
-  await bench.archived(a[0]);
-  await first.stop();
-  const second = bench.run();
-  const b = wal.transaction([prices], [updateMessage(OID, ['1', `${DAY} 10:00:00+00`, undefined])]);
-  await bench.publish(...b);
+  const b = wal.transaction([prices], [updateMessage(OID, ['1', `${DAY} 10:00:00+00`, undefined]), insert(3, 'z')]);
+  await bench.publish(...a, ...b);
   await bench.archived(b[0]);
-  await second.stop();
-  assert.match((await bench.versions()).join(), /unresolved/);
+  await running.stop();
+  assert.doesNotMatch((await bench.versions()).join(), /unresolved/);
+  await bench.stream.manager.streams.purge(bench.stream.name, { keep: 1 });
   const result = await rebuildArchive(bench.config, {
     check: true,
     log: bench.log,
     signal: new AbortController().signal,
     into: path.join(bench.scratch, 'rebuilt'),
   });
-  assert.deepEqual([result.equal, result.rows, result.differences], [true, 3, []]);
+  assert.deepEqual([result.equal, result.rows, result.differences], [true, 2, []]);
 });
 
 test('a day with a value that was never in the stream is not sealed', async () => {
