@@ -6,6 +6,7 @@ import { compressors } from 'hyparquet-compressors';
 import { type RawValue, type SegmentColumn, segmentColumn } from './columns.js';
 import { ColumnwiseDigests, DigestSum } from './digest.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
+import { keptText, parseKept } from './system-columns.js';
 
 /** hyparquet's conversions replaced by ones that keep every digit. */
 const RAW_PARSERS = {
@@ -50,7 +51,7 @@ export class DailyReader {
       const data = await this.#readColumns(columns, start, end);
       const kept = this.#hasText ? data.at(-1) : undefined;
       for (let i = 0; i < end - start; i += 1) {
-        const misfits = parseKept(kept?.[i]);
+        const misfits = keptOf(kept?.[i]);
         for (let c = 0; c < texts.length; c += 1) {
           const raw = data[c]?.[i];
           texts[c] = raw === null || raw === undefined ? keptText(misfits, this.columns[c] as string) : (this.#forms[c] as SegmentColumn).text(raw);
@@ -110,20 +111,15 @@ export class DailyReader {
       const [values] = await this.#readColumns([name], start, end);
       for (let row = 0; row < end - start; row += 1) {
         const raw = values?.[row];
-        digests.fold(row, raw === null || raw === undefined ? keptText(parseKept(kept?.[row]), name) : digestible(raw));
+        digests.fold(row, raw === null || raw === undefined ? keptText(keptOf(kept?.[row]), name) : digestible(raw));
       }
     }
     return digests;
   }
 }
 
-function parseKept(text: RawValue | null | undefined): Record<string, string> | undefined {
-  return text === null || text === undefined ? undefined : (JSON.parse((text as Buffer).toString('utf8')) as Record<string, string>);
-}
-
-/** A value that the typed column could not hold, or NULL. */
-function keptText(misfits: Record<string, string> | undefined, column: string): string | null {
-  return misfits !== undefined && Object.hasOwn(misfits, column) ? (misfits[column] as string) : null;
+function keptOf(raw: RawValue | null | undefined): Readonly<Record<string, string>> | undefined {
+  return raw === null || raw === undefined ? undefined : parseKept(raw as Buffer);
 }
 
 /** hyparquet makes doubles of decimals; without the annotation it hands out the bytes. */

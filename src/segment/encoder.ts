@@ -56,10 +56,14 @@ export class SegmentEncoder {
     return new SegmentEncoder(instance, connection, memory, ceiling);
   }
 
-  /** Turns a spool into a Parquet file at `file` (which may exist, empty). Rows keep their order. */
+  /** Turns a spool into a Parquet file at `file` (which may exist, empty). Rows keep their order. Throws an Error that names table, row and column of what cannot be read, never its value. */
   async encode(spool: Spool, file: string, archive: string): Promise<void> {
     const options = segmentOptions(rowGroupRows(spool.rows, spool.bytes), segmentMetadata(spool.shape, archive));
-    await this.run(`COPY (${selectSpool(spool)}) TO ${literal(file)} (${options})`, this.#memory + encodingMemory(spool));
+    try {
+      await this.run(`COPY (${selectSpool(spool)}) TO ${literal(file)} (${options})`, this.#memory + encodingMemory(spool));
+    } catch (error) {
+      throw withoutValues(error as Error, spool);
+    }
   }
 
   /** Runs a statement; `memory`: bytes it will need, when that is known to be more than the limit. Throws what DuckDB says, "Out of Memory" only at the ceiling. */
@@ -111,4 +115,14 @@ function encodingMemory(spool: Spool): number {
   const rows = Math.min(spool.rows, rowGroupRows(spool.rows, spool.bytes));
   const group = (spool.bytes / Math.max(1, spool.rows)) * rows;
   return Math.max(0, group - 16 * 1024 * 1024) * 4 + Math.max(0, spool.longestLine - 1024 * 1024) * 3;
+}
+
+/** DuckDB quotes the line it cannot read: rows have no place in logs. */
+function withoutValues(error: Error, spool: Spool): Error {
+  if (!/^(Invalid Input|Conversion|CSV|Cast) Error/i.test(error.message)) return error;
+  const { schema, table } = spool.shape.relation;
+  const line = /on Line: (\d+)/.exec(error.message)?.[1];
+  const column = spool.columns[Number(/column "?c(\d+)"?/.exec(error.message)?.[1] ?? -1)]?.name;
+  const reason = /Invalid unicode/.test(error.message) ? 'is not UTF-8' : 'is not of its type';
+  return new Error(`${schema}.${table}: ${column === undefined ? 'a value' : `column ${column}`} of row ${line ?? 'unknown'} of ${spool.rows} ${reason}`);
 }

@@ -4,7 +4,7 @@
 import parquet from '@dsnp/parquetjs';
 import { type RawValue, type SegmentColumn, segmentColumn } from './columns.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
-import { SYSTEM_COLUMNS } from './system-columns.js';
+import { keptText, parseKept, SYSTEM_COLUMNS } from './system-columns.js';
 
 type Decoded = { values: RawValue[]; dlevels: number[] };
 type Statistics = { min_value?: Buffer | null; max_value?: Buffer | null } | null;
@@ -141,7 +141,7 @@ class DecodedRows implements SegmentRows {
   readonly rowCount: number;
   readonly #columns: ReadonlyMap<string, ColumnValues>;
   readonly #forms: ReadonlyMap<string, SegmentColumn>;
-  readonly #parsedText = new Map<number, Record<string, string>>();
+  readonly #parsedText = new Map<number, Readonly<Record<string, string>>>();
 
   constructor(rowCount: number, columns: ReadonlyMap<string, ColumnValues>, forms: ReadonlyMap<string, SegmentColumn>) {
     this.rowCount = rowCount;
@@ -162,18 +162,17 @@ class DecodedRows implements SegmentRows {
   }
 
   keptText(column: string, row: number): string | null {
-    const kept = this.#kept(row);
-    return kept !== undefined && Object.hasOwn(kept, column) ? (kept[column] as string) : null;
+    return keptText(this.#kept(row), column);
   }
 
   /** Values that the typed columns could not hold. */
-  #kept(row: number): Record<string, string> | undefined {
+  #kept(row: number): Readonly<Record<string, string>> | undefined {
     if (!this.#columns.has('_text')) return undefined;
     const raw = this.#raw('_text', row);
     if (raw === null) return undefined;
     let parsed = this.#parsedText.get(row);
     if (!parsed) {
-      parsed = JSON.parse((raw as Buffer).toString('utf8')) as Record<string, string>;
+      parsed = parseKept(raw as Buffer);
       this.#parsedText.set(row, parsed);
     }
     return parsed;

@@ -36,3 +36,17 @@ export type ChangeOrigin = {
 export function boundaryText(origin: { readonly op: string; readonly lsn: bigint; readonly ordinal: number | bigint }): string {
   return `${origin.op} ${origin.lsn} ${origin.ordinal}`;
 }
+
+/** Reads a value of `_text`: column → Postgres text. Throws an Error without the value when it is damaged. */
+export function parseKept(bytes: Buffer): Readonly<Record<string, string>> {
+  try {
+    return JSON.parse(bytes.toString('utf8')) as Record<string, string>;
+  } catch {
+    throw new Error('a value of _text is no JSON'); // the parser's own message quotes it
+  }
+}
+
+/** The text of a column from there, null when it is not there. */
+export function keptText(kept: Readonly<Record<string, string>> | undefined, column: string): string | null {
+  return kept !== undefined && Object.hasOwn(kept, column) ? (kept[column] as string) : null;
+}

@@ -3,10 +3,11 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { readdir, stat, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
+import { SegmentBuilder } from '../../src/segment/builder.js';
 import { SegmentReader } from '../../src/segment/reader.js';
 import { literal, rowGroupRows } from '../../src/segment/sql.js';
 import { verifySegment } from '../../src/segment/verify.js';
-import { SegmentWorld } from './world.js';
+import { origin, SegmentWorld } from './world.js';
 
 const MB = 1024 * 1024;
 const LIMIT = `SELECT current_setting('memory_limit') AS value`;
@@ -125,4 +126,16 @@ test('row groups hold about 8 MB, in whole vectors', () => {
   assert.ok(rowGroupRows(200_000, 63_000_000) * 315 <= 8 * MB);
   assert.equal(rowGroupRows(10, 100 * MB), 2048);
   assert.equal(rowGroupRows(0, 0), 122_880);
+});
+
+test('what cannot be read is named by table, row and column; its value is not told', async () => {
+  await using world = await SegmentWorld.open();
+  const bad = (columns: Record<string, [number, number]>, row: readonly string[]) =>
+    world.encoder.encode(world.spool(world.shape(columns), [['1', row[1] === 'secret' ? '2' : 'fine'], row]), world.path('parquet'), 'archive');
+  const told = (pattern: RegExp) => (error: Error) => pattern.test(error.message) && !/secret/.test(`${error.message} ${String(error.cause)}`);
+  await assert.rejects(bad({ id: [20, -1], n: [20, -1] }, ['2', 'secret']), told(/^public\.t: column n of row 2 of 2 is not of its type$/));
+
+  const builder = new SegmentBuilder(world.shape({ v: [25, -1] }), world.path('csv'));
+  builder.append(Buffer.concat([Buffer.from([0, 1, 0x74, 0, 0, 0, 7]), Buffer.from('secret'), Buffer.of(0xe9)]), 0, origin(1));
+  await assert.rejects(world.encoder.encode(builder.finish(), world.path('parquet'), 'archive'), told(/row 1 of 1 is not UTF-8$/));
 });

@@ -51,6 +51,8 @@ test('one changed value in one row is found, by row number, and its value is not
   ]) {
     await assert.rejects(verifySegment(await tampered(segment, select), expected), mismatch(/row 2501 decodes to another text/), select);
   }
+  const damaged = await tampered(segment, `* REPLACE (CASE WHEN id = 0 THEN '{"v":secret' ELSE _text END AS _text)`);
+  await assert.rejects(verifySegment(damaged, expected), mismatch(/row group 0 cannot be decoded/));
   // NULL taken for empty: row 1 is the first of them.
   await assert.rejects(verifySegment(await tampered(segment, `* REPLACE (coalesce(v, '') AS v)`), expected), mismatch(/row 1 /));
 });
