@@ -63,13 +63,13 @@ async function keepRunning(
     const started = Date.now();
     const child = startService(name, config);
     children.set(name, child);
-    log.info({ event: 'service-started', service: name, pid: child.pid }, `${name} started`);
+    log.info({ event: 'service-started', child: name, childPid: child.pid }, `${name} started`);
     const [code, killedBy] = await endOf(child);
     children.delete(name);
     if (signal.aborted) return code ?? EXIT_FAILED;
     if (code === EXIT_CONFIG || code === EXIT_HALT) {
       log.error(
-        { event: 'service-exited', service: name, code, signal: killedBy },
+        { event: 'service-exited', child: name, code, signal: killedBy },
         code === EXIT_HALT ? `${name} HALTED and needs a person; the others go on` : `${name} refuses to run as it is configured; everything stops`,
       );
       if (code === EXIT_CONFIG) controller.abort();
@@ -77,7 +77,7 @@ async function keepRunning(
     }
     if (Date.now() - started > STEADY_MS) attempt = 0;
     const restartInMs = backoffMs(attempt);
-    log.warn({ event: 'service-exited', service: name, code, signal: killedBy, restartInMs }, `${name} ended; it starts again`);
+    log.warn({ event: 'service-exited', child: name, code, signal: killedBy, restartInMs }, `${name} ended; it starts again`);
     await sleep(restartInMs, signal);
   }
   return 0;

@@ -29,14 +29,14 @@ export class Supervised {
 
   #take(line: string): void {
     this.#log.write(`${line}\n`);
-    let event: { event?: string; service?: string; pid?: number; reason?: string; level?: number; msg?: string };
+    let event: { event?: string; service?: string; child?: string; childPid?: number; reason?: string; level?: number; msg?: string };
     try {
       event = JSON.parse(line) as typeof event;
     } catch {
       this.troubles.push(line);
       return;
     }
-    if (event.event === 'service-started' && event.service && event.pid) this.#pids.set(event.service, event.pid);
+    if (event.event === 'service-started' && event.child && event.childPid) this.#pids.set(event.child, event.childPid);
     if (event.level !== undefined && event.level >= 50) this.troubles.push(`${event.service}: ${event.reason ?? event.msg ?? event.event}`);
   }
 

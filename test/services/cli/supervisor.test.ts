@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import { Pipeline, until } from '../../pipeline/pipeline.js';
 import { cleanEnvironment, MAIN } from './command.js';
 
-type Event = { event?: string; service?: string; pid?: number; code?: number | null; signal?: string | null; restartInMs?: number; halt?: string };
+type Event = { event?: string; child?: string; childPid?: number; code?: number | null; signal?: string | null; restartInMs?: number; halt?: string };
 
 const SCHEMA = 'CREATE TABLE prices (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); CREATE INDEX ON prices (at);';
 const TABLES = '  prices: { timestamp: at }';
@@ -44,18 +44,18 @@ class Supervised implements AsyncDisposable {
   /** Log lines of the supervisor and its services. */
   events(name: string, service?: string): Event[] {
     const lines = this.#text.split('\n').filter((line) => line.startsWith('{') && line.endsWith('}'));
-    return lines.map((line) => JSON.parse(line) as Event).filter((line) => line.event === name && (service === undefined || line.service === service));
+    return lines.map((line) => JSON.parse(line) as Event).filter((line) => line.event === name && (service === undefined || line.child === service));
   }
 
   async pids(): Promise<number[]> {
     return await until('three services', async () => {
-      const pids = ['capture', 'archiver', 'pruner'].map((service) => this.events('service-started', service).at(-1)?.pid);
+      const pids = ['capture', 'archiver', 'pruner'].map((service) => this.events('service-started', service).at(-1)?.childPid);
       return pids.every((pid) => pid !== undefined) ? (pids as number[]) : undefined;
     });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const pids = this.events('service-started').flatMap(({ pid }) => pid ?? []);
+    const pids = this.events('service-started').flatMap(({ childPid }) => childPid ?? []);
     if (this.process.exitCode === null) this.process.kill('SIGKILL');
     await this.ended;
     for (const pid of pids) if (alive(pid)) process.kill(pid, 'SIGKILL');
@@ -73,7 +73,7 @@ test('a killed service starts again and goes on; SIGTERM stops all, exit 0', asy
   await supervised.pids();
   await pipeline.archived();
   for (const service of ['capture', 'archiver', 'pruner']) {
-    const before = supervised.events('service-started', service).at(-1)?.pid as number;
+    const before = supervised.events('service-started', service).at(-1)?.childPid as number;
     process.kill(before, 'SIGKILL');
     const exited = await until('its end is told', async () => supervised.events('service-exited', service)[0]);
     assert.equal(exited.signal, 'SIGKILL');

@@ -12,7 +12,11 @@ async function clone(mode: number): Promise<{ inside: string; cache: string } & 
   await mkdir(path.join(folder, '.git'));
   await mkdir(inside, { recursive: true });
   await chmod(folder, mode);
-  return { inside, cache: path.join(folder, '.cache', 'engines'), [Symbol.asyncDispose]: () => rm(folder, { recursive: true, force: true }) };
+  const remove = async (): Promise<void> => {
+    await chmod(folder, 0o755); // else only root could
+    await rm(folder, { recursive: true, force: true });
+  };
+  return { inside, cache: path.join(folder, '.cache', 'engines'), [Symbol.asyncDispose]: remove };
 }
 
 const scratch = await mkdtemp(path.join(tmpdir(), 'tidemark-cache-'));
