@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
-import type { ArchivedFence, CopyState } from '../../src/archive/manifest-format.js';
+import type { ArchivedFence, CopyState, RecopyState } from '../../src/archive/manifest-format.js';
 import type { Epoch } from '../../src/position/epoch.js';
 import type { Position } from '../../src/position/position.js';
 import { type ResolvedValues, SegmentBuilder, type SegmentShape } from '../../src/segment/builder.js';
@@ -34,6 +34,8 @@ export class Batch {
   #bytesAt = 0;
   #startedAt: number | undefined;
   #builders = 0;
+  /** Builders of rows that count only when their re-copy is complete. */
+  readonly #recopied = new Map<SegmentBuilder, string>();
   readonly fences: ArchivedFence[] = [];
   /** End of the last whole transaction in it. */
   boundary: Position | undefined;
@@ -43,8 +45,12 @@ export class Batch {
   epoch: Epoch | undefined;
   /** State of the copy after it, when it holds copied rows or ends a copy. */
   copy: CopyState | undefined;
-  /** It ends the copy: tables whose coverage opens with it. */
-  opens: readonly number[] | undefined;
+  /** State of the newest re-copy after it, when it holds anything of one. */
+  recopy: RecopyState | undefined;
+  /** Generations and ids of the copies that it completes. */
+  readonly completed: string[] = [];
+  /** It ends the copy. */
+  ends = false;
 
   /** `dir`: for spools. */
   constructor(dir: string, limits: BatchLimits) {
@@ -63,7 +69,7 @@ export class Batch {
 
   /** True when a manifest would say something new. */
   get worthCommitting(): boolean {
-    return this.#rows > 0 || this.boundary !== undefined || this.copy !== undefined || this.epoch !== undefined;
+    return this.#rows > 0 || this.boundary !== undefined || this.copy !== undefined || this.recopy !== undefined || this.epoch !== undefined;
   }
 
   /** Something came that a manifest will have to say. */
@@ -92,6 +98,35 @@ export class Batch {
     const whole = builder.append(buffer, at, origin, resolved);
     this.#count(table, day ?? 'undated', builder);
     return whole;
+  }
+
+  /** A row of re-copy `id`. `table` is of this re-copy alone. */
+  recopied(id: string, table: ArchivedTable, day: string | null, buffer: Buffer, at: number, origin: ChangeOrigin): void {
+    const builder = this.#builder(table, day ?? 'undated', 'segment', day);
+    this.#recopied.set(builder, id);
+    builder.append(buffer, at, origin);
+    this.#count(table, day ?? 'undated', builder);
+  }
+
+  /** The copy whose completion its rows wait for; null: none. */
+  copyOf(builder: SegmentBuilder): string | null {
+    return this.copy?.generation ?? this.#recopied.get(builder) ?? null;
+  }
+
+  /** Throws away the rows of a re-copy that will never be complete. */
+  dropRecopy(id: string): void {
+    for (const [builder, of] of this.#recopied) {
+      if (of !== id) continue;
+      this.#recopied.delete(builder);
+      this.#rows -= builder.rows;
+      builder.discard();
+      const full = this.#full.indexOf(builder);
+      if (full >= 0) {
+        this.#full.splice(full, 1);
+        this.#bytesOfFull -= builder.bytes;
+      }
+      for (const days of this.#open.values()) for (const [label, open] of days) if (open === builder) days.delete(label);
+    }
   }
 
   /** An update, delete or truncate (`at` -1): key and boundary only. */

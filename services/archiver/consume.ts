@@ -3,6 +3,7 @@
  * read the stream again from its first message, wait a bounded time for capture, halt.
  */
 
+import type { Lsn } from '../../src/position/lsn.js';
 import { formatPosition } from '../../src/position/position.js';
 import type { Config } from '../../src/runtime/config.js';
 import { Halt } from '../../src/runtime/errors.js';
@@ -28,8 +29,8 @@ export type ConsumeParts = {
   readonly from: { readonly sequence?: number; readonly created?: string };
   /** Stop when this sequence has been read. */
   readonly until?: number;
-  /** Large values of rows as the archive holds them now, by key. */
-  readonly earlier: (table: ArchivedTable, keys: ReadonlySet<string>) => Promise<ReadonlyMap<string, Large>>;
+  /** Large values of rows as the archive holds them now, by key; of what stands at or before `upTo`: rows copied again may be of later. */
+  readonly earlier: (table: ArchivedTable, keys: ReadonlySet<string>, upTo: Lsn) => Promise<ReadonlyMap<string, Large>>;
   /** A chunk was taken. */
   readonly taken?: (chunk: StreamChunk) => void;
 };
@@ -132,8 +133,8 @@ async function readOnce(parts: ConsumeParts, gap: Gap, from: ConsumeParts['from'
     const taken = await intake.take(chunk);
     if (taken === 'gap' && from.sequence !== undefined) return false;
     if (taken === 'gap') gap.at(chunk);
-    else if (taken === 'taken') {
-      gap.closed();
+    else if (taken === 'taken' || taken === 'beside') {
+      if (taken === 'taken') gap.closed();
       parts.taken?.(chunk);
     }
     for (const ready of intake.takeReady()) flusher.add(ready);
@@ -145,11 +146,12 @@ async function readOnce(parts: ConsumeParts, gap: Gap, from: ConsumeParts['from'
 /** Unchanged values that memory has not, after a restart above all, come from the archive, once everything before the chunk is there. */
 async function recall({ intake, flusher, earlier, log }: ConsumeParts, chunk: StreamChunk): Promise<void> {
   const wanted = intake.forgotten(chunk);
-  if (wanted.size === 0) return;
+  const upTo = intake.position?.lsn;
+  if (wanted.size === 0 || upTo === undefined) return;
   for (const ready of intake.takeReady()) flusher.add(ready);
   await flusher.drain();
   for (const [table, keys] of wanted) {
-    const found = await earlier(table, keys);
+    const found = await earlier(table, keys, upTo);
     intake.recall(table, keys, found);
     log.debug({ event: 'recalled', table: table.relation.table, wanted: keys.size, found: found.size }, 'large values looked up in the archive');
   }

@@ -1,6 +1,6 @@
 /**
- * Copied rows → rows of the batch. They stand before everything streamed: `_lsn` is the slot's consistent point minus one, `_ordinal` the row's number in the
- * generation. Drops exactly the rows that are archived already.
+ * Copied rows → rows of the batch. Those of the first copy stand before everything streamed: `_lsn` is the slot's consistent point minus one, `_ordinal` the row's
+ * number in the generation. Drops exactly the rows that are archived already.
  */
 import type { CopyState } from '../../src/archive/manifest-format.js';
 import { type ChangeVisitor, type RowChange, visitFrames } from '../../src/change/pgoutput.js';
@@ -12,49 +12,22 @@ import type { LargeValues } from './large-values.js';
 import type { TableBook } from './tables.js';
 import { rowDay } from './transactions.js';
 
-type Origin = { -readonly [Name in keyof ChangeOrigin]: ChangeOrigin[Name] };
+/** What any copy is made of: descriptions, relations, inserts, and nothing else. */
+export abstract class InsertsOnly implements ChangeVisitor {
+  /** Of all its rows; `ordinal` changes from row to row. */
+  protected readonly origin: { -readonly [Name in keyof ChangeOrigin]: ChangeOrigin[Name] };
 
-export class CopyReader implements ChangeVisitor {
-  readonly #tables: TableBook;
-  readonly #batch: () => Batch;
-  readonly #large: LargeValues;
-  #mine = 0;
-  #k = 0;
-  readonly #origin: Origin = { op: 'copy', lsn: 0n, ordinal: 0, xid: 0, committedAtMicros: 0n };
-
-  constructor(tables: TableBook, batch: () => Batch, large: LargeValues) {
-    this.#large = large;
-    this.#tables = tables;
-    this.#batch = batch;
+  protected constructor(lsn: bigint) {
+    this.origin = { op: 'copy', lsn, ordinal: 0, xid: 0, committedAtMicros: 0n };
   }
 
-  /** Reads a `copy` chunk that begins behind row `prev` of the generation; rows up to `mine` are archived. Throws SyntaxError when it does not end at `end`. */
-  read(payload: Buffer, copy: CopyState, span: { readonly prev: number; readonly end: number }, mine: number): void {
-    this.#origin.lsn = parseLsn(copy.consistentPoint) - 1n;
-    this.#mine = mine;
-    this.#k = span.prev;
-    visitFrames(payload, this);
-    if (this.#k !== span.end) throw new SyntaxError(`its rows end at number ${this.#k}, its header says ${span.end}`);
-  }
-
-  relation(relation: Relation): void {
-    this.#tables.relate(relation);
-  }
-
-  description(description: TableDescription): void {
-    this.#tables.describe(description);
-  }
+  abstract relation(relation: Relation): void;
+  abstract description(description: TableDescription): void;
+  protected abstract insert(change: RowChange): void;
 
   row(change: RowChange): void {
     if (change.op !== 'insert') throw new SyntaxError(`an ${change.op} in a copy`);
-    this.#k += 1;
-    if (this.#k <= this.#mine) return;
-    const table = this.#tables.route(change.oid);
-    if (table === undefined) return;
-    this.#origin.ordinal = this.#k;
-    const { buffer, newTuple } = change;
-    this.#batch().row(table, rowDay(table, buffer, newTuple), buffer, newTuple, this.#origin);
-    this.#large.version(table, buffer, newTuple, newTuple);
+    this.insert(change);
   }
 
   begin(): void {
@@ -71,5 +44,48 @@ export class CopyReader implements ChangeVisitor {
 
   truncate(): void {
     throw new SyntaxError('a truncate in a copy');
+  }
+}
+
+/** Rows of the first copy, in which every table is its newest version. */
+export class CopyReader extends InsertsOnly {
+  readonly #tables: TableBook;
+  readonly #batch: () => Batch;
+  readonly #large: LargeValues;
+  #mine = 0;
+  #k = 0;
+
+  constructor(tables: TableBook, batch: () => Batch, large: LargeValues) {
+    super(0n);
+    this.#large = large;
+    this.#tables = tables;
+    this.#batch = batch;
+  }
+
+  /** Reads a `copy` chunk that begins behind row `prev` of the generation; rows up to `mine` are archived. Throws SyntaxError when it does not end at `end`. */
+  read(payload: Buffer, copy: CopyState, span: { readonly prev: number; readonly end: number }, mine: number): void {
+    this.origin.lsn = parseLsn(copy.consistentPoint) - 1n;
+    this.#mine = mine;
+    this.#k = span.prev;
+    visitFrames(payload, this);
+    if (this.#k !== span.end) throw new SyntaxError(`its rows end at number ${this.#k}, its header says ${span.end}`);
+  }
+
+  relation(relation: Relation): void {
+    this.#tables.relate(relation);
+  }
+
+  description(description: TableDescription): void {
+    this.#tables.describe(description);
+  }
+
+  protected insert({ oid, buffer, newTuple }: RowChange): void {
+    this.#k += 1;
+    if (this.#k <= this.#mine) return;
+    const table = this.#tables.route(oid);
+    if (table === undefined) return;
+    this.origin.ordinal = this.#k;
+    this.#batch().row(table, rowDay(table, buffer, newTuple), buffer, newTuple, this.origin);
+    this.#large.version(table, buffer, newTuple, newTuple);
   }
 }

@@ -6,7 +6,7 @@ import path from 'node:path';
 import type { ArchiveState } from '../../src/archive/manifest.js';
 import { type ChangeVisitor, COLUMN, type RowChange, TAG, visitFrames, visitMessage } from '../../src/change/pgoutput.js';
 import type { Relation, TableDescription } from '../../src/change/relation.js';
-import { parseLsn } from '../../src/position/lsn.js';
+import { type Lsn, parseLsn } from '../../src/position/lsn.js';
 import { SegmentReader, type SegmentRows } from '../../src/segment/reader.js';
 import { isNarrow, keyOfTexts, keyText, type Large, type LargeValues, mayMove } from './large-values.js';
 import type { ArchivedTable, TableBook } from './tables.js';
@@ -91,10 +91,10 @@ class Scan extends Quiet {
 
 type Newest = { readonly lsn: bigint; readonly ordinal: bigint; readonly rows: SegmentRows; readonly row: number };
 
-/** Texts of the large columns of the newest archived version of each wanted row. A row that was archived under other columns later than under these is not found. */
-export async function earlierValues(dir: string, state: ArchiveState, table: ArchivedTable, keys: ReadonlySet<string>): Promise<Map<string, Large>> {
+/** Texts of the large columns of the newest version of each wanted row that is archived at or before `upTo`. A row that was archived under other columns later than under these is not found. */
+export async function earlierValues(dir: string, state: ArchiveState, table: ArchivedTable, keys: ReadonlySet<string>, upTo: Lsn): Promise<Map<string, Large>> {
   const entries = [...state.files.values()]
-    .filter((entry) => entry.kind === 'segment' && entry.oid === table.relation.oid && entry.pendingCopy === null)
+    .filter((entry) => entry.kind === 'segment' && entry.oid === table.relation.oid && entry.pendingCopy === null && parseLsn(entry.minLsn) <= upTo)
     .sort((a, b) => (parseLsn(a.maxLsn) < parseLsn(b.maxLsn) ? 1 : -1));
   const open = new Set(keys);
   const newest = new Map<string, Newest>();
@@ -104,7 +104,7 @@ export async function earlierValues(dir: string, state: ArchiveState, table: Arc
     for (const key of open) if ((newest.get(key)?.lsn ?? -1n) > last) open.delete(key);
     if (open.size === 0 || searched > MOST_ROWS) break;
     searched += entry.rows;
-    if (entry.signature === table.signature) await search(path.join(dir, entry.file), table, open, newest);
+    if (entry.signature === table.signature) await search(path.join(dir, entry.file), table, open, newest, upTo);
     else {
       for (const key of open) newest.delete(key);
       open.clear();
@@ -113,7 +113,7 @@ export async function earlierValues(dir: string, state: ArchiveState, table: Arc
   return new Map([...newest].map(([key, found]) => [key, valuesOf(table, found)]));
 }
 
-async function search(file: string, table: ArchivedTable, keys: ReadonlySet<string>, newest: Map<string, Newest>): Promise<void> {
+async function search(file: string, table: ArchivedTable, keys: ReadonlySet<string>, newest: Map<string, Newest>, upTo: Lsn): Promise<void> {
   const reader = await SegmentReader.open(file);
   try {
     for (let group = 0; group < reader.rowGroupCount; group += 1) {
@@ -123,6 +123,7 @@ async function search(file: string, table: ArchivedTable, keys: ReadonlySet<stri
         const key = keyOfTexts(table.key.map((name) => Buffer.from(rows.text(name, row) ?? '')));
         if (!keys.has(key)) continue;
         const [lsn, ordinal] = [rows.lsn(row), rows.ordinal(row)];
+        if (lsn > upTo) continue;
         const best = hits.get(key) ?? newest.get(key);
         if (best === undefined || lsn > best.lsn || (lsn === best.lsn && ordinal > best.ordinal)) hits.set(key, { lsn, ordinal, rows, row });
       }

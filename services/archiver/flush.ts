@@ -17,6 +17,7 @@ import { DurableFile } from '../../src/segment/durable-file.js';
 import { verifySegment } from '../../src/segment/verify.js';
 import type { Batch } from './batch.js';
 import type { ArchiverContext } from './context.js';
+import { stampCoverage } from './tables.js';
 
 /** A batch with the tables as they were at its end. */
 export type ReadyBatch = { readonly batch: Batch; readonly tables: readonly TableState[] };
@@ -82,11 +83,10 @@ function isOfEarlierCopy(before: ArchiveState, batch: Batch): boolean {
 async function flushBatch(context: ArchiverContext, { batch, tables }: ReadyBatch): Promise<void> {
   if (isOfEarlierCopy(context.state, batch)) return batch.discard();
   const began = performance.now();
-  const pendingCopy = batch.copy !== undefined ? batch.copy.generation : null;
   const add: FileEntry[] = [];
   const builders = batch.builders();
   try {
-    for (const builder of builders) add.push(await writeSegment(context, builder, pendingCopy));
+    for (const builder of builders) add.push(await writeSegment(context, builder, batch.copyOf(builder)));
   } catch (error) {
     for (const builder of builders) builder.discard();
     throw storageError(error);
@@ -162,26 +162,14 @@ async function writeSegment(context: ArchiverContext, builder: SegmentBuilder, p
 
 /** What the manifest says after this batch. */
 function manifestChange(before: ArchiveState, batch: Batch, tables: readonly TableState[], written: readonly FileEntry[]): ManifestChange {
-  const common = {
-    tables: withCoverage(before, tables),
+  const files = completed(before, batch, written);
+  return {
+    ...files,
+    reason: batch.ends ? 'copy-end' : 'flush',
+    tables: stampCoverage(before, tables),
     ...(batch.hint === undefined ? {} : { streamHint: batch.hint }),
     ...(batch.copy === undefined ? {} : { copy: batch.copy }),
-  };
-  if (batch.opens !== undefined && batch.boundary !== undefined) {
-    const pending = [...before.files.values()].filter((entry) => entry.pendingCopy !== null);
-    return {
-      ...common,
-      reason: 'copy-end',
-      position: formatPosition(batch.boundary),
-      tables: opened(tables, batch.opens, before.number + 1),
-      add: [...pending.filter((entry) => entry.pendingCopy === batch.copy?.generation), ...written].map((entry) => ({ ...entry, pendingCopy: null })),
-      drop: pending.map((entry) => entry.file),
-    };
-  }
-  return {
-    ...common,
-    reason: 'flush',
-    add: written,
+    ...(batch.recopy === undefined ? {} : { recopy: batch.recopy }),
     ...(batch.boundary === undefined ? {} : { position: formatPosition(batch.boundary) }),
     ...(batch.epoch === undefined ? {} : { epoch: batch.epoch }),
     ...(batch.committedAtMicros === undefined ? {} : { committedAt: new Date(Number(batch.committedAtMicros / 1000n)).toISOString() }),
@@ -189,12 +177,16 @@ function manifestChange(before: ArchiveState, batch: Batch, tables: readonly Tab
   };
 }
 
-/** Coverage is the manifest's to know: a batch may have been cut before the copy's end was committed. */
-function withCoverage(before: ArchiveState, tables: readonly TableState[]): TableState[] {
-  const known = new Map(before.tables.map((table) => [table.oid, table.coverage]));
-  return tables.map((table) => ({ ...table, coverage: known.get(table.oid) ?? table.coverage }));
-}
-
-function opened(tables: readonly TableState[], oids: readonly number[], since: number): TableState[] {
-  return tables.map((table) => (oids.includes(table.oid) ? { ...table, coverage: { state: 'open', since } } : table));
+/** Files of copies that this batch completes become rows like all others; those of copies that can never be completed go. */
+function completed(
+  before: ArchiveState,
+  batch: Batch,
+  written: readonly FileEntry[],
+): { readonly add: readonly FileEntry[]; readonly drop: readonly string[] } {
+  const whole = new Set(batch.completed);
+  const here = (entry: FileEntry): FileEntry => (entry.pendingCopy !== null && whole.has(entry.pendingCopy) ? { ...entry, pendingCopy: null } : entry);
+  const waiting = [...before.files.values()].filter((entry) => entry.pendingCopy !== null);
+  const running = new Set([batch.copy?.state === 'running' ? batch.copy.generation : null, batch.recopy?.state === 'running' ? batch.recopy.id : null]);
+  const over = batch.copy === undefined && batch.recopy === undefined ? [] : waiting.filter((entry) => !running.has(entry.pendingCopy));
+  return { add: [...over.filter((entry) => whole.has(entry.pendingCopy ?? '')).map(here), ...written.map(here)], drop: over.map((entry) => entry.file) };
 }

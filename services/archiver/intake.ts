@@ -22,11 +22,12 @@ import { CopyReader } from './copy-lane.js';
 import { type WantedRows, wantedRows } from './earlier-values.js';
 import type { ReadyBatch } from './flush.js';
 import { type Large, LargeValues } from './large-values.js';
+import { RecopyLane } from './recopy-lane.js';
 import type { ArchivedTable, TableBook } from './tables.js';
 import { TransactionReader } from './transactions.js';
 
-/** What became of a chunk. `gap`: it was not taken, something before it is missing. */
-export type Taken = 'taken' | 'duplicate' | 'stale' | 'gap';
+/** What became of a chunk. `beside`: taken, of a re-copy, which says nothing of the streamed position. `gap`: it was not taken, something before it is missing. */
+export type Taken = 'taken' | 'beside' | 'duplicate' | 'stale' | 'gap';
 
 export type IntakeParts = {
   readonly log: Log;
@@ -58,6 +59,7 @@ export class Intake {
   readonly #parts: IntakeParts;
   readonly #transactions: TransactionReader;
   readonly #copyReader: CopyReader;
+  readonly #recopies: RecopyLane;
   readonly #large = new LargeValues();
   readonly #intents = new Map<string, IntentHead>();
   #batch: Batch;
@@ -93,6 +95,7 @@ export class Intake {
     };
     this.#transactions = new TransactionReader(sink, this.#intents, this.#large);
     this.#copyReader = new CopyReader(parts.tables, () => this.#batch, this.#large);
+    this.#recopies = new RecopyLane(parts.log, parts.tables, () => this.#batch, parts.state.recopy);
   }
 
   /** Position reached in the stream, archived or not; null until a copy is complete. */
@@ -161,6 +164,7 @@ export class Intake {
   /** Takes one chunk. Throws Halt IDENTITY, Undecodable, or a storage error; the intake is spent then. */
   async take(chunk: StreamChunk): Promise<Taken> {
     const { header } = chunk;
+    if (header.recopy !== undefined && this.#epoch === null) return 'stale';
     if (header.kind !== 'copy-begin' && (this.#epoch === null || !sameEpoch(this.#epoch, header.epoch))) {
       if (!this.#rebases(header)) return this.#foreign(chunk);
       this.#epoch = header.epoch;
@@ -173,6 +177,7 @@ export class Intake {
       if (header.kind === 'copy-begin') return await this.#copyBegin(chunk);
       if (header.kind === 'changes') return await this.#changes(chunk);
       if (header.kind === 'copy') return this.#copyRows(chunk);
+      if (header.recopy !== undefined) return this.#recopy(chunk);
       return this.#copyEnd(chunk);
     } catch (error) {
       if (error instanceof SyntaxError || error instanceof RangeError) throw new Undecodable(chunk, error);
@@ -240,7 +245,7 @@ export class Intake {
     this.#epoch = epoch;
     this.#copied = 0;
     this.#copy = { generation: epoch.generation, state: 'running', consistentPoint: begin.consistentPoint, rows: 0 };
-    this.#parts.tables.beginCopy(begin.tables);
+    this.#parts.tables.beginCopy(begin.tables, begin.snapshot.split(':')[1] ?? '0');
     await this.#parts.beginCopy(epoch, this.#copy);
     return 'taken';
   }
@@ -276,10 +281,23 @@ export class Intake {
     this.#copyReached(this.#copy, chunk);
     this.#mine = boundary(parseLsn(copy.consistentPoint));
     this.#batch.boundary = this.#mine;
-    this.#batch.opens = end.tables.map((table) => table.oid);
+    this.#batch.completed.push(copy.generation);
+    this.#batch.ends = true;
+    this.#parts.tables.open(end.tables.map((table) => table.oid));
     this.#parts.log.info({ event: 'copy-end', rows: this.#copied }, 'the copy has come whole');
     this.#cutNow();
     return 'taken';
+  }
+
+  #recopy(chunk: StreamChunk): Taken {
+    if (!this.#recopies.take(chunk, this.#parts.rebase === true ? undefined : this.#parts.archive)) return 'stale';
+    if (chunk.header.kind === 'recopy-end') this.#large.forgive();
+    const mine = this.#mine;
+    // Reading goes on here after a restart; inside a transaction it has to go on where that begins.
+    if (mine !== null && mine.k === 0 && !this.#transactions.inTransaction) this.#batch.hint = { created: chunk.streamCreated, sequence: chunk.firstSequence };
+    faultPoint('A1');
+    if (!this.#transactions.inTransaction) this.#ended();
+    return 'beside';
   }
 
   #ended(): void {

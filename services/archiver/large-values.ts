@@ -83,6 +83,11 @@ export class LargeValues {
     } else this.#put(table, key, new Map([...values, ...(this.#tables.get(table)?.get(key) ?? [])]));
   }
 
+  /** Rows were copied again: what was not found may be there now. */
+  forgive(): void {
+    this.#hopeless.clear();
+  }
+
   /** A row has gone. */
   gone(table: ArchivedTable, buffer: Buffer, at: number): void {
     const rows = this.#tables.get(table);

@@ -92,7 +92,7 @@ export function openIntake(context: ArchiverContext, receipts: ReceiptIndex, opt
 
 /** Looks up the archive of this context, as it is at the time. */
 export function earlierIn(context: ArchiverContext): ConsumeParts['earlier'] {
-  return (table, keys) => earlierValues(context.dir, context.state, table, keys);
+  return (table, keys, upTo) => earlierValues(context.dir, context.state, table, keys, upTo);
 }
 
 async function beginCopy(context: ArchiverContext, tables: TableBook, epoch: Epoch, copy: CopyState): Promise<void> {

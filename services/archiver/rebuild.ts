@@ -115,7 +115,7 @@ async function replay(context: Context, options: RebuildOptions): Promise<Lsn> {
         from: {},
         until: last,
         taken: (chunk) => {
-          began ??= chunk.header.kind === 'changes' ? chunk.header.prev.lsn : LSN_ZERO;
+          began ??= chunk.header.kind === 'copy-begin' ? LSN_ZERO : chunk.header.prev.lsn;
           options.progress?.(chunk.sequence - first + 1, last - first + 1);
         },
       },

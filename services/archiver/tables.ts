@@ -2,6 +2,7 @@
  * What the archiver knows of each table by OID: newest Relation, description and configuration, and the TableState that goes into the manifest.
  * Learns only from the stream. Must never merge two OIDs: a table made again under its name is another table.
  */
+import type { ArchiveState } from '../../src/archive/manifest.js';
 import type { TableState } from '../../src/archive/manifest-format.js';
 import { type Relation, relationSignature, type TableDescription } from '../../src/change/relation.js';
 import type { TableConfig } from '../../src/runtime/config.js';
@@ -30,8 +31,27 @@ export function keyOf(relation: Relation, description: Pick<TableDescription, 'p
   return relation.identity === 'f' ? [] : flagged;
 }
 
-const NOT_COPIED: TableState['coverage'] = { state: 'closed', reason: 'the rows it had before it was archived were not copied' };
-const COPY_RUNNING: TableState['coverage'] = { state: 'closed', reason: 'its copy is not complete' };
+type Coverage = TableState['coverage'];
+
+const NOT_COPIED: Coverage = { state: 'closed', reason: 'the rows it had before it was archived are not copied yet' };
+const COPY_RUNNING: Coverage = { state: 'closed', reason: 'its copy is not complete' };
+const LEFT_OUT: Coverage = { state: 'closed', reason: 'it was not in the configuration for a while: its rows are not copied again yet' };
+/** Open from the manifest that this goes into (stampCoverage). */
+const OPEN_NOW: Coverage = { state: 'open', since: 0 };
+
+/** A table of a copy that begins. */
+export type CopiedTable = { readonly oid: number; readonly schema: string; readonly table: string; readonly published: string };
+
+/** What the manifest after `before` says of coverage: a table that stays open keeps the number since which it is. */
+export function stampCoverage(before: ArchiveState, tables: readonly TableState[]): TableState[] {
+  const known = new Map(before.tables.map((table) => [table.oid, table.coverage]));
+  return tables.map((table) => {
+    const { coverage } = table;
+    if (coverage.state === 'closed' || coverage.since > 0) return table;
+    const earlier = known.get(table.oid);
+    return { ...table, coverage: earlier?.state === 'open' ? earlier : { state: 'open', since: before.number + 1 } };
+  });
+}
 
 export class TableBook {
   readonly #configured = new Map<string, TableConfig>();
@@ -43,8 +63,12 @@ export class TableBook {
   /** `ignored` hears once of every table that is not configured. */
   constructor(configured: readonly TableConfig[], states: readonly TableState[], ignored: (name: string) => void) {
     for (const table of configured) this.#configured.set(`${table.schema}.${table.table}`, table);
-    for (const state of states) this.#states.set(state.oid, state);
+    for (const state of states) this.#states.set(state.oid, this.#isConfigured(state) ? state : leftOut(state));
     this.#ignored = ignored;
+  }
+
+  #isConfigured({ schema, table }: { readonly schema: string; readonly table: string }): boolean {
+    return this.#configured.has(`${schema}.${table}`);
   }
 
   describe(description: TableDescription): void {
@@ -61,7 +85,25 @@ export class TableBook {
     if (config === undefined && !this.#routes.has(relation.oid)) this.#ignored(`${relation.schema}.${relation.table}`);
     const table = config === undefined ? undefined : archivedTable(config, relation, description, signature);
     this.#routes.set(relation.oid, { seen, table });
-    if (table !== undefined) this.#states.set(relation.oid, stateOf(table, this.#states.get(relation.oid)?.coverage ?? NOT_COPIED));
+    const before = this.#states.get(relation.oid);
+    if (table !== undefined) this.#states.set(relation.oid, stateOf(table, before ?? { coverage: NOT_COPIED, copied: null }));
+    else if (before !== undefined) this.#states.set(relation.oid, leftOut(before)); // renamed: its rows are not archived from here on
+  }
+
+  /** The table of copied rows, whatever columns the stream has reached; undefined = not archived. */
+  version(relation: Relation, description: TableDescription | undefined): ArchivedTable | undefined {
+    const config = this.#configured.get(`${relation.schema}.${relation.table}`);
+    return config === undefined ? undefined : archivedTable(config, relation, description ?? emptyDescription(relation), relationSignature(relation));
+  }
+
+  /** All rows of a table are copied: opens its coverage. `version`: their columns, undefined when there were no rows. */
+  copied(entry: Omit<CopiedTable, 'published'>, version: ArchivedTable | undefined, copied: NonNullable<TableState['copied']>): void {
+    const { oid, schema, table } = entry;
+    const config = this.#configured.get(`${schema}.${table}`);
+    if (config === undefined) return;
+    const before = this.#states.get(oid);
+    const known = before ?? (version === undefined ? newState(oid, config) : stateOf(version, { coverage: OPEN_NOW, copied }));
+    this.#states.set(oid, { ...known, schema, table, copied, coverage: OPEN_NOW });
   }
 
   /** The table of a row: undefined = not archived. Throws SyntaxError when its Relation never came. */
@@ -72,15 +114,21 @@ export class TableBook {
   }
 
   /** Begins a copy generation: its tables, and no others. */
-  beginCopy(tables: readonly { readonly oid: number; readonly schema: string; readonly table: string }[]): void {
+  beginCopy(tables: readonly CopiedTable[], snapshotXmax: string): void {
     this.#states.clear();
     this.#routes.clear();
     this.#descriptions.clear();
-    for (const { oid, schema, table } of tables) {
+    for (const { oid, schema, table, published } of tables) {
       const config = this.#configured.get(`${schema}.${table}`);
-      if (config === undefined) continue;
-      const { group, timestamp } = config;
-      this.#states.set(oid, { oid, schema, table, group, timestamp, key: [], signature: '', coverage: COPY_RUNNING, columnTypes: {}, ddl: '' });
+      if (config !== undefined) this.#states.set(oid, { ...newState(oid, config), copied: { snapshotXmax, published } });
+    }
+  }
+
+  /** The copy is complete: opens the coverage of its tables. */
+  open(oids: readonly number[]): void {
+    for (const oid of oids) {
+      const state = this.#states.get(oid);
+      if (state !== undefined) this.#states.set(oid, { ...state, coverage: OPEN_NOW });
     }
   }
 
@@ -103,7 +151,15 @@ function archivedTable(config: TableConfig, relation: Relation, description: Tab
   };
 }
 
-function stateOf(table: ArchivedTable, coverage: TableState['coverage']): TableState {
+function leftOut(state: TableState): TableState {
+  return state.coverage.state === 'closed' ? state : { ...state, coverage: LEFT_OUT };
+}
+
+function newState(oid: number, { schema, table, group, timestamp }: TableConfig): TableState {
+  return { oid, schema, table, group, timestamp, key: [], signature: '', coverage: COPY_RUNNING, copied: null, columnTypes: {}, ddl: '' };
+}
+
+function stateOf(table: ArchivedTable, { coverage, copied }: Pick<TableState, 'coverage' | 'copied'>): TableState {
   const { config, relation, description, signature, key } = table;
   return {
     oid: relation.oid,
@@ -114,6 +170,7 @@ function stateOf(table: ArchivedTable, coverage: TableState['coverage']): TableS
     key,
     signature,
     coverage,
+    copied,
     columnTypes: description.columnTypes,
     ddl: description.ddl,
   };

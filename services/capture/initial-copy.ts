@@ -16,7 +16,11 @@ import type { ArchivedState } from '../../src/wal/confirm.js';
 import { InitialCopy } from '../../src/wal/copy.js';
 import { slotName } from '../../src/wal/identifier.js';
 import { readServerIdentity } from '../../src/wal/identity.js';
+import type { ArchivedTable } from '../../src/wal/recopy.js';
 import type { SlotDecision } from '../../src/wal/slot.js';
+
+/** What capture reads in a manifest. */
+export type CapturedArchive = ArchivedState & { readonly tables: readonly ArchivedTable[] };
 
 /** What every step of capture works with. */
 export type CaptureContext = {
@@ -28,7 +32,7 @@ export type CaptureContext = {
   readonly publisher: ChunkPublisher;
   readonly archive: string;
   readonly key: Buffer;
-  readonly archived: () => Promise<ArchivedState | undefined>;
+  readonly archived: () => Promise<CapturedArchive | undefined>;
 };
 
 const PROGRESS_MS = 2000;
@@ -82,7 +86,7 @@ class CopyLane {
       archive,
       consistentPoint: formatLsn(this.#copy.consistentPoint),
       snapshot: this.#copy.snapshot,
-      tables: this.#copy.relations.map(({ oid, schema, table }) => ({ oid, schema, table })),
+      tables: this.#copy.relations.map(({ oid, schema, table }) => ({ oid, schema, table, published: this.#copy.published.get(oid) ?? '' })),
     };
     await this.#publish('copy-begin', 0, Buffer.from(JSON.stringify(payload)));
   }

@@ -19,7 +19,8 @@ import { readServerIdentity } from '../../src/wal/identity.js';
 import { capturePreflight, requireNotSynchronous } from '../../src/wal/preflight.js';
 import { connectClient } from '../../src/wal/session.js';
 import { decideSlot, dropSlot, readSlot, readSlotArchive, refuseForeignSlot, type SlotDecision } from '../../src/wal/slot.js';
-import { type CaptureContext, runInitialCopy, tailBeginOf } from './initial-copy.js';
+import { type CaptureContext, type CapturedArchive, runInitialCopy, tailBeginOf } from './initial-copy.js';
+import { Recopier } from './recopier.js';
 import { LAST_WORDS_MS, Streaming } from './streaming.js';
 import { SlotWatch } from './watch.js';
 
@@ -66,7 +67,7 @@ async function checkBeforeStart(control: pg.Client, config: Config, log: Log, sa
   faultPoint('C1');
 }
 
-type Archive = { readonly archive: string; readonly key: Buffer; readonly archived: () => Promise<ArchivedState | undefined> };
+type Archive = { readonly archive: string; readonly key: Buffer; readonly archived: () => Promise<CapturedArchive | undefined> };
 
 /** The archive's id and key are made by the archiver; without them nothing may be captured. undefined: stopped meanwhile. */
 async function waitForArchive(config: Config, log: Log, signal: AbortSignal): Promise<Archive | undefined> {
@@ -137,7 +138,8 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
         await watch.look();
       },
     });
-    await streaming.run(healthy, decision.act === 'copy' || !start.anchored);
+    const recopier = new Recopier({ ...context, epoch: start.epoch, publish: (chunk) => streaming.publishBeside(chunk) });
+    await streaming.run(healthy, decision.act === 'copy' || !start.anchored, (until) => recopier.run(until));
     await watch.sayHeld();
   } finally {
     context.signal.removeEventListener('abort', stopSoon);

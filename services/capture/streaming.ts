@@ -3,10 +3,11 @@
  * the stream to the socket. Never confirms anything itself but what src/wal/confirm.ts allows.
  */
 import type pg from 'pg';
+import type { ChunkHeader } from '../../src/change/chunk.js';
 import { TAG } from '../../src/change/pgoutput.js';
 import type { Epoch } from '../../src/position/epoch.js';
 import { formatLsn, type Lsn } from '../../src/position/lsn.js';
-import { formatPosition, type Position } from '../../src/position/position.js';
+import { boundary, formatPosition, type Position } from '../../src/position/position.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
 import { sleep } from '../../src/runtime/service.js';
@@ -65,10 +66,13 @@ export class Streaming {
   #flushTimer: NodeJS.Timeout | undefined;
   #oldestAt = 0;
   #confirmed: Lsn;
+  /** End of the last whole transaction handed to the publisher. */
+  #boundary: Position;
 
   constructor(parts: StreamingParts) {
     this.#parts = parts;
     this.#confirmed = parts.slotAt;
+    this.#boundary = parts.resumeAt.k === 0 ? parts.resumeAt : boundary(parts.slotAt);
     this.#framer = new Framer(parts.resumeAt, (chunk) => this.#ready.push(chunk));
     this.#fences = new FenceClock(parts.control, parts.key, { generation: parts.epoch.generation, archive: parts.archive });
     this.#replication = new ReplicationStream({
@@ -80,21 +84,31 @@ export class Streaming {
     });
   }
 
-  /** Streams until the signal aborts (then publishes what it has) or something fails. */
-  async run(healthy: () => void, firstFence: boolean): Promise<void> {
+  /** Streams until the signal aborts (then publishes what it has) or something fails. `beside`: other work with this connection, until its signal aborts. */
+  async run(healthy: () => void, firstFence: boolean, beside: (until: AbortSignal) => Promise<void>): Promise<void> {
     const { log, signal } = this.#parts;
     const lost = new Promise<never>((_, reject) => {
       this.#parts.control.once('error', reject);
       this.#parts.control.once('end', () => reject(Object.assign(new Error('the control connection ended'), { code: '08006' })));
     });
     lost.catch(() => undefined);
+    const stop = new AbortController();
+    let other: Promise<void> | undefined;
     try {
       await this.#replication.start();
       if (firstFence) await this.#fences.emit();
       log.info({ event: 'streaming', from: formatPosition(this.#parts.resumeAt), slot: formatLsn(this.#parts.slotAt) }, 'streaming');
-      await Promise.race([this.#ticks(healthy), this.#replication.ended, lost]);
+      const ticks = this.#ticks(healthy, () => {
+        other ??= beside(stop.signal);
+        other.catch((error: unknown) => {
+          this.#failure ??= error;
+        });
+      });
+      await Promise.race([ticks, this.#replication.ended, lost]);
       if (signal.aborted) await this.#finish();
     } finally {
+      stop.abort();
+      await other?.catch(() => undefined);
       clearTimeout(this.#flushTimer);
       await this.#replication.stop();
     }
@@ -112,14 +126,25 @@ export class Streaming {
     await this.#confirm();
   }
 
-  async #ticks(healthy: () => void): Promise<void> {
+  /** Publishes a chunk that is no part of the streamed changes. It carries the last boundary, from which a reader of the stream's end goes on. */
+  async publishBeside(chunk: Pick<ChunkHeader, 'kind' | 'recopy'> & { readonly payload: Buffer }): Promise<void> {
+    const { publisher, epoch } = this.#parts;
+    const { payload, ...header } = chunk;
+    await publisher.publish({ ...header, epoch, prev: this.#boundary, end: this.#boundary, fragment: { n: 1, of: 1 } }, payload);
+    if (chunk.kind === 'recopy-end') this.#fences.rows += 1; // nothing may have been written since: its rows need a fence behind them
+  }
+
+  async #ticks(healthy: () => void, proved: () => void): Promise<void> {
     const { signal, anchor } = this.#parts;
     let watchAt = 0;
     while (!signal.aborted) {
       if (this.#failure !== undefined) throw this.#failure;
       await this.#confirm();
       if (!anchor.proved) this.#replication.askKeepalive();
-      else healthy();
+      else {
+        healthy();
+        proved();
+      }
       await this.#fences.tick(Date.now());
       if (Date.now() >= watchAt) {
         watchAt = Date.now() + 5000;
@@ -207,6 +232,7 @@ export class Streaming {
     for (let chunk = this.#ready.shift(); chunk !== undefined; chunk = this.#ready.shift()) {
       this.#oldestAt = 0;
       if (publisher.full) this.#replication.pause();
+      if (chunk.end.k === 0) this.#boundary = chunk.end;
       await publisher.publish({ kind: 'changes', epoch, prev: chunk.prev, end: chunk.end, fragment: { n: 1, of: 1 } }, chunk.payload);
       faultPoint('C4');
     }

@@ -145,13 +145,13 @@ async function databaseOf(config: Config, state: ArchiveState | undefined): Prom
     const tables = new Map<string, DatabaseTable>();
     for (const table of config.tables) {
       const target = await readTarget(client, config.source.name, table);
-      const coverage = tableCoverage(state, table.schema, table.table, { systemId: identity.systemId, timeline: identity.timeline, nextXid: next });
+      const coverage = target && tableCoverage(state, target, { systemId: identity.systemId, timeline: identity.timeline, nextXid: next });
       const estimate = target ? await estimateRows(client, target.oid) : -1;
       const why = !table.prune
         ? 'prune: false'
         : !target
           ? 'the table does not exist'
-          : (target.obstacles[0]?.reason ?? (coverage.state === 'not' ? coverage.reason : config.prune.enabled ? null : 'prune.enabled: false'));
+          : (target.obstacles[0]?.reason ?? (coverage?.state === 'not' ? coverage.reason : config.prune.enabled ? null : 'prune.enabled: false'));
       tables.set(table.key, { hotRows: estimate < 0 ? null : estimate, why });
     }
     return {

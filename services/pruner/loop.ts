@@ -11,8 +11,8 @@ import type { Log } from '../../src/runtime/log.js';
 import { runWithRetry } from '../../src/runtime/service.js';
 import { answerAlive, requestReply } from '../../src/stream/request.js';
 import { connectStream, requestSubject } from '../../src/stream/topology.js';
+import { recopyRequester, sealRequester } from './requesters.js';
 import { type PruneReply, type PruneRequest, parsePruneRequest } from './requests.js';
-import { sealRequester } from './seal-requester.js';
 
 const OFF = 'pruning is off (prune.enabled: false, or DATA_ARCHIVAL_ENABLED=0)';
 
@@ -82,7 +82,8 @@ class Runs {
       const one = async (): Promise<void> => {
         const seal = this.connection ? sealRequester(this.connection, config, this.signal) : undefined;
         const dryRun = request.dryRun === true || config.prune.dryRun;
-        const options = { config, log: this.#log, signal: this.signal, follower: this.#follower, trigger, table: request.table, dryRun, seal };
+        const recopy = this.connection ? recopyRequester(this.connection, config, this.#log) : undefined;
+        const options = { config, log: this.#log, signal: this.signal, follower: this.#follower, trigger, table: request.table, dryRun, seal, recopy };
         resolve(await runPrune({ ...options, finished: resolve }));
       };
       this.#busy = this.#busy.then(one).catch((error: unknown) => {
@@ -175,8 +176,9 @@ export async function pruneOnce(
     if (!config.prune.enabled && request.dryRun !== true) throw new TidemarkError('config', OFF, { remedy: 'use --dry-run, or set prune.enabled: true' });
     const dryRun = request.dryRun === true || config.prune.dryRun;
     const seal = connection ? sealRequester(connection, config, signal) : undefined;
+    const recopy = connection ? recopyRequester(connection, config, log) : undefined;
     const follower = new ArchiveFollower(config.archive.dir);
-    const result = await runPrune({ config, log, signal, follower, trigger: 'command', table: request.table, dryRun, seal });
+    const result = await runPrune({ config, log, signal, follower, trigger: 'command', table: request.table, dryRun, seal, recopy });
     return { result, by: 'command' };
   } finally {
     await connection?.close().catch(() => undefined);

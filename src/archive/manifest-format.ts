@@ -33,7 +33,7 @@ export type FileEntry = {
   /** Commit LSNs of the first and last change in it. */
   readonly minLsn: string;
   readonly maxLsn: string;
-  /** Copy generation, when its rows came from a copy that is not complete yet; null otherwise. */
+  /** Copy generation or id of the re-copy, when its rows came from one that is not complete yet; null otherwise. */
   readonly pendingCopy: string | null;
 };
 
@@ -61,6 +61,11 @@ export type TableState = {
   readonly signature: string;
   /** open: rows older than the newest fence are covered, since manifest `since`. closed: none is, for `reason`. */
   readonly coverage: { readonly state: 'open'; readonly since: number } | { readonly state: 'closed'; readonly reason: string };
+  /**
+   * The newest copy of all its rows, null when it has none. `published`: its entry in the publication then; under another one changes may have been missed.
+   * `snapshotXmax`: every transaction id from here on (64 bits) was not in that copy.
+   */
+  readonly copied: { readonly snapshotXmax: string; readonly published: string } | null;
   readonly columnTypes: Readonly<Record<string, string>>;
   readonly ddl: string;
 };
@@ -73,6 +78,22 @@ export type CopyState = {
   readonly rows: number;
 };
 
+/** Rows of one table copied again while the stream goes on: the newest one, done or not. */
+export type RecopyState = {
+  readonly id: string;
+  readonly state: 'running' | 'complete' | 'broken';
+  /** Its rows stand at this LSN − 1; later re-copies have greater ones. */
+  readonly at: string;
+  readonly oid: number;
+  readonly schema: string;
+  readonly table: string;
+  readonly whole: boolean;
+  readonly snapshotXmax: string;
+  readonly published: string;
+  /** Rows archived of it. */
+  readonly rows: number;
+};
+
 export type Manifest = {
   readonly formatVersion: number;
   readonly number: number;
@@ -81,7 +102,7 @@ export type Manifest = {
   readonly archive: string;
   readonly writer: { readonly incarnation: string /** The number of this writer's claim manifest. */; readonly claim: number; readonly pid: number };
   readonly writtenAt: string;
-  readonly reason: 'claim' | 'flush' | 'copy-begin' | 'copy-end' | 'merge' | 'seal';
+  readonly reason: 'claim' | 'configure' | 'flush' | 'copy-begin' | 'copy-end' | 'merge' | 'seal';
   readonly epoch: Epoch | null;
   /** W, `lsn:0`; null until the first copy is complete. */
   readonly position: string | null;
@@ -90,6 +111,7 @@ export type Manifest = {
   /** Newest last; the slot may stand at any of them. At most 32. */
   readonly fences: readonly ArchivedFence[];
   readonly copy: CopyState | null;
+  readonly recopy: RecopyState | null;
   readonly tables: readonly TableState[];
   /** Where reading the stream may go on: a hint only, continuity is proved from positions. */
   readonly streamHint: { readonly created: string; readonly sequence: number } | null;

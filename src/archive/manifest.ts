@@ -103,7 +103,7 @@ export class ArchiveFollower {
 
 /** What a commit changes; fields that are not given stay as they are. */
 export type ManifestChange = { readonly reason: Manifest['reason'] } & Partial<
-  Pick<Manifest, 'epoch' | 'position' | 'committedAt' | 'fences' | 'copy' | 'tables' | 'streamHint' | 'add' | 'drop'>
+  Pick<Manifest, 'epoch' | 'position' | 'committedAt' | 'fences' | 'copy' | 'recopy' | 'tables' | 'streamHint' | 'add' | 'drop'>
 >;
 
 const FENCES_KEPT = 32;
@@ -205,6 +205,7 @@ function emptyState(identity: ArchiveIdentity): ArchiveState {
     committedAt: null,
     fences: [],
     copy: null,
+    recopy: null,
     tables: [],
     streamHint: null,
     files: new Map(),
@@ -230,6 +231,7 @@ function compose(before: ArchiveState, change: ManifestChange, writer: Manifest[
     committedAt: change.committedAt === undefined ? before.committedAt : change.committedAt,
     fences: (change.fences ?? before.fences).slice(-FENCES_KEPT),
     copy: change.copy === undefined ? before.copy : change.copy,
+    recopy: change.recopy === undefined ? before.recopy : change.recopy,
     tables: change.tables ?? before.tables,
     streamHint: change.streamHint === undefined ? before.streamHint : change.streamHint,
     ...delta,

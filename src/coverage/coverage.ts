@@ -14,21 +14,25 @@ export type Coverage =
 /** The part of a server's identity that an epoch is compared with. */
 export type Server = { readonly systemId: string; readonly timeline: number /** The next 64-bit transaction id, decimal. */; readonly nextXid: string };
 
+/** The live table. `published`: its entry in the publication. */
+export type LiveTable = { readonly schema: string; readonly table: string; readonly oid: number; readonly published: string | null };
+
 /** A fence older than this many transaction ids cannot be compared with a row's 32-bit xmin any more. */
 const OLDEST_FENCE = 2n ** 30n;
 
 /** Coverage of a table. `state` undefined: there is no manifest yet. */
-export function tableCoverage(state: ArchiveState | undefined, schema: string, table: string, server: Server): Coverage {
+export function tableCoverage(state: ArchiveState | undefined, live: LiveTable, server: Server): Coverage {
   const not = (reason: string): Coverage => ({ state: 'not', reason });
   if (state === undefined) return not('the archive has no manifest yet');
   if (state.epoch === null || state.position === null) return not('the first copy of the tables is not complete');
   if (state.epoch.systemId !== server.systemId)
     return not(`the archive belongs to the server with system identifier ${state.epoch.systemId}, this one is ${server.systemId}`);
   if (state.epoch.timeline !== server.timeline) return not(`the archive was made on timeline ${state.epoch.timeline}, the server is on ${server.timeline}`);
-  // The newest of that name: a table dropped and made again is another one. The caller compares the OID with the live one.
-  const found = state.tables.findLast((entry) => entry.schema === schema && entry.table === table);
-  if (found === undefined) return not('nothing of this table is archived yet');
+  const found = state.tables.find((entry) => entry.oid === live.oid); // a table dropped and made again under its name is another one
+  if (found === undefined) return not('it is not archived yet: its rows are copied when it is published');
+  if (found.schema !== live.schema || found.table !== live.table) return not(`it was ${found.schema}.${found.table} when it was archived last`);
   if (found.coverage.state === 'closed') return not(found.coverage.reason);
+  if (found.copied?.published !== live.published) return not('it was taken out of the publication, or that was altered: its rows are not copied again yet');
   const fence = state.fences.at(-1);
   if (fence === undefined) return not('no fence is archived yet');
   if (parseLsn(fence.end) > parsePosition(state.position).lsn) return not('the newest fence lies beyond the archived position');

@@ -12,7 +12,7 @@ import type { TableConfig } from '../runtime/config.js';
 import { faultPoint } from '../runtime/fault-point.js';
 import { quoteIdentifier } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
-import { compareRow, type Verdict } from './compare.js';
+import { compareRow, type LiveRow, type Verdict } from './compare.js';
 import { type Cutoff, mayGo, tableSql } from './eligible.js';
 import type { Nominated } from './nominate.js';
 import { type Archived, keyOf } from './proof.js';
@@ -35,6 +35,8 @@ export type BatchInput = {
   readonly target: Target;
   readonly cutoff: Cutoff;
   readonly horizon: string;
+  /** As of TableState.copied: what is as old as this was in the last copy. */
+  readonly copiedBefore: string;
   readonly rows: readonly Nominated[];
   readonly archived: ReadonlyMap<string, Archived>;
 };
@@ -134,29 +136,29 @@ async function recheck(context: BatchContext, input: BatchInput): Promise<string
  * Deletes (or, dry, selects) the rows that may still go: the conditions stand on the target row, locked rows are skipped, nothing ever waits for a row. undefined: they are rows of
  * another table (a schema can be renamed under the lock).
  */
-async function takeRows(client: pg.Client, input: BatchInput, dryRun: boolean): Promise<(string | null)[][] | undefined> {
+async function takeRows(client: pg.Client, input: BatchInput, dryRun: boolean): Promise<LiveRow[] | undefined> {
   const table = tableSql(input.target);
   const conditions = mayGo(input.config, input.target, input.cutoff, input.horizon);
   const columns = input.target.columns.map((column) => quoteIdentifier(column.name)).join(', ');
   const chosen = `ctid = ANY ($1::tid[]) AND ${conditions}`;
   const text = dryRun
-    ? `SELECT tableoid, ${columns} FROM ONLY ${table} WHERE ${chosen}`
-    : `DELETE FROM ONLY ${table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM ONLY ${table} WHERE ${chosen} FOR UPDATE SKIP LOCKED)) AND ${conditions} RETURNING tableoid, ${columns}`;
+    ? `SELECT tableoid, xmin, ${columns} FROM ONLY ${table} WHERE ${chosen}`
+    : `DELETE FROM ONLY ${table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM ONLY ${table} WHERE ${chosen} FOR UPDATE SKIP LOCKED)) AND ${conditions} RETURNING tableoid, xmin, ${columns}`;
   const { rows } = await client.query<(string | null)[]>({ text, values: [`{${input.rows.map((row) => `"${row.ctid}"`).join(',')}}`], rowMode: 'array' });
   const oid = String(input.target.oid);
-  return rows.every((row) => row[0] === oid) ? rows.map((row) => row.slice(1)) : undefined;
+  return rows.every((row) => row[0] === oid) ? rows.map((row) => ({ xmin: Number(row[1]), texts: row.slice(2) })) : undefined;
 }
 
 /** Compares every row. `verdicts`: those that are not equal, by key. */
-function judge(input: BatchInput, rows: readonly (string | null)[][]): { verdicts: Map<string, Verdict>; intent: { keys: string[][]; digests: string[] } } {
+function judge(input: BatchInput, rows: readonly LiveRow[]): { verdicts: Map<string, Verdict>; intent: { keys: string[][]; digests: string[] } } {
   const at = input.target.key.map((name) => input.target.columns.findIndex((column) => column.name === name));
   const verdicts = new Map<string, Verdict>();
   const intent = { keys: [] as string[][], digests: [] as string[] };
   for (const row of rows) {
-    const texts = at.map((index) => row[index] ?? '');
+    const texts = at.map((index) => row.texts[index] ?? '');
     const key = keyOf(texts);
     const archived = input.archived.get(key);
-    const verdict = compareRow(input.target, row, archived);
+    const verdict = compareRow(input.target, row, archived, input.copiedBefore);
     if (verdict !== 'equal') verdicts.set(key, verdict);
     intent.keys.push(texts);
     intent.digests.push(String(archived?.digest ?? ''));

@@ -4,17 +4,35 @@ import type { Target } from './target.js';
 
 /**
  * equal: every live column has the archived text · absent: no version of this key is archived · unresolved: the archived version lacks a value · other-schema: differs, and was archived under
- * other columns · differs: differs under the same columns, which must never be.
+ * other columns, or in a column whose text depends on the catalog · rewritten: differs, and the live version is of another transaction than the archived one: ALTER TABLE wrote it, no row change
+ * · differs: differs under the same columns and is the very version, which must never be.
  */
-export type Verdict = 'equal' | 'absent' | 'unresolved' | 'other-schema' | 'differs';
+export type Verdict = 'equal' | 'absent' | 'unresolved' | 'other-schema' | 'rewritten' | 'differs';
 
-/** `live`: texts of `target.columns` in their order. A column added since the version was archived is equal when it is NULL. */
-export function compareRow(target: Target, live: readonly (string | null)[], archived: Archived | undefined): Verdict {
+/** A row as Postgres gives it back. `xmin`: its 32-bit transaction id; `texts`: of `target.columns` in their order. */
+export type LiveRow = { readonly xmin: number; readonly texts: readonly (string | null)[] };
+
+/** `copiedBefore`: the 64-bit transaction id from which on nothing was in the table's last copy. A column added since the version was archived is equal when it is NULL. */
+export function compareRow(target: Target, live: LiveRow, archived: Archived | undefined, copiedBefore: string): Verdict {
   if (archived === undefined) return 'absent';
   if (archived.unresolved) return 'unresolved';
-  for (let i = 0; i < target.columns.length; i += 1) {
-    const then = archived.texts.get((target.columns[i] as { name: string }).name) ?? null;
-    if (then !== (live[i] ?? null)) return archived.signature === target.signature ? 'differs' : 'other-schema';
-  }
-  return 'equal';
+  const different = target.columns.filter((column, i) => (archived.texts.get(column.name) ?? null) !== (live.texts[i] ?? null));
+  if (different.length === 0) return 'equal';
+  if (archived.signature !== target.signature || different.every((column) => followsCatalog(column.typeOid))) return 'other-schema';
+  return isSameVersion(live.xmin, archived, copiedBefore) ? 'differs' : 'rewritten';
+}
+
+/** reg*, aclitem, and every type that is not built in: an enum's label may be renamed, a composite's column be retyped. */
+const CATALOG_TYPES: ReadonlySet<number> = new Set([24, 1033, 2202, 2203, 2204, 2205, 2206, 3734, 3769, 4089, 4096, 4191]);
+const FIRST_USER_OID = 16_384;
+
+function followsCatalog(typeOid: number): boolean {
+  return typeOid >= FIRST_USER_OID || CATALOG_TYPES.has(typeOid);
+}
+
+/** A subtransaction's rows have an xmin of their own: they count as another version, and are copied again rather than accused. */
+function isSameVersion(xmin: number, archived: Archived, copiedBefore: string): boolean {
+  if (archived.op !== 'copy') return xmin === archived.xid;
+  const behind = (xmin - Number(BigInt.asUintN(32, BigInt(copiedBefore)))) | 0;
+  return behind < 0;
 }

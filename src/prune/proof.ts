@@ -18,6 +18,9 @@ export type Archived = {
   readonly signature: string;
   readonly lsn: bigint;
   readonly ordinal: bigint;
+  readonly op: string;
+  /** 32-bit id of its transaction; 0 for copied rows. */
+  readonly xid: number;
   /** A value was not in the stream: this version proves nothing. */
   readonly unresolved: boolean;
   /** Signed 64-bit row digest. */
@@ -172,6 +175,8 @@ function collect(entry: FileEntry, group: Group, wanted: ReadonlySet<string>, fo
       signature: group.signature,
       lsn,
       ordinal,
+      op: rows.op(row),
+      xid: rows.xid(row),
       unresolved: rows.unresolved(row),
       digest: rows.digest(row),
       texts: new Map(group.columns.map((column) => [column, rows.text(column, row)])),

@@ -17,7 +17,7 @@ import { Pace } from './brakes.js';
 import { closeClient, connectPruner, isUsable, otherServer, takeLock } from './connection.js';
 import { type EmptyDay, emptyDays, type SealRequest, sealRequests } from './empty-days.js';
 import { type Settled, settleIntents } from './settle.js';
-import { pruneTable, type TableOutcome } from './table.js';
+import { MOST_UNPROVED, pruneTable, type TableOutcome } from './table.js';
 
 export type PruneOptions = {
   readonly config: Config;
@@ -30,6 +30,8 @@ export type PruneOptions = {
   readonly dryRun: boolean;
   /** Hands a finished day to the archiver; its failure is logged, the next run asks again. */
   readonly seal?: ((request: SealRequest) => Promise<void>) | undefined;
+  /** Has rows copied again that the archive does not hold as they are. Never throws: the next run finds them again. */
+  readonly recopy?: ((request: { schema: string; table: string; keys?: readonly (readonly string[])[] }) => Promise<void>) | undefined;
   /** Told the result as soon as it stands: the sealing that follows may wait for the archive's next flush. */
   readonly finished?: ((result: PruneResult) => void) | undefined;
 };
@@ -113,6 +115,7 @@ class Run {
     }
     const result = await this.#finish(outcomes, signal.aborted ? 'stopped before the end' : null);
     this.#options.finished?.(result);
+    if (!this.#options.dryRun) await this.#copyAgain(outcomes);
     if (!this.#options.dryRun && this.#options.seal) await this.#sealEmptied(outcomes, this.#options.seal);
     return result;
   }
@@ -160,6 +163,13 @@ class Run {
     const deleted = receipt.tables.reduce((sum, table) => sum + table.deleted, 0);
     this.#options.log.info({ event: 'prune-run', run: this.#id, dryRun: receipt.dryRun, deleted, problem }, 'prune run done');
     return { ...receipt, ran: true, halts: outcomes.flatMap((outcome) => (outcome.halt ? [outcome.halt.halt] : [])) };
+  }
+
+  async #copyAgain(outcomes: readonly TableOutcome[]): Promise<void> {
+    for (const { receipt, unproved } of outcomes) {
+      const { schema, table } = receipt;
+      if (unproved.length > 0) await this.#options.recopy?.(unproved.length > MOST_UNPROVED ? { schema, table } : { schema, table, keys: unproved });
+    }
   }
 
   /** Asks for the sealing of emptied days, when the archive has come behind the look at them. Keeps no connection meanwhile. */

@@ -10,6 +10,7 @@ import type { Log } from '../runtime/log.js';
 import { readServerIdentity } from '../wal/identity.js';
 import { type BatchContext, pruneBatch } from './batch.js';
 import { clocksDisagree, databaseClock, type Pace, waitForStandbys } from './brakes.js';
+import type { Verdict } from './compare.js';
 import { type Cutoff, covered, keepWhileProblem, notKept, oldEnough, readCutoff, tableSql } from './eligible.js';
 import { countRows, type Nominated, nominate } from './nominate.js';
 import { ArchiveLookup, FileGone, keyOf } from './proof.js';
@@ -35,9 +36,13 @@ export type TableOutcome = {
   readonly halt: Halt | undefined;
   readonly failed: boolean;
   readonly unknown: UnknownBatch | undefined;
+  /** Keys of rows that the archive does not hold as they are: to be copied again. */
+  readonly unproved: readonly (readonly string[])[];
 };
 
 const UNCOVERED_COUNTED = 100_000;
+/** More than this are copied with the whole table: their keys are not kept. */
+export const MOST_UNPROVED = 10_000;
 /** Nobody keeps rows for less: a shorter retention may be compared (dry), never deleted by. */
 const SHORTEST_RETENTION_MS = 1000;
 
@@ -46,9 +51,16 @@ class Tally {
   deleted = 0;
   batches = 0;
   readonly left: Record<string, number> = {};
+  readonly unproved: (readonly string[])[] = [];
 
   leave(reason: string, rows: number): void {
     if (rows > 0) this.left[reason] = (this.left[reason] ?? 0) + rows;
+  }
+
+  /** One row that has to be copied again before it can go. */
+  notProved(reason: string, key: readonly string[]): void {
+    this.leave(reason, 1);
+    if (this.unproved.length <= MOST_UNPROVED) this.unproved.push(key);
   }
 }
 
@@ -85,7 +97,7 @@ export async function pruneTable(run: TableRun, table: TableConfig): Promise<Tab
     left: tally.left,
     problem,
   };
-  return { receipt, target, halt, failed, unknown };
+  return { receipt, target, halt, failed, unknown, unproved: tally.unproved };
 }
 
 /** The reason why the table was not (or not wholly) pruned, null when it was, or the batch whose end is not known. */
@@ -102,11 +114,10 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   let state = await run.follower.refresh();
   const { rows } = await client.query<{ next: string }>('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next');
   const identity = await readServerIdentity(client);
-  const coverage = tableCoverage(state, table.schema, table.table, { systemId: identity.systemId, timeline: identity.timeline, nextXid: rows[0]?.next ?? '0' });
+  const coverage = tableCoverage(state, target, { systemId: identity.systemId, timeline: identity.timeline, nextXid: rows[0]?.next ?? '0' });
   if (coverage.state === 'not' || state === undefined) return coverage.state === 'not' ? coverage.reason : 'the archive has no manifest yet';
-  if (coverage.table.oid !== target.oid)
-    return `the archived table of this name had OID ${coverage.table.oid}, this one has ${target.oid}: it was dropped and made again`;
   const { horizon } = coverage.fence;
+  const copiedBefore = coverage.table.copied?.snapshotXmax ?? '0';
   const { committedAt } = state;
   const clocks = (database: number): string | undefined =>
     clocksDisagree({ database, ours: Date.now(), newestCommit: committedAt === null ? undefined : Date.parse(committedAt) });
@@ -127,7 +138,7 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
     faultPoint('P1');
     tally.nominated += page.rows.length;
     after = page.rows.at(-1);
-    const done = await prunePage(run, { table, target, cutoff, horizon, lookup, tally }, page.rows, async (refresh) => {
+    const done = await prunePage(run, { table, target, cutoff, horizon, copiedBefore, lookup, tally }, page.rows, async (refresh) => {
       if (refresh) state = (await run.follower.refresh()) ?? state;
       return state as ArchiveState;
     });
@@ -136,7 +147,15 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   return 'stopped before the end';
 }
 
-type PageParts = { table: TableConfig; target: Target; cutoff: Cutoff; horizon: string; lookup: ArchiveLookup; tally: Tally };
+type PageParts = { table: TableConfig; target: Target; cutoff: Cutoff; horizon: string; copiedBefore: string; lookup: ArchiveLookup; tally: Tally };
+
+/** Why a row is left, as receipts say it. Each is copied again by itself. */
+const REASONS: Readonly<Record<Exclude<Verdict, 'equal' | 'differs'>, string>> = {
+  absent: 'not found in the archive',
+  unresolved: 'archived without a large value that the stream did not carry',
+  'other-schema': 'archived under other columns',
+  rewritten: 'rewritten without a row change (ALTER TABLE)',
+};
 
 /** Deletes what of a page equals the archive. undefined: done · a batch whose end is not known · else the reason to stop with this table. */
 async function prunePage(
@@ -153,14 +172,14 @@ async function prunePage(
     faultPoint('P3');
     rows = rows.filter((row) => {
       const found = archived.get(keyOf(row.key));
-      if (found === undefined) tally.leave('not found in the archive', 1);
-      else if (found.unresolved) tally.leave('archived without a large value that the stream did not carry', 1);
+      if (found === undefined) tally.notProved(REASONS.absent, row.key);
+      else if (found.unresolved) tally.notProved(REASONS.unresolved, row.key);
       return found !== undefined && !found.unresolved;
     });
     if (rows.length === 0) return undefined;
     const outcome = await pruneBatch(
       run.context,
-      { batch: randomUUID(), config: parts.table, target, cutoff: parts.cutoff, horizon: parts.horizon, rows, archived },
+      { batch: randomUUID(), config: parts.table, target, cutoff: parts.cutoff, horizon: parts.horizon, copiedBefore: parts.copiedBefore, rows, archived },
       run.dryRun,
     );
     if (outcome.result === 'unknown') {
@@ -187,7 +206,7 @@ async function prunePage(
         return true;
       }
       if (verdict === 'differs') throw digestHalt(parts, archived.get(key)?.file);
-      tally.leave(verdict === 'other-schema' ? 'archived under other columns' : verdict, 1);
+      if (verdict !== 'equal') tally.notProved(REASONS[verdict], row.key);
       return false;
     });
   }
@@ -214,6 +233,6 @@ function digestHalt(parts: PageParts, file: string | undefined): Halt {
   return new Halt('DIGEST', {
     seen: `a row of ${parts.table.key} differs from its archived version in ${file ?? 'the archive'} under the same columns.`,
     safe: 'Nothing of this batch was deleted; the other tables go on.',
-    remedy: `run tidemark verify, and keep ${parts.table.key} at prune: false until the file is explained`,
+    remedy: `run tidemark verify, and keep ${parts.table.key} at prune: false until the file is explained; if a column was dropped and made again under its name: run without the table in the configuration once, then with it, and its rows are copied again`,
   });
 }

@@ -3,6 +3,7 @@ import type pg from 'pg';
 import { type Relation, relationSignature } from '../change/relation.js';
 import type { TableConfig } from '../runtime/config.js';
 import { slotName } from '../wal/identifier.js';
+import { PUBLICATION_ENTRY } from '../wal/publication-entry.js';
 
 export type Target = {
   readonly oid: number;
@@ -20,13 +21,15 @@ export type Target = {
   readonly timestampType: number;
   /** Primary key, else the replica identity index, in key order; empty when there is none. */
   readonly key: readonly string[];
+  /** Its entry in the publication; null when it has none. */
+  readonly published: string | null;
   /** Reasons that forbid pruning, each with its remedy; empty when there is none. */
   readonly obstacles: readonly { readonly reason: string; readonly remedy: string }[];
 };
 
 type Row = {
   oid: string; relkind: string; relpersistence: string; rls: string; identity: string; children: string; parents: string;
-  foreign_keys: string | null; triggers: string | null; rules: string | null; published: string | null; filtered: string | null;
+  foreign_keys: string | null; triggers: string | null; rules: string | null; published: string | null; entry: string | null; filtered: string | null;
   columns: string; key: string;
 }; // biome-ignore format: a table
 
@@ -39,6 +42,7 @@ SELECT c.oid::text AS oid, c.relkind, c.relpersistence, (c.relrowsecurity OR c.r
   (SELECT string_agg(g.tgname, ', ') FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND (g.tgtype & 8) <> 0 AND g.tgenabled <> 'D') AS triggers,
   (SELECT string_agg(r.rulename, ', ') FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D') AS rules,
   (SELECT (p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate)::text FROM pg_catalog.pg_publication_rel pr JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid WHERE pr.prrelid = c.oid AND p.pubname = $3) AS published,
+  (SELECT ${PUBLICATION_ENTRY} FROM pg_catalog.pg_publication_rel pr JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid WHERE pr.prrelid = c.oid AND p.pubname = $3) AS entry,
   (SELECT (pr.prqual IS NOT NULL OR pr.prattrs IS NOT NULL)::text FROM pg_catalog.pg_publication_rel pr JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid WHERE pr.prrelid = c.oid AND p.pubname = $3) AS filtered,
   (SELECT jsonb_agg(jsonb_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attgenerated, a.attlen) ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
   coalesce((SELECT jsonb_agg(a.attname ORDER BY k.n)::text FROM pg_catalog.pg_index x, LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, n)
@@ -64,6 +68,7 @@ export async function readTarget(client: pg.Client, source: string, config: Tabl
     signature: relationSignature({ columns: columns.map((column) => ({ ...column, key: false })) } satisfies Pick<Relation, 'columns'>),
     timestampType: columns.find((column) => column.name === config.timestamp)?.typeOid ?? 0,
     key,
+    published: row.entry,
     obstacles: obstacles(row, config, key, attributes.length !== carried.length),
   };
 }

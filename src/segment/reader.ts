@@ -30,6 +30,8 @@ export interface SegmentRows {
   /** The text of a value that its typed column could not hold, from `_text`; null for all others. */
   keptText(column: string, row: number): string | null;
   op(row: number): string;
+  /** 32-bit transaction id. */
+  xid(row: number): number;
   lsn(row: number): bigint;
   ordinal(row: number): bigint;
   /** Signed 64-bit. */
@@ -180,6 +182,10 @@ class DecodedRows implements SegmentRows {
 
   op(row: number): string {
     return (this.#raw('_op', row) as Buffer).toString('latin1');
+  }
+
+  xid(row: number): number {
+    return Number(this.#raw('_xid', row));
   }
 
   lsn(row: number): bigint {

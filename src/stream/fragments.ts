@@ -39,6 +39,8 @@ export class FragmentGroup {
       header.fragment.of === open.fragment.of &&
       header.kind === open.kind &&
       header.epoch.generation === open.epoch.generation &&
+      header.recopy?.id === open.recopy?.id &&
+      header.recopy?.prev === open.recopy?.prev &&
       formatPosition(header.prev) === formatPosition(open.prev) &&
       formatPosition(header.end) === formatPosition(open.end)
     );

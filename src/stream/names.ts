@@ -10,7 +10,7 @@ export function walSubject(source: string): string {
   return `tidemark.${source}.wal`;
 }
 
-/** Request–reply: `prune` is answered by the pruner, `seal` by the archiver. */
-export function requestSubject(source: string, what: 'prune' | 'seal'): string {
+/** Request–reply: `prune` is answered by the pruner, `seal` by the archiver, `recopy` by capture. */
+export function requestSubject(source: string, what: 'prune' | 'seal' | 'recopy'): string {
   return `tidemark.${source}.${what}`;
 }

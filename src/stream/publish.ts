@@ -42,6 +42,8 @@ export class ChunkPublisher {
   #repairing = false;
   #failure: unknown;
   #wake: (() => void)[] = [];
+  /** The publish() before the next one. */
+  #turn: Promise<void> = Promise.resolve();
 
   private constructor(stream: StreamConnection, last: number, tail: StreamTail | undefined, signal: AbortSignal, events: PublisherEvents) {
     this.#stream = stream;
@@ -74,8 +76,15 @@ export class ChunkPublisher {
     return this.#last;
   }
 
-  /** Resolves when accepted into the window (not when stored). Calls must be made one after the other. Throws what ended publishing. */
+  /** Resolves when accepted into the window (not when stored), whole and in the order of the calls. Throws what ended publishing. */
   async publish(header: ChunkHeader, payload: Uint8Array): Promise<void> {
+    const before = this.#turn;
+    const mine = before.then(() => this.#accept(header, payload));
+    this.#turn = mine.catch(() => undefined);
+    await mine;
+  }
+
+  async #accept(header: ChunkHeader, payload: Uint8Array): Promise<void> {
     const of = Math.max(1, Math.ceil(payload.length / this.#most));
     for (let n = 1; n <= of; n += 1) {
       while (this.full && this.#failure === undefined && !this.#signal.aborted) await this.#changed();

@@ -3,16 +3,15 @@
  * connections it takes. Knows nothing of streams: it yields parts. A copy that ends early leaves a slot that the next start drops.
  */
 import type pg from 'pg';
-import { to as copyTo } from 'pg-copy-streams';
 import type { Relation } from '../change/relation.js';
 import type { Lsn } from '../position/lsn.js';
 import { TidemarkError } from '../runtime/errors.js';
-import { CopyRows } from './copy-text.js';
-import { describeTable, descriptionFrame, readRelationFromCatalog, relationFrame } from './describe.js';
-import { CHUNK_BYTES, joinFrames } from './framer.js';
-import { applicationName, quoteIdentifier, quoteTable } from './identifier.js';
+import { readRelationFromCatalog } from './describe.js';
+import { applicationName, quoteTable } from './identifier.js';
+import { readPublished } from './publication-entry.js';
 import { connectClient } from './session.js';
 import { createSlot, readServerVersion } from './slot.js';
+import { type CopyPart, tableRows } from './table-rows.js';
 
 const LOCK_TIMEOUT_MS = 3000;
 
@@ -30,15 +29,14 @@ export type CopyEvents = {
   readonly signal?: AbortSignal;
 };
 
-/** Frames of one `copy` chunk. */
-export type CopyPart = { readonly oid: number; readonly payload: Buffer; readonly rows: number };
-
 /** A copy that has begun: the slot exists, and its snapshot is held. */
 export class InitialCopy implements AsyncDisposable {
   readonly consistentPoint: Lsn;
   /** pg_current_snapshot() as text. */
   readonly snapshot: string;
   readonly relations: readonly Relation[];
+  /** Their entries in the publication, by OID. */
+  readonly published: ReadonlyMap<number, string>;
   /** Planner's estimate of all rows, for the progress. */
   readonly estimatedRows: number;
   readonly #guard: pg.Client;
@@ -48,6 +46,7 @@ export class InitialCopy implements AsyncDisposable {
     consistentPoint: Lsn;
     snapshot: string;
     relations: readonly Relation[];
+    published: ReadonlyMap<number, string>;
     estimatedRows: number;
     guard: pg.Client;
     reader: pg.Client;
@@ -55,6 +54,7 @@ export class InitialCopy implements AsyncDisposable {
     this.consistentPoint = parts.consistentPoint;
     this.snapshot = parts.snapshot;
     this.relations = parts.relations;
+    this.published = parts.published;
     this.estimatedRows = parts.estimatedRows;
     this.#guard = parts.guard;
     this.#reader = parts.reader;
@@ -82,7 +82,9 @@ export class InitialCopy implements AsyncDisposable {
         relations.push(relation);
       }
       const estimatedRows = await estimate(reader, relations);
-      return new InitialCopy({ consistentPoint: created.consistentPoint, snapshot: snapshot.rows[0]?.snapshot ?? '', relations, estimatedRows, guard, reader });
+      const published = new Map((await readPublished(reader, source.slot)).map((entry) => [entry.oid, entry.published]));
+      const { consistentPoint } = created;
+      return new InitialCopy({ consistentPoint, snapshot: snapshot.rows[0]?.snapshot ?? '', relations, published, estimatedRows, guard, reader });
     } catch (error) {
       await Promise.all([guard.end(), reader?.end()].map((ending) => ending?.catch(() => undefined)));
       throw error;
@@ -93,28 +95,7 @@ export class InitialCopy implements AsyncDisposable {
 
   /** Every row of every table, in parts of about 256 KB, each decodable alone. */
   async *parts(): AsyncGenerator<CopyPart> {
-    for (const relation of this.relations) yield* this.#table(relation);
-  }
-
-  async *#table(relation: Relation): AsyncGenerator<CopyPart> {
-    const heads = [descriptionFrame(await describeTable(this.#reader, relation)), relationFrame(relation)];
-    const head = joinFrames(
-      heads,
-      heads.reduce((sum, frame) => sum + 4 + frame.length, 0),
-    );
-    const rows = new CopyRows(relation.oid, relation.columns.length);
-    const columns = relation.columns.map((column) => quoteIdentifier(column.name)).join(', ');
-    const stream = this.#reader.query(copyTo(`COPY (SELECT ${columns} FROM ONLY ${quoteTable(relation.schema, relation.table)}) TO STDOUT`));
-    const part = (): CopyPart => {
-      const taken = rows.take();
-      return { oid: relation.oid, payload: Buffer.concat([head, taken.frames]), rows: taken.rows };
-    };
-    for await (const data of stream as AsyncIterable<Buffer>) {
-      rows.push(data);
-      if (rows.bytes >= CHUNK_BYTES) yield part();
-    }
-    if (!rows.complete) throw new SyntaxError(`COPY of ${relation.schema}.${relation.table} ended within a row`);
-    if (rows.rows > 0) yield part();
+    for (const relation of this.relations) yield* tableRows(this.#reader, relation);
   }
 
   /** Lets DDL in again and ends the connections. */

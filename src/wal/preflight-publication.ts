@@ -93,7 +93,7 @@ async function memberChecks(client: pg.Client, config: Config, name: string): Pr
   }
   const lacking = config.tables.filter((table) => !result.rows.some(same(table)));
   if (lacking.length > 0) {
-    const remedy = `as the owner of the tables: ALTER PUBLICATION ${publication} ADD TABLE ${lacking.map((table) => `ONLY ${quoted(table)}`).join(', ')}; rows from before are archived and pruned only after a new start (\`tidemark teardown\`, new archive.dir)`;
+    const remedy = `as the owner of the tables: ALTER PUBLICATION ${publication} ADD TABLE ${lacking.map((table) => `ONLY ${quoted(table)}`).join(', ')}; their rows are copied then, while the others go on`;
     checks.push(failed(name, `lacks ${lacking.map((table) => table.key).join(', ')}`, remedy));
   }
   return checks;

@@ -141,6 +141,7 @@ function resume(facts: SlotFacts, epoch: Epoch, slotAt: Lsn, anchored: boolean):
 
 /** Where the stream's streamed changes end; undefined while it only holds a copy. A chunk whose last fragments are missing does not count. */
 function tailPosition(tail: NonNullable<SlotFacts['tail']>): Position | undefined {
+  if (tail.kind === 'recopy-begin' || tail.kind === 'recopy' || tail.kind === 'recopy-end') return tail.end; // the boundary that was reached before it
   if (tail.kind === 'changes') return tail.whole ? tail.end : tail.prev;
   return tail.kind === 'copy-end' && tail.whole ? boundary(tail.end.lsn) : undefined;
 }

@@ -1,19 +1,12 @@
-/**
- * A workload on one small table with its own journal, and the audit against what Postgres and the archive (read by hyparquet, which neither writes nor
- * verifies segments here) hold: the crash tests' truth.
- */
+/** A workload on one small table with its own journal, and the audit against what Postgres and the archive hold: the crash tests' truth. */
 import assert from 'node:assert/strict';
-import path from 'node:path';
-import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet';
-import { compressors } from 'hyparquet-compressors';
-import type { FileEntry } from '../../src/archive/manifest-format.js';
+import { archiveView, type Version } from './archive-view.js';
 import type { Pipeline } from './pipeline.js';
 
 export const TICKS_SCHEMA = `CREATE TABLE ticks (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text, n numeric(20,8)); CREATE INDEX ON ticks (at);`;
 export const TICKS_TABLES = '  ticks: { timestamp: at }';
 
 type Tick = { id: string; at: string; v: string | null; n: string };
-type Version = Record<string, unknown> & { _op?: string; _lsn?: bigint; _ordinal?: bigint };
 
 export class Ticks {
   readonly #pipeline: Pipeline;
@@ -89,44 +82,11 @@ export class Ticks {
     return { hot: hot.size, archived: archived.size, pruned: [...this.live.keys()].filter((id) => !hot.has(id)).length };
   }
 
-  /** Last version of each life by id, as an outside reader makes it from manifest-named files. */
+  /** Fingerprints of the last version of each life, by id. */
   async archiveView(): Promise<Map<string, string[]>> {
-    const state = await this.#pipeline.state();
-    assert.ok(state, 'there is a manifest');
-    const files = [...state.files.values()].filter((file) => file.table === 'ticks' && file.pendingCopy === null);
-    const view = new Map<string, string[]>();
-    const events = new Map<string, Version[]>();
-    for (const file of files) {
-      if (file.kind === 'history') continue;
-      for (const row of await this.#read(file)) {
-        const id = String(row['id']);
-        if (file.kind === 'daily') view.set(id, [...(view.get(id) ?? []), fingerprintOf(row)]);
-        else events.set(id, [...(events.get(id) ?? []), { ...row, _keys: file.kind === 'keys' }]);
-      }
-    }
-    for (const [id, versions] of events) {
-      const survivors = lastOfEachLife(versions);
-      if (survivors.length > 0) view.set(id, [...(view.get(id) ?? []), ...survivors.map(fingerprintOf)]);
-    }
-    return view;
+    const view = await archiveView(this.#pipeline, 'ticks');
+    return new Map([...view].map(([id, rows]) => [id, rows.map(fingerprintOf)]));
   }
-
-  async #read(file: FileEntry): Promise<Version[]> {
-    return (await parquetReadObjects({ file: await asyncBufferFromFile(path.join(this.#pipeline.archiveDir, file.file)), compressors })) as Version[];
-  }
-}
-
-/** Versions of one key, in commit order: one survives unless an update or a user's delete follows it. */
-function lastOfEachLife(events: Version[]): Version[] {
-  const order = (event: Version): [bigint, bigint] => [BigInt(event._lsn ?? 0), BigInt(event._ordinal ?? 0)];
-  const versions = events.filter((event) => !event['_keys']);
-  return versions.filter((version) => {
-    const [lsn, ordinal] = order(version);
-    const after = events
-      .filter((event) => order(event)[0] > lsn || (order(event)[0] === lsn && order(event)[1] > ordinal))
-      .sort((a, b) => Number(order(a)[0] - order(b)[0]) || Number(order(a)[1] - order(b)[1]));
-    return after.length === 0 || after[0]?._op === 'prune';
-  });
 }
 
 function fingerprint(row: Tick): string {

@@ -6,12 +6,14 @@ import { compareRow } from '../../src/prune/compare.js';
 import { type Archived, keyOf } from '../../src/prune/proof.js';
 import type { Target } from '../../src/prune/target.js';
 
-const target = { signature: 's2', columns: [{ name: 'id' }, { name: 'v' }, { name: 'added' }] } as unknown as Target;
+const target = { signature: 's2', columns: ['id', 'v', 'added'].map((name) => ({ name, typeOid: 25 })) } as unknown as Target;
 const archived = (texts: Record<string, string | null>, change: Partial<Archived> = {}): Archived => ({
   file: 'f',
   signature: 's2',
   lsn: 1n,
   ordinal: 1n,
+  op: 'insert',
+  xid: 700,
   unresolved: false,
   digest: 0n,
   texts: new Map(Object.entries(texts)),
@@ -20,13 +22,30 @@ const archived = (texts: Record<string, string | null>, change: Partial<Archived
 
 test('a row is equal only when every column is', () => {
   const whole = { id: '1', v: 'a', added: null };
-  assert.equal(compareRow(target, ['1', 'a', null], archived(whole)), 'equal');
-  assert.equal(compareRow(target, ['1', 'a', null], undefined), 'absent');
-  assert.equal(compareRow(target, ['1', 'a', null], archived(whole, { unresolved: true })), 'unresolved');
-  assert.equal(compareRow(target, ['1', 'b', null], archived(whole)), 'differs');
-  assert.equal(compareRow(target, ['1', '', null], archived({ ...whole, v: null })), 'differs', 'NULL is not empty');
-  assert.equal(compareRow(target, ['1', 'a', null], archived({ id: '1', v: 'a' }, { signature: 's1' })), 'equal', 'a column added since, NULL in the live row');
-  assert.equal(compareRow(target, ['1', 'a', '5'], archived({ id: '1', v: 'a' }, { signature: 's1' })), 'other-schema', 'a column added with a default');
+  const same = (texts: (string | null)[], then: Archived | undefined): string => compareRow(target, { xmin: 700, texts }, then, '500');
+  assert.equal(same(['1', 'a', null], archived(whole)), 'equal');
+  assert.equal(same(['1', 'a', null], undefined), 'absent');
+  assert.equal(same(['1', 'a', null], archived(whole, { unresolved: true })), 'unresolved');
+  assert.equal(same(['1', 'b', null], archived(whole)), 'differs');
+  assert.equal(same(['1', '', null], archived({ ...whole, v: null })), 'differs', 'NULL is not empty');
+  assert.equal(same(['1', 'a', null], archived({ id: '1', v: 'a' }, { signature: 's1' })), 'equal', 'a column added since, NULL in the live row');
+  assert.equal(same(['1', 'a', '5'], archived({ id: '1', v: 'a' }, { signature: 's1' })), 'other-schema', 'a column added with a default');
+});
+
+test('a row that differs is accused only when it is the very version that was archived', () => {
+  const then = archived({ id: '1', v: 'a', added: null });
+  const copied = archived({ id: '1', v: 'a', added: null }, { op: 'copy', xid: 0 });
+  const verdict = (xmin: number, version: Archived, copiedBefore = '500'): string =>
+    compareRow(target, { xmin, texts: ['1', 'b', null] }, version, copiedBefore);
+  assert.equal(verdict(700, then), 'differs');
+  assert.equal(verdict(701, then), 'rewritten', 'ALTER TABLE … USING wrote it');
+  assert.equal(verdict(499, copied), 'differs', 'it was in the copy as it is');
+  assert.equal(verdict(500, copied), 'rewritten');
+  assert.equal(verdict(5, copied, String(2n ** 32n - 10n)), 'rewritten', 'ids wrap');
+  assert.equal(verdict(2 ** 32 - 11, copied, String(2n ** 32n - 10n)), 'differs');
+  const labels = { ...target, columns: target.columns.map((column) => ({ ...column, typeOid: column.name === 'v' ? 20_000 : 25 })) };
+  assert.equal(compareRow(labels, { xmin: 700, texts: ['1', 'b', null] }, then, '500'), 'other-schema', 'a label of an enum was renamed');
+  assert.equal(compareRow(labels, { xmin: 700, texts: ['2', 'b', null] }, then, '500'), 'differs');
 });
 
 test('keys of several columns cannot be confused', () => {

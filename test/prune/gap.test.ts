@@ -84,7 +84,7 @@ async function chosen(): Promise<{ remove: (dryRun?: boolean) => Promise<BatchRe
     run: randomUUID(),
     receipts: new ReceiptWriter(pipeline.archiveDir),
   };
-  const input: BatchInput = { batch: randomUUID(), config: ticks, target, cutoff, horizon: fence.horizon, rows, archived };
+  const input: BatchInput = { batch: randomUUID(), config: ticks, target, cutoff, horizon: fence.horizon, copiedBefore: '0', rows, archived };
   return { remove: (dryRun = false) => pruneBatch(context, input, dryRun), rows: rows.length };
 }
 

@@ -12,7 +12,7 @@ import { prunePreflight } from '../../src/prune/preflight.js';
 import { type PruneOptions, type PruneResult, runPrune } from '../../src/prune/run.js';
 import { type Config, loadConfig } from '../../src/runtime/config.js';
 import { connectClient } from '../../src/wal/session.js';
-import { Pipeline } from '../pipeline/pipeline.js';
+import { Pipeline, until } from '../pipeline/pipeline.js';
 
 const SCHEMA = `
   CREATE TABLE a (id bigint PRIMARY KEY, at timestamptz, v text);
@@ -137,7 +137,8 @@ for (const [what, make, undo, reason] of [
     assert.equal(table(result, 'a').deleted, 0);
     assert.equal(table(result, 'b').deleted, 5);
     await pipeline.query(undo);
-    assert.equal(table(await prune(), 'a').deleted, 5);
+    // A publication that was altered may have left something out: the table is copied again before it is pruned.
+    await until('it is pruned again', async () => table(await prune(), 'a').deleted === 5);
   });
 }
 

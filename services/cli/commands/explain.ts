@@ -42,7 +42,7 @@ async function explain(config: Config, table: TableConfig, key: readonly string[
       throw configError(`the key of ${table.key} has ${target.key.length} columns (${target.key.join(', ')}), ${key.length} were given`);
     const identity = await readServerIdentity(client);
     const { rows } = await client.query<{ next: string }>('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next');
-    const coverage = tableCoverage(state, table.schema, table.table, { ...identity, nextXid: rows[0]?.next ?? '0' });
+    const coverage = tableCoverage(state, target, { ...identity, nextXid: rows[0]?.next ?? '0' });
     const reasons = [
       ...(config.prune.enabled ? [] : ['pruning is off: prune.enabled is false']),
       ...(table.prune ? [] : ['prune: false']),

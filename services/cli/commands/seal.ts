@@ -7,7 +7,7 @@ import { configError, TidemarkError } from '../../../src/runtime/errors.js';
 import { connectStream } from '../../../src/stream/topology.js';
 import { applicationName } from '../../../src/wal/identifier.js';
 import { connectClient } from '../../../src/wal/session.js';
-import { requestSeal } from '../../pruner/seal-requester.js';
+import { requestSeal } from '../../pruner/requesters.js';
 
 export async function run([name]: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));

@@ -1,7 +1,9 @@
-/** Hands a day that is empty in Postgres to the archiver for sealing. */
+/** What the pruner asks of the others: a day that is empty in Postgres goes to the archiver for sealing, rows that it could not prove go to capture to be copied again. */
 import type { NatsConnection } from 'nats';
 import type { SealRequest } from '../../src/prune/empty-days.js';
 import type { Config } from '../../src/runtime/config.js';
+import type { Log } from '../../src/runtime/log.js';
+import { type RecopyRequest, requestRecopy } from '../../src/stream/recopy-request.js';
 import { requestReply } from '../../src/stream/request.js';
 import { requestSubject } from '../../src/stream/topology.js';
 
@@ -19,5 +21,19 @@ export function sealRequester(connection: NatsConnection, config: Config, signal
   return async (request) => {
     const reply = await requestSeal(connection, config, request, signal);
     if (!reply.ok) throw new Error(reply.reason ?? 'the archiver gave no reason');
+  };
+}
+
+/** Keys of more bytes than this do not go into one message: the whole table is copied then. */
+const MOST_BYTES = 512 * 1024;
+
+/** For runPrune. When nobody takes it, the next run asks again. */
+export function recopyRequester(connection: NatsConnection, config: Config, log: Log): (request: RecopyRequest) => Promise<void> {
+  return async ({ schema, table, keys }) => {
+    const fits = keys !== undefined && JSON.stringify(keys).length <= MOST_BYTES;
+    const taken = await requestRecopy(connection, config.source.name, fits ? { schema, table, keys } : { schema, table });
+    const name = `${schema}.${table}`;
+    if (taken) log.info({ event: 'recopy-asked', table: name, rows: fits ? keys.length : null }, 'rows that could not be proved are copied again');
+    else log.warn({ event: 'recopy-asked', table: name, taken }, 'no capture took the wish to copy rows again; the next run repeats it');
   };
 }

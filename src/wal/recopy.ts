@@ -1,0 +1,173 @@
+/**
+ * Rows of one table copied again while the stream goes on, and where they stand in it (protocol P8): `at`, a WAL position such that everything that committed before it
+ * is visible in the copy's snapshot. Whoever changes one of these rows after the snapshot commits behind `at`, so a copied row never covers up a newer version.
+ * Decides which tables need it. Must never hold a lock while it waits for somebody's transaction.
+ */
+import { randomUUID } from 'node:crypto';
+import type pg from 'pg';
+import type { Relation } from '../change/relation.js';
+import type { Lsn } from '../position/lsn.js';
+import { TidemarkError } from '../runtime/errors.js';
+import { sleep } from '../runtime/service.js';
+import { readRelationFromCatalog } from './describe.js';
+import { readHorizon, readInsertLsn } from './fence.js';
+import { applicationName, quoteIdentifier, quoteLiteral, quoteTable } from './identifier.js';
+import { type PublishedTable, readPublished } from './publication-entry.js';
+import { connectClient } from './session.js';
+import { type CopyPart, tableRows } from './table-rows.js';
+
+const MARK_PREFIX = 'tidemark.recopy';
+const LOCK_TIMEOUT_MS = 3000;
+const LOOK_MS = 200;
+const SAY_MS = 5000;
+/** A position that had to wait longer than this for its transactions is taken anew: the closer it is to the snapshot the better. */
+const CLOSE_MS = 2000;
+const CLOSE_TRIES = 5;
+/** Keys in one COPY. */
+const KEYS_AT_ONCE = 1000;
+
+/** What capture reads in a manifest of a table. `copied`: when all its rows were copied last, by which entry in the publication. */
+export type ArchivedTable = {
+  readonly oid: number;
+  readonly coverage: { readonly state: 'open' | 'closed' };
+  readonly copied: { readonly published: string } | null;
+};
+
+/** `keys`: texts of the key columns of the rows that are wanted; all rows without it. */
+export type RecopyWish = { readonly schema: string; readonly table: string; readonly keys?: readonly (readonly string[])[] };
+
+export type RecopySource = { readonly url: string; readonly source: string; readonly publication: string };
+
+/** Tables whose every row must be copied: not copied yet, copied under another entry in the publication, or closed since. Pure. */
+export function tablesToCopy(published: readonly PublishedTable[], configured: readonly RecopyWish[], archived: readonly ArchivedTable[]): PublishedTable[] {
+  const states = new Map(archived.map((state) => [state.oid, state]));
+  return published.filter((entry) => {
+    if (!configured.some((table) => table.schema === entry.schema && table.table === entry.table)) return false;
+    const state = states.get(entry.oid);
+    return state === undefined || state.coverage.state === 'closed' || state.copied?.published !== entry.published;
+  });
+}
+
+export class TableRecopy implements AsyncDisposable {
+  readonly id = randomUUID();
+  readonly at: Lsn;
+  /** pg_current_snapshot() as text. */
+  readonly snapshot: string;
+  readonly relation: Relation;
+  readonly published: string;
+  readonly #client: pg.Client;
+  readonly #keys: RecopyWish['keys'];
+
+  private constructor(parts: { at: Lsn; snapshot: string; relation: Relation; published: string; client: pg.Client; keys: RecopyWish['keys'] }) {
+    this.at = parts.at;
+    this.snapshot = parts.snapshot;
+    this.relation = parts.relation;
+    this.published = parts.published;
+    this.#client = parts.client;
+    this.#keys = parts.keys;
+  }
+
+  get whole(): boolean {
+    return this.#keys === undefined;
+  }
+
+  /** Waits, locks (ACCESS SHARE, for as long as the copy lasts), takes the snapshot. `waiting` hears of what is waited for. undefined: stopped, or the table is not published. */
+  static async begin(source: RecopySource, wish: RecopyWish, signal: AbortSignal, waiting: (reason: string) => void): Promise<TableRecopy | undefined> {
+    const open = (): Promise<pg.Client> => connectClient(source.url, { applicationName: applicationName(source.source, 'capture') });
+    const client = await open();
+    try {
+      const { schema, table, keys } = wish;
+      const before = await storage(client, wish);
+      const at = await position(client, signal, waiting);
+      if (at === undefined) return await ended(client);
+      await client.query(`SET lock_timeout = ${LOCK_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = 0`);
+      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+      await client.query(`LOCK TABLE ONLY ${quoteTable(schema, table)} IN ACCESS SHARE MODE`); // before the snapshot: from here its rows are not rewritten
+      const { rows } = await client.query<{ snapshot: string }>('SELECT pg_catalog.pg_current_snapshot()::text AS snapshot');
+      if (before === undefined || (await storage(client, wish)) !== before)
+        throw new TidemarkError('transient', `${schema}.${table} was truncated or rewritten a moment ago: its copy begins again`);
+      const relation = await readRelationFromCatalog(client, schema, table);
+      const entry = (await readPublished(client, source.publication)).find((one) => one.oid === relation?.oid);
+      if (relation === undefined || entry === undefined) return await ended(client);
+      return new TableRecopy({ at, snapshot: rows[0]?.snapshot ?? '', relation, published: entry.published, client, keys });
+    } catch (error) {
+      await client.end().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async *parts(): AsyncGenerator<CopyPart> {
+    yield* tableRows(this.#client, this.relation, this.#keys === undefined ? undefined : await keyConditions(this.#client, this.relation, this.#keys));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#client.end().catch(() => undefined);
+  }
+}
+
+async function ended(client: pg.Client): Promise<undefined> {
+  await client.end();
+}
+
+/**
+ * A position behind which every transaction that may have committed before it is seen by all later snapshots. A message of our own makes it a new one each time. A commit record may be written
+ * before its transaction leaves the snapshots (it may wait for a standby), so whoever ran when the position was read must have ended. undefined: stopped.
+ */
+async function position(client: pg.Client, signal: AbortSignal, waiting: (reason: string) => void): Promise<Lsn | undefined> {
+  await client.query('SET synchronous_commit = local');
+  for (let attempt = 1; ; attempt += 1) {
+    await client.query(`SELECT pg_catalog.pg_logical_emit_message(true, ${quoteLiteral(MARK_PREFIX)}, '')`);
+    const at = await readInsertLsn(client);
+    const { next } = await readHorizon(client);
+    const since = performance.now();
+    for (let sayAt = since + SAY_MS; (await readHorizon(client)).horizon < next; ) {
+      if (signal.aborted) return undefined;
+      if (performance.now() >= sayAt) {
+        sayAt = performance.now() + SAY_MS;
+        waiting(await oldestTransaction(client));
+      }
+      await sleep(LOOK_MS, signal);
+    }
+    if (signal.aborted) return undefined;
+    if (performance.now() - since < CLOSE_MS || attempt === CLOSE_TRIES) return at;
+  }
+}
+
+async function oldestTransaction(client: pg.Client): Promise<string> {
+  const { rows } = await client.query<{ prepared: string | null; pid: string | null; since: string | null }>(
+    `SELECT (SELECT string_agg(gid, ', ') FROM pg_catalog.pg_prepared_xacts) AS prepared, a.pid::text, a.xact_start::text AS since
+       FROM (SELECT 1) one LEFT JOIN LATERAL (SELECT pid, xact_start FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start LIMIT 1) a ON true`,
+  );
+  const row = rows[0];
+  if (row?.prepared) return `it waits for prepared transactions: ${row.prepared}`;
+  return row?.pid ? `it waits for running transactions; the oldest is process ${row.pid}, since ${row.since}` : 'it waits for running transactions';
+}
+
+/** Changes when a table is truncated or rewritten. */
+async function storage(client: pg.Client, { schema, table }: RecopyWish): Promise<string | undefined> {
+  const { rows } = await client.query<{ storage: string }>(
+    `SELECT c.oid::text || ' ' || pg_catalog.pg_relation_filenode(c.oid)::text AS storage FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname = $1 AND c.relname = $2`,
+    [schema, table],
+  );
+  return rows[0]?.storage;
+}
+
+/** SQL conditions that together name the wanted rows. Literals without a type take that of their column, so an index on the key is used. */
+async function keyConditions(client: pg.Client, relation: Relation, keys: readonly (readonly string[])[]): Promise<string[]> {
+  const { rows } = await client.query<{ name: string }>(
+    `SELECT a.attname::text AS name FROM pg_catalog.pg_index x, LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, n) JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = k.attnum
+      WHERE x.indexrelid = (SELECT y.indexrelid FROM pg_catalog.pg_index y WHERE y.indrelid = $1 AND (y.indisprimary OR y.indisreplident) AND y.indisvalid ORDER BY y.indisprimary DESC LIMIT 1)
+        AND k.n <= x.indnkeyatts ORDER BY k.n`,
+    [relation.oid],
+  );
+  const columns = rows.map((row) => quoteIdentifier(row.name));
+  const wanted = keys.filter((key) => key.length === columns.length);
+  if (columns.length === 0 || wanted.length < keys.length) throw new TidemarkError('failed', `${relation.schema}.${relation.table}: its key has changed`);
+  const conditions: string[] = [];
+  for (let i = 0; i < wanted.length; i += KEYS_AT_ONCE) {
+    const values = wanted.slice(i, i + KEYS_AT_ONCE).map((key) => (key.length === 1 ? key.map(quoteLiteral).join() : `(${key.map(quoteLiteral).join(', ')})`));
+    conditions.push(`${columns.length === 1 ? columns[0] : `(${columns.join(', ')})`} IN (${values.join(', ')})`);
+  }
+  return conditions;
+}

@@ -1,0 +1,35 @@
+/** Rows of one table by COPY, as parts that are each decodable alone. Sees what the transaction of its connection sees. */
+import type pg from 'pg';
+import { to as copyTo } from 'pg-copy-streams';
+import type { Relation } from '../change/relation.js';
+import { CopyRows } from './copy-text.js';
+import { describeTable, descriptionFrame, relationFrame } from './describe.js';
+import { CHUNK_BYTES, joinFrames } from './framer.js';
+import { quoteIdentifier, quoteTable } from './identifier.js';
+
+/** Frames of one chunk of copied rows. */
+export type CopyPart = { readonly oid: number; readonly payload: Buffer; readonly rows: number };
+
+/** Every row that meets one of `conditions` (SQL; all rows without any), in parts of about 256 KB. */
+export async function* tableRows(client: pg.Client, relation: Relation, conditions: readonly string[] = ['true']): AsyncGenerator<CopyPart> {
+  const heads = [descriptionFrame(await describeTable(client, relation)), relationFrame(relation)];
+  const head = joinFrames(
+    heads,
+    heads.reduce((sum, frame) => sum + 4 + frame.length, 0),
+  );
+  const rows = new CopyRows(relation.oid, relation.columns.length);
+  const columns = relation.columns.map((column) => quoteIdentifier(column.name)).join(', ');
+  const part = (): CopyPart => {
+    const taken = rows.take();
+    return { oid: relation.oid, payload: Buffer.concat([head, taken.frames]), rows: taken.rows };
+  };
+  for (const condition of conditions) {
+    const sql = `COPY (SELECT ${columns} FROM ONLY ${quoteTable(relation.schema, relation.table)} WHERE ${condition}) TO STDOUT`;
+    for await (const data of client.query(copyTo(sql)) as AsyncIterable<Buffer>) {
+      rows.push(data);
+      if (rows.bytes >= CHUNK_BYTES) yield part();
+    }
+    if (!rows.complete) throw new SyntaxError(`COPY of ${relation.schema}.${relation.table} ended within a row`);
+  }
+  if (rows.rows > 0) yield part();
+}
