@@ -37,7 +37,7 @@ type Row = {
 const QUERY = `
 SELECT c.oid::text AS oid, c.relkind, c.relpersistence, (c.relrowsecurity OR c.relforcerowsecurity)::text AS rls, c.relreplident AS identity,
   EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)::text AS children,
-  EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)::text AS parents,
+  (NOT c.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid))::text AS parents,
   (SELECT string_agg(f.conrelid::regclass::text || '.' || f.conname, ', ') FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.confrelid = c.oid) AS foreign_keys,
   (SELECT string_agg(g.tgname, ', ') FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND (g.tgtype & 8) <> 0 AND g.tgenabled <> 'D') AS triggers,
   (SELECT string_agg(r.rulename, ', ') FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D') AS rules,

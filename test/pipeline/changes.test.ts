@@ -31,10 +31,12 @@ const NAMES = [
   'a_remade',
   'a_emptied',
   'a_keys',
+  'a_parted',
 ];
 const CREATE = (name: string): string => `CREATE TABLE ${name} (id bigint PRIMARY KEY, at timestamp NOT NULL, v text, n int, m mood)`;
 const SCHEMA = `CREATE TYPE mood AS ENUM ('calm', 'wild'); ${NAMES.map(CREATE).join('; ')}; CREATE TABLE a_late (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text);
   ALTER TABLE a_toast ALTER v SET STORAGE EXTERNAL; CREATE TABLE a_child (id bigint PRIMARY KEY REFERENCES a_emptied);
+  CREATE TABLE a_whole (LIKE a_parted INCLUDING ALL) PARTITION BY RANGE (id); ALTER TABLE a_whole ATTACH PARTITION a_parted FOR VALUES FROM (0) TO (1000);
   CREATE PUBLICATION tidemark_test FOR TABLE beat, ${NAMES.join(', ')}`;
 const TABLES = NAMES.map((name) => `  ${name}: { timestamp: at }`).join('\n');
 const ROWS = 20;
@@ -191,6 +193,21 @@ for (const major of [15, 18]) {
       await pipeline.query(`BEGIN; UPDATE a_keys SET id = id + 100 WHERE id < 5; UPDATE a_keys SET at = at - interval '3 days' WHERE id BETWEEN 5 AND 9;
         DELETE FROM a_keys WHERE id = 10; INSERT INTO a_keys (id, at, v) VALUES (10, now() - interval '80 hours', 'again'); DELETE FROM a_keys WHERE id = 11; COMMIT`);
       await pruneAll('a_keys');
+    });
+
+    test('a partition is pruned like a table, also when it is detached, filled and attached again', async () => {
+      await pipeline.query(rows('a_whole'));
+      await pruneAll('a_parted');
+      await pipeline.query(rows('a_whole', 100));
+      await pipeline.query(
+        `ALTER TABLE a_whole DETACH PARTITION a_parted; ${rows('a_parted', 200)}; ALTER TABLE a_whole ATTACH PARTITION a_parted FOR VALUES FROM (0) TO (1000)`,
+      );
+      const expected = await live('a_parted');
+      await until('its rows are pruned', async () => (await prune('a_parted')).problem === null && (await live('a_parted')).size === 0);
+      await pipeline.archived();
+      const view = await archiveView(pipeline, 'a_parted');
+      for (const id of expected.keys()) assert.equal(view.get(id)?.length, 1);
+      assert.equal(view.size, 3 * ROWS);
     });
 
     test('a table added to the configuration is copied while the others go on, a transaction that began before included', async () => {
