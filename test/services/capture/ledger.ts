@@ -34,6 +34,7 @@ export class Ledger implements AsyncDisposable {
   readonly chunks: { readonly kind: string; readonly prev: string; readonly end: string; readonly bytes: number }[] = [];
   generations = 0;
   copyEnd: CopyEnd | undefined;
+  #begin: CopyBegin | undefined;
   duplicates = 0;
   failure: unknown;
   #mine: Position | undefined;
@@ -128,6 +129,7 @@ export class Ledger implements AsyncDisposable {
       epoch: chunk.header.epoch,
       copy: { generation, state: 'running', consistentPoint: begin.consistentPoint, rows: 0 },
     });
+    this.#begin = begin;
   }
 
   async #copyEnd(chunk: StreamChunk): Promise<void> {
@@ -141,6 +143,19 @@ export class Ledger implements AsyncDisposable {
       reason: 'copy-end',
       position: formatPosition(boundary(point)),
       copy: { ...copy, state: 'complete', rows: this.copied.length },
+      tables: (this.#begin?.tables ?? []).map(({ oid, schema, table, published }) => ({
+        oid,
+        schema,
+        table,
+        group: table,
+        timestamp: '',
+        key: [],
+        signature: '',
+        coverage: { state: 'open', since: 1 },
+        copied: { snapshotXmax: '0', published },
+        columnTypes: {},
+        ddl: '',
+      })),
     });
   }
 

@@ -119,15 +119,14 @@ test('verify and verify --deep find everything well, rebuild --check finds the s
 });
 
 test('verify --deep finds a row that the archive does not hold as Postgres does', async () => {
-  // A change that the stream does not carry: session_replication_role does not hide it, leaving the publication does.
-  await pipeline.query('ALTER PUBLICATION tidemark_test DROP TABLE ONLY prices');
-  await pipeline.query('UPDATE prices SET price = -1 WHERE id = 501');
-  await pipeline.query('ALTER PUBLICATION tidemark_test ADD TABLE ONLY prices');
+  // A change that the stream does not carry.
+  const rewrite = (price: string): Promise<unknown> => pipeline.query(`ALTER TABLE prices ALTER price TYPE float8 USING ${price}`);
+  await rewrite('CASE id WHEN 501 THEN -1 ELSE price END');
   await pipeline.archived();
   const { code, stdout } = await cli('verify', '--deep');
   assert.equal(code, 4, stdout);
   assert.match(stdout, /DIFFERS +prices/);
-  await pipeline.query('UPDATE prices SET price = 1 WHERE id = 501');
+  await rewrite('CASE id WHEN 501 THEN 1 ELSE price END');
   await pipeline.archived();
 });
 
