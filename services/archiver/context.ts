@@ -10,9 +10,10 @@ import type { Config } from '../../src/runtime/config.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
 import { SegmentEncoder } from '../../src/segment/encoder.js';
+import { EmptyFiles } from './empty-files.js';
 
-/** Files that no manifest names any more stay this long for readers of the last one. */
-const GRACE_MS = 60_000;
+/** Files that no manifest names any more stay this long for those who read by an earlier one: a query over a view takes its time. */
+export const GRACE_MS = 600_000;
 
 export class ArchiverContext {
   readonly config: Config;
@@ -23,6 +24,7 @@ export class ArchiverContext {
   readonly log: Log;
   readonly encoder: SegmentEncoder;
   readonly writer: ManifestWriter;
+  readonly emptyFiles: EmptyFiles;
   #housekeeper: Promise<SegmentEncoder> | undefined;
   #housework: Promise<unknown> = Promise.resolve();
   #counter = 0;
@@ -37,6 +39,7 @@ export class ArchiverContext {
     this.log = parts.log;
     this.encoder = parts.encoder;
     this.writer = parts.writer;
+    this.emptyFiles = new EmptyFiles(parts.dir, parts.encoder, parts.writer.claim);
   }
 
   get state(): ArchiveState {
@@ -60,11 +63,20 @@ export class ArchiverContext {
       if (wanted === undefined) return this.writer.state;
       const state = await this.writer.commit(wanted);
       const added = new Set((wanted.add ?? []).map((entry) => entry.file));
-      for (const file of wanted.drop ?? []) if (!added.has(file)) this.#retired.push({ file, at: Date.now() });
+      for (const file of wanted.drop ?? []) if (!added.has(file)) this.retire(file, Date.now());
       return state;
     });
     this.#commits = done.catch(() => undefined);
     return done;
+  }
+
+  /** Has a file removed when its grace is over. `at`: when it was dropped, milliseconds since 1970. */
+  retire(file: string, at: number): void {
+    this.#retired.push({ file, at });
+  }
+
+  isRetired(file: string): boolean {
+    return this.#retired.some((one) => one.file === file);
   }
 
   /** The encoder of merging and sealing, beside the one that flushes. */

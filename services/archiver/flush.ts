@@ -125,7 +125,8 @@ async function writeSegment(context: ArchiverContext, builder: SegmentBuilder, p
   const { relation, kind, day } = shape;
   const table = context.config.tables.find((one) => one.schema === relation.schema && one.table === relation.table);
   const counter = context.nextCounter();
-  const file = segmentFile({ group: table?.group ?? relation.table, table: relation.table, day, kind, claim: context.writer.claim, counter });
+  const group = table?.group ?? relation.table;
+  const file = segmentFile({ group, table: relation.table, day, kind, claim: context.writer.claim, counter });
   const signature = relationSignature(relation);
   const output = await DurableFile.create(path.join(context.temporary, `segment-${context.writer.claim}-${counter}.parquet`));
   try {
@@ -140,6 +141,7 @@ async function writeSegment(context: ArchiverContext, builder: SegmentBuilder, p
     verifySegment(temporary, { rows: spool.rows, digestSum: spool.digestSum, signature }),
   );
   await rm(spool.file, { force: true });
+  await context.emptyFiles.ensure(shape, group);
   return {
     file,
     kind,

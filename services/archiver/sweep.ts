@@ -4,8 +4,9 @@
  */
 import { readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { archivePaths } from '../../src/archive/layout.js';
-import type { ArchiverContext } from './context.js';
+import { archivePaths, isEmptyFile } from '../../src/archive/layout.js';
+import { droppedLately } from '../../src/archive/manifest.js';
+import { type ArchiverContext, GRACE_MS } from './context.js';
 
 /** Left in `_tidemark/tmp` while a day is sealed: the files that may get their names before the manifest does. */
 export type SealNote = { readonly files: readonly string[] };
@@ -15,6 +16,7 @@ export const SEAL_NOTE = /^seal-\d+-\d+\.json$/;
 export async function sweep(context: ArchiverContext): Promise<void> {
   const paths = archivePaths(context.dir);
   const live = context.state.files;
+  for (const { file, at } of await droppedLately(context.dir, context.state, GRACE_MS)) context.retire(file, at); // others may still read them
   let removed = 0;
   const remove = async (file: string): Promise<void> => {
     await rm(file, { force: true });
@@ -31,7 +33,8 @@ export async function sweep(context: ArchiverContext): Promise<void> {
   for (const folder of [paths.open, paths.history]) {
     for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
       const file = path.join(entry.parentPath, entry.name);
-      if (entry.isFile() && !live.has(path.relative(context.dir, file).split(path.sep).join('/'))) await remove(file);
+      const name = path.relative(context.dir, file).split(path.sep).join('/');
+      if (entry.isFile() && !live.has(name) && !isEmptyFile(name) && !context.isRetired(name)) await remove(file);
     }
   }
   if (removed > 0) context.log.info({ event: 'sweep', files: removed }, 'removed files that no manifest names');

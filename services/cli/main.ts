@@ -76,6 +76,12 @@ command(
 )
   .option('--deep', 'also compare with the rows in Postgres, and with a replay of the stream')
   .option('--json', 'as JSON');
+command(
+  'views',
+  'SQL for DuckDB: a view for each table over its sealed and open days',
+  'tidemark views > archive.sql && duckdb -init archive.sql',
+  () => import('./commands/views.js'),
+);
 command('rebuild', 'replay the stream into an empty folder', 'tidemark rebuild --into /tmp/again --check', () => import('./commands/rebuild.js'))
   .requiredOption('--into <dir>', 'an empty or missing folder')
   .option('--check', 'compare it with the archive')

@@ -1,5 +1,6 @@
 /** Which files belong together: the open segments and keys of a table, grouped by the columns they have. Reads footers, decides nothing. */
 import path from 'node:path';
+import { parseLsn } from '../position/lsn.js';
 import { SegmentReader } from '../segment/reader.js';
 import type { ArchiveState } from './chain.js';
 import type { FileEntry } from './manifest-format.js';
@@ -31,13 +32,6 @@ export async function groupFiles(dir: string, entries: readonly FileEntry[]): Pr
 
 /** By LSN of the first change, then by name. */
 export function byFirstChange(a: FileEntry, b: FileEntry): number {
-  const [x, y] = [hexOrder(a.minLsn), hexOrder(b.minLsn)];
+  const [x, y] = [parseLsn(a.minLsn), parseLsn(b.minLsn)];
   return x < y ? -1 : x > y ? 1 : a.file < b.file ? -1 : 1;
-}
-
-function hexOrder(text: string): string {
-  return text
-    .split('/')
-    .map((part) => part.padStart(8, '0'))
-    .join('');
 }

@@ -1,5 +1,7 @@
 /** Names and places of everything in an archive folder. Outside `_tidemark/` lie only finished daily files. */
+import { createHash } from 'node:crypto';
 import path from 'node:path';
+import { type Relation, relationSignature } from '../change/relation.js';
 
 export const RESERVED = '_tidemark';
 
@@ -46,4 +48,24 @@ export function dailyFile(group: string, table: string, day: string, part: numbe
 /** Relative path of the versions of a sealed day that the user's own deletes ended. */
 export function historyFile(group: string, table: string, day: string, part: number): string {
   return `${RESERVED}/history/${group}/${table}_${day}${part === 1 ? '' : `_p${part}`}.parquet`;
+}
+
+/** Relative paths of the files without rows that stand for one form of a table's columns. No segment has such a name: it ends with claim and counter. */
+export function emptyFiles(group: string, table: string, form: { readonly relation: Pick<Relation, 'columns'>; readonly key: readonly string[] }) {
+  const name = createHash('sha256')
+    .update(JSON.stringify([relationSignature(form.relation), form.key]))
+    .digest('hex')
+    .slice(0, 12);
+  const open = `${RESERVED}/open/${group}/${table}`;
+  return {
+    segment: `${open}_0000-00-00_${name}.parquet`,
+    undated: `${open}_undated_${name}.parquet`,
+    keys: `${open}_keys_${name}.parquet`,
+    daily: `${RESERVED}/${table}_0000-00-00_${name}.parquet`,
+  } as const;
+}
+
+/** True for the name of such a file. */
+export function isEmptyFile(name: string): boolean {
+  return /_(0000-00-00|undated|keys)_[0-9a-f]{12}\.parquet$/.test(name);
 }

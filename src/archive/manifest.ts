@@ -101,6 +101,19 @@ export class ArchiveFollower {
   }
 }
 
+/** Files that manifests up to `state` dropped within the last `withinMs` and that are not live, oldest first. */
+export async function droppedLately(dir: string, state: ArchiveState, withinMs: number): Promise<{ readonly file: string; readonly at: number }[]> {
+  const dropped: { file: string; at: number }[] = [];
+  const folder = archivePaths(dir).manifests;
+  for (let number = state.number; number > 0; number -= 1) {
+    const found = await readManifest(folder, number);
+    const at = Date.parse(found?.manifest.writtenAt ?? '');
+    if (found === undefined || !(at > Date.now() - withinMs)) break;
+    for (const file of found.manifest.drop) if (!state.files.has(file)) dropped.push({ file, at });
+  }
+  return dropped.reverse();
+}
+
 /** What a commit changes; fields that are not given stay as they are. */
 export type ManifestChange = { readonly reason: Manifest['reason'] } & Partial<
   Pick<Manifest, 'epoch' | 'position' | 'committedAt' | 'fences' | 'copy' | 'recopy' | 'tables' | 'streamHint' | 'add' | 'drop'>

@@ -32,33 +32,41 @@ export const USER_DELETED = `coalesce(ended_by IN ('delete', 'truncate'), false)
 export function livesSql(options: LivesOptions): string {
   const { segments, keys, key } = options;
   const before = options.before === undefined ? '' : ` WHERE _lsn < ${options.before}`;
-  const names = key.map((_, i) => `k${i}`);
-  const listed = names.map((name) => `${name}, `).join('');
   const versions = segments.map(
     ({ files, metadata }, part) =>
-      `SELECT ${keyList(key, metadata, versionText)}${POSITION} AS pos, _lsn, _ordinal, _op, _digest, _unresolved, ${part} AS part, _committed_at FROM ${parquet(files)}${before}`,
+      `SELECT 0 AS oid, ${keyList(key, metadata, versionText)}${POSITION} AS pos, _lsn, _ordinal, _op, _digest, _unresolved, ${part} AS part, _committed_at FROM ${parquet(files)}${before}`,
   );
   const events = keys.map(
-    ({ files, metadata }) => `SELECT ${keyList(key, metadata, eventText)}${POSITION} AS pos, _op, _committed_at FROM ${parquet(files)}${before}`,
+    ({ files, metadata }) => `SELECT 0 AS oid, ${keyList(key, metadata, eventText)}${POSITION} AS pos, _op, _committed_at FROM ${parquet(files)}${before}`,
   );
-  const noEvents = `SELECT ${names.map((name) => `NULL::VARCHAR AS ${name}, `).join('')}NULL::HUGEINT AS pos, NULL::VARCHAR AS _op, NULL::TIMESTAMPTZ AS _committed_at WHERE false`;
-  const nextEvent =
-    key.length === 0
-      ? 'LEFT JOIN (SELECT NULL::HUGEINT AS pos, NULL::VARCHAR AS _op, NULL::TIMESTAMPTZ AS _committed_at) e ON false'
-      : `ASOF LEFT JOIN e ON ${names.map((name) => `v.${name} = e.${name}`).join(' AND ')} AND v.pos < e.pos`;
-  const truncatedFirst = 't.pos IS NOT NULL AND (e.pos IS NULL OR t.pos < e.pos)';
+  const noEvents = `SELECT 0 AS oid, ${key.map((_, i) => `NULL::VARCHAR AS k${i}, `).join('')}NULL::HUGEINT AS pos, NULL::VARCHAR AS _op, NULL::TIMESTAMPTZ AS _committed_at WHERE false`;
   return `WITH v AS (${versions.join(' UNION ALL ')}),
     k AS (${[noEvents, ...events].join(' UNION ALL ')}),
-    e AS (SELECT ${listed}pos, _op, _committed_at FROM k WHERE _op <> 'truncate' UNION ALL SELECT ${listed}pos, 'insert', _committed_at FROM v WHERE _op IN ('insert', 'copy')),
-    t AS (SELECT DISTINCT ON (pos) true AS every, pos, _committed_at FROM k WHERE _op = 'truncate')
-    SELECT v._lsn, v._ordinal, v._digest, v._unresolved, v.part,
+    ${endsSql(key.length, 'v._lsn, v._ordinal, v._digest, v._unresolved, v.part')}`;
+}
+
+/**
+ * The rest of a WITH that has versions `v` (oid, k0…, pos, _op, _committed_at, more) and events `k` (oid, k0…, pos, _op, _committed_at): `columns` of every version with
+ * `ended_by`, `ended_at`. `keys`: number of key columns.
+ */
+export function endsSql(keys: number, columns: string): string {
+  const names = Array.from({ length: keys }, (_, i) => `k${i}`);
+  const listed = names.map((name) => `${name}, `).join('');
+  const nextEvent =
+    keys === 0
+      ? 'LEFT JOIN (SELECT NULL::HUGEINT AS pos, NULL::VARCHAR AS _op, NULL::TIMESTAMPTZ AS _committed_at) e ON false'
+      : `ASOF LEFT JOIN e ON v.oid = e.oid AND ${names.map((name) => `v.${name} = e.${name}`).join(' AND ')} AND v.pos < e.pos`;
+  const truncatedFirst = 't.pos IS NOT NULL AND (e.pos IS NULL OR t.pos < e.pos)';
+  return `e AS (SELECT oid, ${listed}pos, _op, _committed_at FROM k WHERE _op <> 'truncate' UNION ALL SELECT oid, ${listed}pos, 'insert', _committed_at FROM v WHERE _op IN ('insert', 'copy')),
+    t AS (SELECT DISTINCT ON (oid, pos) oid, pos, _committed_at FROM k WHERE _op = 'truncate')
+    SELECT ${columns},
       CASE WHEN ${truncatedFirst} THEN 'truncate' ELSE e._op END AS ended_by,
       CASE WHEN ${truncatedFirst} THEN t._committed_at ELSE e._committed_at END AS ended_at
-    FROM (SELECT *, true AS every FROM v) v ${nextEvent} ASOF LEFT JOIN t ON v.every = t.every AND v.pos < t.pos`;
+    FROM v ${nextEvent} ASOF LEFT JOIN t ON v.oid = t.oid AND v.pos < t.pos`;
 }
 
 /** Orders changes of all transactions: 32 bits are enough for the changes of one. */
-const POSITION = '(_lsn::HUGEINT * 4294967296 + _ordinal)';
+export const POSITION = '(_lsn::HUGEINT * 4294967296 + _ordinal)';
 
 /** `read_parquet([…])` of files with equal columns. */
 export function parquet(files: readonly string[]): string {
@@ -78,7 +86,7 @@ function keyList(key: readonly string[], metadata: SegmentMetadata, text: KeyTex
 }
 
 /** Text of a key column of a version that is equal to eventText of the same value. */
-function versionText(name: string, { fileType }: SegmentColumn): string {
+export function versionText(name: string, { fileType }: SegmentColumn): string {
   const column = identifier(name);
   if (fileType === 'VARCHAR') return column;
   if (fileType === 'BLOB') return `('\\x' || lower(hex(${column})))`;
@@ -87,7 +95,7 @@ function versionText(name: string, { fileType }: SegmentColumn): string {
 }
 
 /** keys hold the Postgres text: the detour through the type makes equal what the typed column makes equal. */
-function eventText(name: string, { fileType }: SegmentColumn): string {
+export function eventText(name: string, { fileType }: SegmentColumn): string {
   const column = identifier(name);
   if (fileType === 'VARCHAR' || fileType === 'BLOB') return column;
   return `COALESCE(CAST(TRY_CAST(${column} AS ${fileType}) AS VARCHAR), ${column})`;

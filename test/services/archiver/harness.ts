@@ -15,6 +15,7 @@ import { runArchiver } from '../../../services/archiver/loop.js';
 import { type NatsServer, startNats } from '../../../services/demo/engines/nats.js';
 import { groupFiles, tableFiles } from '../../../src/archive/groups.js';
 import { createArchive, readKey } from '../../../src/archive/identity.js';
+import { isEmptyFile } from '../../../src/archive/layout.js';
 import { ArchiveFollower, type ArchiveState } from '../../../src/archive/manifest.js';
 import { encodeChunkHeader } from '../../../src/change/chunk.js';
 import type { Epoch } from '../../../src/position/epoch.js';
@@ -192,7 +193,8 @@ export class ArchiverBench implements AsyncDisposable {
   async filesBelow(folder: string): Promise<string[]> {
     const base = path.join(this.dir, '_tidemark', folder);
     const entries = await readdir(base, { recursive: true, withFileTypes: true });
-    return entries.filter((entry) => entry.isFile()).map((entry) => path.relative(this.dir, path.join(entry.parentPath, entry.name)));
+    const files = entries.filter((entry) => entry.isFile()).map((entry) => path.relative(this.dir, path.join(entry.parentPath, entry.name)));
+    return files.filter((file) => !isEmptyFile(file));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { freePort } from '../../../services/demo/engines/process.js';
 import { tidemark } from './command.js';
 
-const COMMANDS = ['init', 'doctor', 'run', 'prune', 'status', 'explain', 'verify', 'rebuild', 'seal', 'teardown', 'demo'];
+const COMMANDS = ['init', 'doctor', 'run', 'prune', 'status', 'explain', 'verify', 'views', 'rebuild', 'seal', 'teardown', 'demo'];
 const NO_STACK = /\n\s+at .*(\.js|node:)/;
 
 let dir = '';

@@ -1,0 +1,63 @@
+/**
+ * Files without rows, one set for each form of a table: a pattern over the files of a table then always matches one, which is what views need (src/archive/views.ts). They
+ * are in no manifest and hold nothing; one that is gone is made again by the next start.
+ */
+import { access, rename } from 'node:fs/promises';
+import path from 'node:path';
+import { archivePaths, emptyFiles } from '../../src/archive/layout.js';
+import { type SegmentShape, shapeColumns } from '../../src/segment/builder.js';
+import type { SegmentEncoder } from '../../src/segment/encoder.js';
+import { identifier, literal, SYSTEM_TYPES } from '../../src/segment/sql.js';
+
+export class EmptyFiles {
+  readonly #dir: string;
+  readonly #encoder: SegmentEncoder;
+  readonly #claim: number;
+  readonly #made = new Map<string, Promise<void>>();
+
+  /** `dir`: the archive; `claim`: the writer's. */
+  constructor(dir: string, encoder: SegmentEncoder, claim: number) {
+    this.#dir = dir;
+    this.#encoder = encoder;
+    this.#claim = claim;
+  }
+
+  /** Makes those of a segment's form that are not there. */
+  async ensure(shape: SegmentShape, group: string): Promise<void> {
+    if (shape.kind !== 'segment') return;
+    const files = emptyFiles(group, shape.relation.table, shape);
+    const making = this.#made.get(files.segment) ?? this.#makeAll(files, shape);
+    this.#made.set(files.segment, making);
+    try {
+      await making;
+    } catch (error) {
+      this.#made.delete(files.segment);
+      throw error;
+    }
+  }
+
+  async #makeAll(files: ReturnType<typeof emptyFiles>, shape: SegmentShape): Promise<void> {
+    const own = shapeColumns(shape).map(({ name, fileType }): Column => [name, fileType]);
+    const all = Object.entries(SYSTEM_TYPES);
+    const ofKeys = all.filter(([name]) => !['_digest', '_unresolved', '_text'].includes(name));
+    await this.#make(files.segment, [...own, ...all]);
+    await this.#make(files.undated, [...own, ...all]);
+    await this.#make(files.daily, [...own, ['_text', 'VARCHAR']]);
+    await this.#make(files.keys, [...shape.key.map((name): Column => [name, 'VARCHAR']), ...ofKeys]);
+  }
+
+  async #make(file: string, columns: readonly Column[]): Promise<void> {
+    const target = path.join(this.#dir, file);
+    const there = await access(target).then(
+      () => true,
+      () => false,
+    );
+    if (there) return;
+    const work = path.join(archivePaths(this.#dir).temporary, `empty-${this.#claim}-${path.basename(file)}`);
+    const list = columns.map(([name, type]) => `CAST(NULL AS ${type}) AS ${identifier(name)}`);
+    await this.#encoder.run(`COPY (SELECT ${list.join(', ')} LIMIT 0) TO ${literal(work)} (FORMAT parquet)`);
+    await rename(work, target);
+  }
+}
+
+type Column = [name: string, type: string];

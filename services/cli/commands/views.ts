@@ -1,0 +1,59 @@
+/** `tidemark views > archive.sql`: SQL for DuckDB, one view per table over sealed and open days. Reads the archive only. */
+import path from 'node:path';
+import { isCheckpoint } from '../../../src/archive/chain.js';
+import { ArchiveFollower, type ArchiveState } from '../../../src/archive/manifest.js';
+import type { FileEntry, TableState } from '../../../src/archive/manifest-format.js';
+import { type ViewedTable, viewsSql } from '../../../src/archive/views.js';
+import { parseLsn } from '../../../src/position/lsn.js';
+import { type Config, loadConfig } from '../../../src/runtime/config.js';
+import { TidemarkError } from '../../../src/runtime/errors.js';
+import { DailyReader } from '../../../src/segment/daily-reader.js';
+import type { SegmentMetadata } from '../../../src/segment/metadata.js';
+import { SegmentReader } from '../../../src/segment/reader.js';
+
+export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
+  const config = loadConfig(String(options['config']));
+  const state = await new ArchiveFollower(config.archive.dir).refresh();
+  if (state === undefined) throw new TidemarkError('failed', `there is no archive in ${config.archive.dir} yet`, { remedy: 'start the archiver' });
+  const tables: ViewedTable[] = [];
+  for (const table of newestOfEachName(state)) {
+    const forms = await formsOf(config.archive.dir, state, table);
+    tables.push({ ...table, forms, deletes: deletesOf(config, table) });
+  }
+  process.stdout.write(viewsSql(config.archive.dir, checkpointOf(state), tables));
+  return 0;
+}
+
+/** A table made again under its name is in the same view; its newest form tells the key. */
+function newestOfEachName(state: ArchiveState): TableState[] {
+  return [...new Map(state.tables.map((table) => [`${table.schema}.${table.table}`, table])).values()];
+}
+
+function deletesOf(config: Config, { schema, table }: TableState): 'history' | 'keep' {
+  return config.tables.find((one) => one.schema === schema && one.table === table)?.deletes ?? 'history';
+}
+
+/** One metadata for each form of the columns, newest first. */
+async function formsOf(dir: string, state: ArchiveState, { schema, table }: TableState): Promise<SegmentMetadata[]> {
+  const newest = new Map<string, FileEntry>();
+  for (const entry of state.files.values()) {
+    if (entry.schema !== schema || entry.table !== table || (entry.kind !== 'segment' && entry.kind !== 'daily')) continue;
+    const known = newest.get(entry.signature);
+    if (known === undefined || parseLsn(entry.maxLsn) > parseLsn(known.maxLsn)) newest.set(entry.signature, entry);
+  }
+  const entries = [...newest.values()].sort((a, b) => (parseLsn(a.maxLsn) < parseLsn(b.maxLsn) ? 1 : -1));
+  return await Promise.all(entries.map((entry) => metadataOf(path.join(dir, entry.file), entry.kind)));
+}
+
+async function metadataOf(file: string, kind: FileEntry['kind']): Promise<SegmentMetadata> {
+  if (kind === 'daily') return (await DailyReader.open(file)).metadata;
+  const reader = await SegmentReader.open(file);
+  await reader.close();
+  return reader.metadata;
+}
+
+function checkpointOf(state: ArchiveState): number {
+  let number = state.number;
+  while (number > 1 && !isCheckpoint(number)) number -= 1;
+  return number;
+}

@@ -1,0 +1,99 @@
+/**
+ * Views over the archive for DuckDB, one for each table: the last version of each life of a row, of sealed and open days, user-deleted rows taken out.
+ * `_unresolved` names the columns of a row whose value is not known yet. They stay right while days are merged and sealed: which files count is read from the manifests within
+ * the query, once; which manifests there are is looked up before which files there are, and files that a manifest dropped stay for a while. Pure text.
+ */
+
+import { segmentColumn } from '../segment/columns.js';
+import type { SegmentMetadata } from '../segment/metadata.js';
+import { identifier, literal } from '../segment/sql.js';
+import { manifestName } from './layout.js';
+import { endsSql, eventText, POSITION, SUPERSEDED, USER_DELETED, versionText } from './view.js';
+
+/** A table as its files have it. `forms`: one metadata for each form of its columns, newest first; none before its first row. */
+export type ViewedTable = {
+  readonly schema: string;
+  readonly table: string;
+  readonly group: string;
+  readonly key: readonly string[];
+  readonly forms: readonly SegmentMetadata[];
+  readonly deletes: 'history' | 'keep';
+};
+
+/** The script. `dir`: absolute path of the archive; `checkpoint`: a manifest that lists all files, from which on manifests are read. */
+export function viewsSql(dir: string, checkpoint: number, tables: readonly ViewedTable[]): string {
+  const schemas = [...new Set(tables.map(({ schema }) => schema))].filter((schema) => schema !== 'public');
+  return [
+    `-- Views over the archive in ${dir}, for DuckDB. They follow the archive by themselves; a column that is added to a table is in its view when they are made again.`,
+    ...schemas.map((schema) => `CREATE SCHEMA IF NOT EXISTS ${identifier(schema)};`),
+    filesView(dir, checkpoint),
+    ...tables.map((table) =>
+      table.forms.length > 0
+        ? tableView(dir, table)
+        : `-- ${table.schema}.${table.table} has no archived row yet: make the views again when it has.`.replace(/[\r\n]/g, ' '),
+    ),
+    '',
+  ].join('\n\n');
+}
+
+const FILES = 'tidemark_files';
+
+/** Every file that the newest manifest names. */
+function filesView(dir: string, checkpoint: number): string {
+  const entry = `STRUCT(file VARCHAR, kind VARCHAR, oid BIGINT, "schema" VARCHAR, "table" VARCHAR, "pendingCopy" VARCHAR)`;
+  const folder = `${dir}/_tidemark/manifest`;
+  return `CREATE OR REPLACE VIEW ${FILES} AS
+WITH m AS (
+  SELECT number, files, add AS added, "drop" AS dropped
+  FROM read_json(${literal(`${folder}/*.json`)}, format = 'newline_delimited', maximum_object_size = 1073741824, filename = 'manifest_file',
+    columns = {number: 'BIGINT', add: ${literal(`${entry}[]`)}, "drop": 'VARCHAR[]', files: ${literal(`${entry}[]`)}})
+  WHERE manifest_file >= ${literal(`${folder}/${manifestName(checkpoint)}`)}),
+base AS (SELECT max(number) AS number FROM m WHERE files IS NOT NULL),
+said AS (
+  SELECT number, 0 AS step, entry.file AS file, entry FROM (SELECT number, unnest(files) AS entry FROM m WHERE number = (SELECT number FROM base))
+  UNION ALL SELECT number, 1, unnest(dropped), NULL FROM m WHERE number > (SELECT number FROM base)
+  UNION ALL SELECT number, 2, entry.file, entry FROM (SELECT number, unnest(added) AS entry FROM m WHERE number > (SELECT number FROM base)))
+SELECT file, entry.kind AS kind, entry.oid AS oid, entry."schema" AS "schema", entry."table" AS "table"
+FROM (SELECT file, arg_max(step, number * 4 + step) AS step, arg_max(entry, number * 4 + step) AS entry FROM said GROUP BY file)
+WHERE step <> 1 AND entry."pendingCopy" IS NULL;`;
+}
+
+function tableView(dir: string, view: ViewedTable): string {
+  const { schema, table, group, key, forms, deletes } = view;
+  const open = `${dir}/_tidemark/open/${globText(group)}/${globText(table)}`;
+  const read = (...patterns: string[]): string => `read_parquet([${patterns.map(literal).join(', ')}], union_by_name = true, filename = 'tidemark_file')`;
+  const segments = read(`${open}_????-??-??_*.parquet`, `${open}_undated_*.parquet`);
+  // A group's folder may have no file yet: the pattern also finds the empty one in Tidemark's own.
+  const daily = read(`${dir}/[_${globText(group[0] as string)}]*/${globText(table)}_????-??-??*.parquet`);
+  const of = (kind: string): string => `JOIN live l ON r.tidemark_file = l.path AND l.kind = '${kind}'`;
+  const [newest] = forms as [SegmentMetadata];
+  const keyed = (text: typeof versionText): string =>
+    key
+      .map((name, i) => {
+        const column = newest.columns.find((one) => one.name === name);
+        return column === undefined ? `NULL::VARCHAR AS k${i}, ` : `${text(name, segmentColumn(column, newest.types))} AS k${i}, `;
+      })
+      .join('');
+  const columns = [...columnNames(forms), '_text'].map(identifier);
+  const lived = [...columns, '_unresolved'];
+  const ended = deletes === 'keep' ? SUPERSEDED : `(${SUPERSEDED} OR ${USER_DELETED})`;
+  const name = schema === 'public' ? identifier(table) : `${identifier(schema)}.${identifier(table)}`;
+  return `CREATE OR REPLACE VIEW ${name} AS
+WITH live AS MATERIALIZED (SELECT ${literal(`${dir}/`)} || file AS path, kind, oid FROM ${FILES} WHERE "schema" = ${literal(schema)} AND "table" = ${literal(table)}),
+v AS (SELECT l.oid, ${keyed(versionText)}${POSITION} AS pos, _op, _committed_at, ${lived.join(', ')} FROM ${segments} r ${of('segment')}),
+k AS (SELECT l.oid, ${keyed(eventText)}${POSITION} AS pos, _op, _committed_at FROM ${read(`${open}_keys_*.parquet`)} r ${of('keys')}),
+lives AS (WITH ${endsSql(key.length, lived.map((column) => `v.${column}`).join(', '))})
+SELECT ${lived.join(', ')} FROM lives WHERE NOT ${ended}
+UNION ALL
+SELECT ${columns.join(', ')}, NULL FROM ${daily} r ${of('daily')};`;
+}
+
+/** Columns of all forms: those of the newest in their order, then those that only older files have. */
+function columnNames(forms: readonly SegmentMetadata[]): string[] {
+  return [...new Set(forms.flatMap((form) => form.columns.map((column) => column.name)))];
+}
+
+/** A name in a pattern of DuckDB stands for itself. */
+function globText(name: string): string {
+  return name.replace(/[*?[\]{}\\]/g, '?');
+}

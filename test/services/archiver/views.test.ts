@@ -1,0 +1,168 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { DuckDBInstance } from '@duckdb/node-api';
+import { ReceiptWriter } from '../../../src/archive/receipts.js';
+import { defineTable, deleteMessage, insertMessage, truncateMessage, updateMessage, type WalWriter, type WrittenChunk } from '../../change/pgoutput-writer.js';
+import { tidemark } from '../cli/command.js';
+import { ArchiverBench, until } from './harness.js';
+
+const prices = defineTable();
+const OID = prices.relation.oid;
+const DAY = '2026-01-12';
+const row = (id: number, note: string | undefined, day = DAY): (string | undefined)[] => [String(id), `${day} 10:00:00+00`, note];
+const insert = (id: number, note: string, day?: string): Buffer => insertMessage(OID, row(id, note, day) as string[]);
+const update = (id: number, note: string | undefined, day?: string): Buffer => updateMessage(OID, row(id, note, day));
+const remove = (id: number): Buffer => deleteMessage(OID, [String(id), null, null]);
+
+/** A pruner's transaction that deletes `ids`, with its intent. */
+async function prune(bench: ArchiverBench, wal: WalWriter, batch: string, ids: readonly number[]): Promise<WrittenChunk[]> {
+  await new ReceiptWriter(bench.dir).append({
+    type: 'intent', run: 'r', batch, xid: String(wal.xid + 1), oid: OID, schema: 'public', table: 'prices', rows: ids.length, keys: [], digests: [], at: '',
+  }); // biome-ignore format: one receipt
+  return wal.transaction([prices], ids.map(remove), { first: wal.pruneMark('r', batch) });
+}
+
+/** The views of an archive, in DuckDB, made by the script that `tidemark views` printed. */
+class Views implements AsyncDisposable {
+  readonly #instance: DuckDBInstance;
+  private constructor(instance: DuckDBInstance) {
+    this.#instance = instance;
+  }
+
+  static async of(bench: ArchiverBench): Promise<Views> {
+    const { code, stdout, stderr } = await tidemark(['views', '-c', bench.config.file]);
+    assert.equal(code, 0, stderr);
+    const instance = await DuckDBInstance.create(':memory:', { threads: '2' });
+    const connection = await instance.connect();
+    await connection.run(`SET TimeZone = 'UTC'; ${stdout}`);
+    connection.closeSync();
+    return new Views(instance);
+  }
+
+  /** Rows as their columns' texts, joined by `|`. */
+  async rows(sql: string): Promise<string[]> {
+    const connection = await this.#instance.connect();
+    try {
+      await connection.run(`SET TimeZone = 'UTC'`);
+      const reader = await connection.runAndReadAll(sql);
+      return reader.getRows().map((values) => values.map((value) => (value === null ? '∅' : String(value))).join('|'));
+    } finally {
+      connection.closeSync();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#instance.closeSync();
+    await Promise.resolve();
+  }
+}
+
+test('views: the last version of every life, whether its day is open or sealed; deletes taken out, columns added later united by name', async () => {
+  await using bench = await ArchiverBench.start({ tables: '  prices: { timestamp: at }\n  empty: { timestamp: at }' });
+  const running = bench.run();
+  const wal = bench.wal();
+  const empty = defineTable({ oid: 16500, table: 'empty' });
+  await bench.publish(
+    ...bench.copy([
+      { definition: prices, rows: [row(1, 'copied') as string[], row(2, 'moves') as string[]] },
+      { definition: empty, rows: [] },
+    ]),
+  );
+  const chunks = [
+    ...wal.transaction([prices], [insert(3, 'old'), update(3, 'new'), insert(4, 'gone'), insert(5, 'a'), remove(4)]),
+    ...(await prune(bench, wal, 'a', [1])),
+    ...wal.transaction([prices], [insert(1, 'second life'), update(2, 'moved', '2026-01-13')]),
+    ...(await prune(bench, wal, 'b', [1])),
+  ];
+  await bench.publish(...chunks);
+  await bench.archived(chunks.at(-1));
+  const sql = `SELECT id, "at", note FROM prices ORDER BY id, note`;
+  const expected = [
+    '1|2026-01-12 10:00:00+00|copied',
+    '1|2026-01-12 10:00:00+00|second life',
+    '2|2026-01-13 10:00:00+00|moved',
+    '3|2026-01-12 10:00:00+00|new',
+    '5|2026-01-12 10:00:00+00|a',
+  ];
+  {
+    await using views = await Views.of(bench);
+    assert.deepEqual(await views.rows(sql), expected, 'only open segments');
+    const more = [...wal.transaction([prices], [remove(5)]), ...(await prune(bench, wal, 'c', [3]))];
+    await bench.publish(...more);
+    await bench.archived(more.at(-1));
+    assert.deepEqual(await views.rows(sql), expected.slice(0, 4), 'views follow the archive');
+    const sealed = await bench.seal({ day: DAY, asOf: wal.next });
+    assert.equal(sealed.rows, 3, sealed.reason);
+    assert.deepEqual(await views.rows(sql), expected.slice(0, 4), 'a sealed and an open day');
+    // The table is truncated: what is sealed stays, it was pruned.
+    const truncated = wal.transaction([prices], [truncateMessage([OID])]);
+    await bench.publish(...truncated);
+    await bench.archived(truncated.at(-1));
+    assert.deepEqual(await views.rows(sql), [expected[0], expected[1], expected[3]]);
+  }
+  const wider = defineTable({
+    columns: [
+      ['id', 20],
+      ['at', 1184],
+      ['note', 25],
+      ['amount', 23],
+    ],
+  });
+  const added = wal.transaction([wider], [insertMessage(OID, ['6', '2026-01-13 10:00:00+00', 'wider', '7'])]);
+  await bench.publish(...added);
+  await bench.archived(added.at(-1));
+  await using views = await Views.of(bench);
+  assert.deepEqual(await views.rows('SELECT id, note, amount, _text, _unresolved FROM prices ORDER BY id, note'), [
+    '1|copied|∅|∅|∅',
+    '1|second life|∅|∅|∅',
+    '3|new|∅|∅|∅',
+    '6|wider|7|∅|∅',
+  ]);
+  assert.match((await tidemark(['views', '-c', bench.config.file])).stdout, /^-- public\.empty has no archived row yet/m);
+  await running.stop();
+});
+
+test('views: no row is missing or double while segments are merged, rows pruned and the day sealed', async () => {
+  await using bench = await ArchiverBench.start({ flush: '{ every: 1ms }' });
+  const archiver = bench.spawn();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [row(1, '0') as string[]] }]));
+  await until('a form of the table is there', async () => [...((await bench.state())?.files.keys() ?? [])].length > 0);
+  await using views = await Views.of(bench);
+  const seen = { queries: 0, open: 0, sealed: 0 };
+  let last = 1;
+  let watching = true;
+  const watcher = (async () => {
+    while (watching) {
+      const [text] = await views.rows('SELECT count(*), count(DISTINCT id), max(id), sum(id) FROM prices');
+      const [count, distinct, max, sum] = (text as string).split('|').map(Number) as [number, number, number, number];
+      assert.deepEqual({ count, distinct, sum }, { count: max, distinct: max, sum: (max * (max + 1)) / 2 });
+      assert.ok(count >= last, `${count} rows after ${last}`);
+      last = count;
+      seen.queries += 1;
+      seen[[...((await bench.state())?.files.values() ?? [])].some((file) => file.kind === 'daily') ? 'sealed' : 'open'] += 1;
+    }
+  })();
+  let id = 1;
+  for (let round = 0; round < 4; round += 1) {
+    const first = id + 1;
+    for (let i = 0; i < 40; i += 1) {
+      id += 2;
+      const chunk = wal.transaction([prices], [insert(id - 1, 'a'), insert(id, 'b'), update(id, 'c')]);
+      await bench.publish(...chunk);
+      await bench.archived(chunk[0]);
+    }
+    const ids = Array.from({ length: id - first + 1 }, (_, i) => first + i);
+    const pruned = await prune(bench, wal, `b${round}`, round === 0 ? [1, ...ids] : ids);
+    await bench.publish(...pruned);
+    await bench.archived(pruned.at(-1));
+    const sealed = await bench.seal({ day: DAY, asOf: wal.next });
+    assert.ok(sealed.ok, sealed.reason);
+  }
+  await until('the views have it all', async () => last === id);
+  watching = false;
+  await watcher;
+  assert.ok(seen.open > 3 && seen.sealed > 3, JSON.stringify(seen));
+  archiver.process.kill('SIGTERM');
+  await archiver.ended;
+});
