@@ -127,7 +127,7 @@ async function writeSegment(context: ArchiverContext, builder: SegmentBuilder, p
   const counter = context.nextCounter();
   const group = table?.group ?? relation.table;
   const file = segmentFile({ group, table: relation.table, day, kind, claim: context.writer.claim, counter });
-  const signature = relationSignature(relation);
+  const signature = relationSignature(relation, shape.description?.dimensions);
   const output = await DurableFile.create(path.join(context.temporary, `segment-${context.writer.claim}-${counter}.parquet`));
   try {
     const writing = context.encoder.encode(spool, output.temporary, context.archive);

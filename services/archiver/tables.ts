@@ -78,7 +78,7 @@ export class TableBook {
   /** Takes a Relation message, which comes again in every chunk. */
   relate(relation: Relation): void {
     const description = this.#descriptions.get(relation.oid) ?? emptyDescription(relation);
-    const signature = relationSignature(relation);
+    const signature = relationSignature(relation, description.dimensions);
     const seen = `${relation.schema}.${relation.table} ${relation.identity} ${signature} ${description.primaryKey.join()} ${description.ddl}`;
     if (this.#routes.get(relation.oid)?.seen === seen) return;
     const config = this.#configured.get(`${relation.schema}.${relation.table}`);
@@ -93,7 +93,9 @@ export class TableBook {
   /** The table of copied rows, whatever columns the stream has reached; undefined = not archived. */
   version(relation: Relation, description: TableDescription | undefined): ArchivedTable | undefined {
     const config = this.#configured.get(`${relation.schema}.${relation.table}`);
-    return config === undefined ? undefined : archivedTable(config, relation, description ?? emptyDescription(relation), relationSignature(relation));
+    if (config === undefined) return undefined;
+    const described = description ?? emptyDescription(relation);
+    return archivedTable(config, relation, described, relationSignature(relation, described.dimensions));
   }
 
   /** All rows of a table are copied: opens its coverage. `version`: their columns, undefined when there were no rows. */

@@ -1,7 +1,8 @@
 /** Names and places of everything in an archive folder. Outside `_tidemark/` lie only finished daily files. */
 import { createHash } from 'node:crypto';
 import path from 'node:path';
-import { type Relation, relationSignature } from '../change/relation.js';
+import { relationSignature } from '../change/relation.js';
+import type { SegmentShape } from '../segment/builder.js';
 
 export const RESERVED = '_tidemark';
 
@@ -51,9 +52,9 @@ export function historyFile(group: string, table: string, day: string, part: num
 }
 
 /** Relative paths of the files without rows that stand for one form of a table's columns. No segment has such a name: it ends with claim and counter. */
-export function emptyFiles(group: string, table: string, form: { readonly relation: Pick<Relation, 'columns'>; readonly key: readonly string[] }) {
+export function emptyFiles(group: string, table: string, form: Pick<SegmentShape, 'relation' | 'description' | 'key'>) {
   const name = createHash('sha256')
-    .update(JSON.stringify([relationSignature(form.relation), form.key]))
+    .update(JSON.stringify([relationSignature(form.relation, form.description?.dimensions), form.key]))
     .digest('hex')
     .slice(0, 12);
   const open = `${RESERVED}/open/${group}/${table}`;

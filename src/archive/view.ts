@@ -80,7 +80,7 @@ function keyList(key: readonly string[], metadata: SegmentMetadata, text: KeyTex
     .map((name, i) => {
       const column = metadata.columns.find((one) => one.name === name);
       if (column === undefined) throw new Error(`${metadata.schema}.${metadata.table}: key column ${name} is not in a version of the table`);
-      return `${text(name, segmentColumn(column, metadata.types))} AS k${i}, `;
+      return `${text(name, segmentColumn(column, metadata))} AS k${i}, `;
     })
     .join('');
 }

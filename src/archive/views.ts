@@ -71,7 +71,7 @@ function tableView(dir: string, view: ViewedTable): string {
     key
       .map((name, i) => {
         const column = newest.columns.find((one) => one.name === name);
-        return column === undefined ? `NULL::VARCHAR AS k${i}, ` : `${text(name, segmentColumn(column, newest.types))} AS k${i}, `;
+        return column === undefined ? `NULL::VARCHAR AS k${i}, ` : `${text(name, segmentColumn(column, newest))} AS k${i}, `;
       })
       .join('');
   const columns = [...columnNames(forms), '_text'].map(identifier);

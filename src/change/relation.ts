@@ -48,9 +48,13 @@ export type TableDescription = {
   readonly ddl: string;
   /** Types with OID ≥ 16384 that the columns use, by OID, elements and bases included. */
   readonly types: Readonly<Record<string, TypeDescription>>;
+  /** Declared dimensions of the array columns that have more than one, by name: pg_attribute.attndims. */
+  readonly dimensions?: Readonly<Record<string, number>>;
 };
 
-/** Equal signatures = rows of the same schema version: names, types and typmods in order. */
-export function relationSignature(relation: Pick<Relation, 'columns'>): string {
-  return relation.columns.map((column) => `${JSON.stringify(column.name)}:${column.typeOid}:${column.typmod}`).join(',');
+/** Equal signatures = rows of the same schema version: names, types, typmods and declared dimensions in order. */
+export function relationSignature(relation: Pick<Relation, 'columns'>, dimensions: TableDescription['dimensions'] = {}): string {
+  return relation.columns
+    .map(({ name, typeOid, typmod }) => `${JSON.stringify(name)}:${typeOid}:${typmod}${dimensions[name] === undefined ? '' : `:${dimensions[name]}`}`)
+    .join(',');
 }

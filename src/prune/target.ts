@@ -1,6 +1,6 @@
 /** A table as the pruner sees it, read from the catalog: its columns, and every condition that stands against deleting from it. */
 import type pg from 'pg';
-import { type Relation, relationSignature } from '../change/relation.js';
+import { relationSignature } from '../change/relation.js';
 import type { TableConfig } from '../runtime/config.js';
 import { slotName } from '../wal/identifier.js';
 import { PUBLICATION_ENTRY } from '../wal/publication-entry.js';
@@ -44,7 +44,7 @@ SELECT c.oid::text AS oid, c.relkind, c.relpersistence, (c.relrowsecurity OR c.r
   (SELECT (p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate)::text FROM pg_catalog.pg_publication_rel pr JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid WHERE pr.prrelid = c.oid AND p.pubname = $3) AS published,
   (SELECT ${PUBLICATION_ENTRY} FROM pg_catalog.pg_publication_rel pr JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid WHERE pr.prrelid = c.oid AND p.pubname = $3) AS entry,
   (SELECT (pr.prqual IS NOT NULL OR pr.prattrs IS NOT NULL)::text FROM pg_catalog.pg_publication_rel pr JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid WHERE pr.prrelid = c.oid AND p.pubname = $3) AS filtered,
-  (SELECT jsonb_agg(jsonb_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attgenerated, a.attlen) ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
+  (SELECT jsonb_agg(jsonb_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attgenerated, a.attlen, a.attndims) ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
   coalesce((SELECT jsonb_agg(a.attname ORDER BY k.n)::text FROM pg_catalog.pg_index x, LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, n)
      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
      WHERE x.indexrelid = (SELECT y.indexrelid FROM pg_catalog.pg_index y WHERE y.indrelid = c.oid AND (y.indisprimary OR y.indisreplident) AND y.indisvalid ORDER BY y.indisprimary DESC LIMIT 1)
@@ -56,7 +56,7 @@ export async function readTarget(client: pg.Client, source: string, config: Tabl
   const { rows } = await client.query<Row>(QUERY, [config.schema, config.table, slotName(source)]);
   const row = rows[0];
   if (row === undefined) return undefined;
-  const attributes = JSON.parse(row.columns) as [name: string, typeOid: number, typmod: number, generated: string, length: number][];
+  const attributes = JSON.parse(row.columns) as [name: string, typeOid: number, typmod: number, generated: string, length: number, dimensions: number][];
   const carried = attributes.filter(([, , , generated]) => generated === '');
   const columns = carried.map(([name, typeOid, typmod, , length]) => ({ name, typeOid, typmod, varlena: length < 0 }));
   const key = JSON.parse(row.key) as string[];
@@ -65,7 +65,10 @@ export async function readTarget(client: pg.Client, source: string, config: Tabl
     schema: config.schema,
     table: config.table,
     columns,
-    signature: relationSignature({ columns: columns.map((column) => ({ ...column, key: false })) } satisfies Pick<Relation, 'columns'>),
+    signature: relationSignature(
+      { columns: columns.map((column) => ({ ...column, key: false })) },
+      Object.fromEntries(attributes.filter(([, , , , , dimensions]) => dimensions > 1).map(([name, , , , , dimensions]) => [name, dimensions])),
+    ),
     timestampType: columns.find((column) => column.name === config.timestamp)?.typeOid ?? 0,
     key,
     published: row.entry,

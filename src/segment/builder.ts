@@ -55,7 +55,8 @@ export function shapeColumns(shape: SegmentShape): SegmentColumn[] {
     throw new TidemarkError('failed', `${schema}.${table}: ${collision}`, { remedy: 'rename the column, or take the table out of the configuration' });
   }
   if (shape.kind === 'keys') return shape.key.map((name) => ({ ...TEXT_FORM, name }));
-  return shape.relation.columns.map((column) => segmentColumn(column, shape.description?.types));
+  const context = { ...shape.description, key: shape.key };
+  return shape.relation.columns.map((column) => segmentColumn(column, context));
 }
 
 export class SegmentBuilder {
@@ -144,6 +145,11 @@ export class SegmentBuilder {
     const column = this.columns[index] as SegmentColumn;
     const hasQuote = this.#digest.bytes(buffer, start, end);
     if (index === this.#timestampIndex) this.#timestamps.see(buffer, start, end);
+    if (column.encode !== undefined) {
+      const bytes = column.encode(buffer, start, end);
+      if (bytes !== undefined) this.#spool.quoted(bytes, 0, bytes.length, true);
+      return bytes !== undefined;
+    }
     if (!column.fits(buffer, start, end)) return false;
     if (column.quoted) this.#spool.quoted(buffer, start, end, hasQuote);
     else this.#spool.raw(buffer, start, end);

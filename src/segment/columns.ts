@@ -3,10 +3,17 @@
  * can hold exactly (`fits`; all others go to `_text`), and the text of a decoded value. Decided once, here, for writer and verifier alike.
  */
 import type { RelationColumn, TableDescription } from '../change/relation.js';
+import { ArrayEncoder, arrayText, ELEMENT_OID } from './arrays.js';
 import { bigEndianInteger, dateText, decimalText, float4Text, float8Text, timestampText, timeText } from './postgres-text.js';
+import type { RawList, RawValue } from './raw-value.js';
 
-/** A raw value of a Parquet column: what @dsnp/parquetjs gives before its conversions. */
-export type RawValue = bigint | number | boolean | Buffer;
+/** What else decides a column's form: of a table's description or a file's metadata. */
+export type ColumnContext = {
+  readonly types?: TableDescription['types'];
+  readonly dimensions?: TableDescription['dimensions'];
+  /** Columns that identify a row. */
+  readonly key?: readonly string[];
+};
 
 export type SegmentColumn = {
   readonly name: string;
@@ -20,6 +27,10 @@ export type SegmentColumn = {
   readonly quoted: boolean;
   /** True when the typed column can hold exactly the text at [start, end). */
   readonly fits: (buffer: Uint8Array, start: number, end: number) => boolean;
+  /** Lists: what stands in the CSV for the text at [start, end), valid until the next call; undefined when the column cannot hold it exactly. */
+  readonly encode?: (buffer: Uint8Array, start: number, end: number) => Uint8Array | undefined;
+  /** Lists within lists; 0 for a plain value. */
+  readonly depth: number;
   /** The Postgres text of a decoded value. */
   readonly text: (raw: RawValue) => string;
   /** The same, as bytes where the value is kept as text. */
@@ -42,12 +53,13 @@ const plain = (fileType: string, text: (raw: RawValue) => string, fits: Form['fi
   fileType,
   select: same,
   quoted: false,
+  depth: 0,
   fits,
   text,
   digestible: text,
 });
 
-const TEXT: Form = { csvType: 'VARCHAR', fileType: 'VARCHAR', select: same, quoted: true, fits: always, text: utf8, digestible: bytes };
+const TEXT: Form = { csvType: 'VARCHAR', fileType: 'VARCHAR', select: same, quoted: true, depth: 0, fits: always, text: utf8, digestible: bytes };
 
 const DASH = 0x2d;
 const DOT = 0x2e;
@@ -92,7 +104,7 @@ const FORMS: Readonly<Record<number, Form>> = {
   [OID.time]: plain('TIME', (raw) => timeText(Number(raw)), (buffer, start) => !(buffer[start] === DIGIT_2 && buffer[start + 1] === DIGIT_4)),
   [OID.timestamp]: plain('TIMESTAMP', (raw) => timestampText(BigInt(raw as bigint)), moment),
   [OID.timestamptz]: plain('TIMESTAMPTZ', (raw) => `${timestampText(BigInt(raw as bigint))}+00`, momentUtc),
-  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, fits: hex, text: hexText, digestible: hexText },
+  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, depth: 0, fits: hex, text: hexText, digestible: hexText },
 }; // biome-ignore format: a table
 
 /** Parquet files keep every decimal in at least this many digits: shorter ones reach the verifier as doubles. */
@@ -122,19 +134,62 @@ function numericForm(typmod: number): Form {
     // DuckDB reads text into decimals of more than 18 digits 50 times slower than into shorter ones: the short way first.
     select: (c) => (scale > 18 ? `CAST(${c} AS ${type})` : `COALESCE(CAST(TRY_CAST(${c} AS DECIMAL(18, ${scale})) AS ${type}), CAST(${c} AS ${type}))`),
     quoted: false,
+    depth: 0,
     fits: decimalFits(precision, scale),
     text,
     digestible: text,
   };
 }
 
-/** The column's form; domains take that of their base type, types without one are kept as text. */
-export function segmentColumn(column: RelationColumn, types: TableDescription['types'] = {}): SegmentColumn {
-  let { typeOid, typmod } = column;
+/** A list of a form, `depth` deep. */
+function listForm(element: Form, depth: number): Form {
+  const encoder = new ArrayEncoder(depth, element.fits);
+  const encode: Form['encode'] = (buffer, start, end) => encoder.encode(buffer, start, end);
+  const text = (raw: RawValue): string => arrayText(raw as RawList, element.text);
+  const levels = '[]'.repeat(depth);
+  const typed = (value: string, level: number): string =>
+    level === 0 ? `CAST(${element.select(value)} AS ${element.fileType})` : `list_transform(${value}, lambda x${level}: ${typed(`x${level}`, level - 1)})`;
+  return {
+    csvType: 'VARCHAR',
+    fileType: `${element.fileType}${levels}`,
+    select: (c) => {
+      const texts = `CAST(CAST(${c} AS JSON) AS VARCHAR${levels})`;
+      return element.fileType === 'VARCHAR' ? texts : typed(texts, depth);
+    },
+    quoted: true,
+    fits: (buffer, start, end) => encoder.encode(buffer, start, end) !== undefined,
+    encode,
+    depth,
+    text,
+    digestible: text,
+  };
+}
+
+/** The column's form: domains take that of their base type, arrays become lists of their elements' unless they are part of the key, types without a form are kept as text. */
+export function segmentColumn(column: RelationColumn, { types = {}, dimensions = {}, key = [] }: ColumnContext = {}): SegmentColumn {
+  const base = withoutDomain(column, types);
+  const element = elementOf(base, types);
+  if (element === undefined || key.includes(column.name)) return { name: column.name, ...scalarForm(base) };
+  return { name: column.name, ...listForm(scalarForm(withoutDomain(element, types)), dimensions[column.name] ?? 1) };
+}
+
+type TypeOf = Pick<RelationColumn, 'typeOid' | 'typmod'>;
+
+function withoutDomain(type: TypeOf, types: TableDescription['types']): TypeOf {
+  let { typeOid, typmod } = type;
   for (let described = types[typeOid]; described?.kind === 'd' && described.baseOid !== undefined; described = types[typeOid]) {
     typeOid = described.baseOid;
     typmod = described.baseTypmod ?? -1;
   }
-  const form = typeOid === OID.numeric ? numericForm(typmod) : (FORMS[typeOid] ?? TEXT);
-  return { name: column.name, ...form };
+  return { typeOid, typmod };
+}
+
+/** An array's type modifier is its elements'. */
+function elementOf({ typeOid, typmod }: TypeOf, types: TableDescription['types']): TypeOf | undefined {
+  const elementOid = ELEMENT_OID.get(typeOid) ?? types[typeOid]?.elementOid;
+  return elementOid === undefined ? undefined : { typeOid: elementOid, typmod };
+}
+
+function scalarForm({ typeOid, typmod }: TypeOf): Form {
+  return typeOid === OID.numeric ? numericForm(typmod) : (FORMS[typeOid] ?? TEXT);
 }

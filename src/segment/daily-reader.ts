@@ -3,9 +3,10 @@
  */
 import { asyncBufferFromFile, type FileMetaData, parquetMetadataAsync, parquetRead } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
-import { type RawValue, type SegmentColumn, segmentColumn } from './columns.js';
+import { type SegmentColumn, segmentColumn } from './columns.js';
 import { ColumnwiseDigests, DigestSum } from './digest.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
+import type { RawValue } from './raw-value.js';
 import { keptText, parseKept } from './system-columns.js';
 
 /** hyparquet's conversions replaced by ones that keep every digit. */
@@ -32,7 +33,7 @@ export class DailyReader {
     this.metadata = parseMetadata(Object.fromEntries((footer.key_value_metadata ?? []).map(({ key, value }) => [key, value ?? ''])), name);
     this.rowCount = Number(footer.num_rows);
     this.columns = this.metadata.columns.map((column) => column.name);
-    this.#forms = this.metadata.columns.map((column) => segmentColumn(column, this.metadata.types));
+    this.#forms = this.metadata.columns.map((column) => segmentColumn(column, this.metadata));
     this.#hasText = footer.schema.some((element) => element.name === '_text');
   }
 
@@ -76,11 +77,8 @@ export class DailyReader {
       onChunk: (chunk) => {
         const target = found.get(chunk.columnName) as (RawValue | null)[];
         for (let i = 0; i < chunk.columnData.length; i += 1) {
-          const value = chunk.columnData[i] as RawValue | Uint8Array | null | undefined;
           const at = chunk.rowStart + i - rowStart;
-          if (at >= 0 && at < target.length)
-            target[at] =
-              value === undefined || value === null ? null : value instanceof Uint8Array && !Buffer.isBuffer(value) ? Buffer.from(value) : (value as RawValue);
+          if (at >= 0 && at < target.length) target[at] = rawOf(chunk.columnData[i]);
         }
       },
     });
@@ -116,6 +114,13 @@ export class DailyReader {
     }
     return digests;
   }
+}
+
+/** A value of hyparquet as the forms read them: its bytes as a Buffer, lists within. */
+function rawOf(value: unknown): RawValue | null {
+  if (value === undefined || value === null) return null;
+  if (Array.isArray(value)) return value.map(rawOf);
+  return value instanceof Uint8Array && !Buffer.isBuffer(value) ? Buffer.from(value) : (value as RawValue);
 }
 
 function keptOf(raw: RawValue | null | undefined): Readonly<Record<string, string>> | undefined {

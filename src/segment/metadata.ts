@@ -17,6 +17,8 @@ export type SegmentMetadata = {
   readonly columns: readonly RelationColumn[];
   /** Described types (OID ≥ 16384), by OID. */
   readonly types: Readonly<Record<string, TypeDescription>>;
+  /** Declared dimensions of array columns that have more than one. */
+  readonly dimensions?: Readonly<Record<string, number>>;
   readonly columnTypes: Readonly<Record<string, string>>;
   /** CREATE TABLE text. */
   readonly ddl: string;
@@ -34,9 +36,10 @@ export function segmentMetadata(shape: SegmentShape, archive: string, kind: Segm
     day: shape.day,
     timestamp: shape.timestamp,
     key: shape.key,
-    signature: relationSignature(shape.relation),
+    signature: relationSignature(shape.relation, shape.description?.dimensions),
     columns: shape.relation.columns,
     types: shape.description?.types ?? {},
+    dimensions: shape.description?.dimensions ?? {},
     columnTypes: shape.description?.columnTypes ?? {},
     ddl: shape.description?.ddl ?? '',
   };

@@ -2,11 +2,13 @@
  * Reads segments back with @dsnp/parquetjs, the implementation that did not write them, from its raw column chunks: before its conversions to Date and double. Gives every value as the Postgres text it was.
  */
 import parquet from '@dsnp/parquetjs';
-import { type RawValue, type SegmentColumn, segmentColumn } from './columns.js';
+import { listsFromLevels } from './arrays.js';
+import { type SegmentColumn, segmentColumn } from './columns.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
+import type { RawList, RawValue } from './raw-value.js';
 import { keptText, parseKept, SYSTEM_COLUMNS } from './system-columns.js';
 
-type Decoded = { values: RawValue[]; dlevels: number[] };
+type Decoded = { values: RawValue[]; dlevels: number[]; rlevels: number[] };
 type Statistics = { min_value?: Buffer | null; max_value?: Buffer | null } | null;
 type ChunkMetadata = { path_in_schema: string[]; statistics: Statistics; data_page_offset: unknown; dictionary_page_offset: unknown };
 type ColumnChunk = { meta_data: ChunkMetadata };
@@ -59,7 +61,7 @@ export class SegmentReader {
     this.metadata = parseMetadata(Object.fromEntries(entries.map(({ key, value }) => [key, value])), file);
     const relation = this.metadata.kind === 'keys' ? this.metadata.key.map((name) => ({ name, typeOid: 25, typmod: -1, key: true })) : this.metadata.columns;
     this.columns = relation.map((column) => column.name);
-    this.#forms = new Map(relation.map((column) => [column.name, segmentColumn(column, this.metadata.types)]));
+    this.#forms = new Map(relation.map((column) => [column.name, segmentColumn(column, this.metadata)]));
     this.#groups = (reader.metadata as unknown as { row_groups: RowGroup[] }).row_groups;
     this.rowGroupCount = this.#groups.length;
     this.rowCount = Number(reader.getRowCount());
@@ -120,7 +122,9 @@ export class SegmentReader {
     const envelope = this.#reader.envelopeReader as unknown as Envelope;
     // The library reads this many bytes for each dictionary: too few and it fails, too many and it reads the rest of the file for every column.
     if (Number(dictionary) > 0) envelope.default_dictionary_size = Number(pages) - Number(dictionary);
-    return indexNulls(await envelope.readColumnChunk(this.#reader.schema, chunk), this.rowsOfGroup(group), name);
+    const decoded = await envelope.readColumnChunk(this.#reader.schema, chunk);
+    const depth = this.#forms.get(name)?.depth ?? 0;
+    return depth === 0 ? indexNulls(decoded, this.rowsOfGroup(group), name) : indexLists(listsFromLevels(decoded, depth), this.rowsOfGroup(group), name);
   }
 
   /** How values of a column of the table read. */
@@ -213,6 +217,13 @@ class DecodedRows implements SegmentRows {
 export function rawValue(column: ColumnValues, row: number): RawValue | null {
   const at = column.at === undefined ? row : (column.at[row] as number);
   return at < 0 ? null : (column.values[at] as RawValue);
+}
+
+function indexLists(rows: readonly (RawList | null)[], rowCount: number, name: string): ColumnValues {
+  if (rows.length !== rowCount) throw new Error(`column ${name} has ${rows.length} of ${rowCount} rows`);
+  const values = rows.filter((row) => row !== null);
+  let next = 0;
+  return { values, at: Int32Array.from(rows, (row) => (row === null ? -1 : next++)) };
 }
 
 function indexNulls(chunk: Decoded, rowCount: number, name: string): ColumnValues {

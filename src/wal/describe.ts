@@ -17,7 +17,7 @@ export function descriptionFrame(description: TableDescription): Buffer {
 /** Describes the table as `relation` has it. A table that is gone is described as far as its types still are. */
 export async function describeTable(client: pg.Client, relation: Relation): Promise<TableDescription> {
   const types = await formatTypes(client, relation.columns);
-  const notNull = await notNullColumns(client, relation.oid);
+  const { notNull, dimensions } = await attributes(client, relation.oid);
   const primaryKey = (await keyColumns(client, relation.oid)).filter((name) => relation.columns.some((column) => column.name === name));
   const columnTypes = Object.fromEntries(
     relation.columns.map((column, i) => [column.name, `${types[i] ?? `type ${column.typeOid}`}${notNull.has(column.name) ? ' NOT NULL' : ''}`]),
@@ -30,6 +30,7 @@ export async function describeTable(client: pg.Client, relation: Relation): Prom
     columnTypes,
     ddl: createTable(relation, columnTypes, primaryKey),
     types: await userTypes(client, relation.columns),
+    dimensions,
   };
 }
 
@@ -50,12 +51,15 @@ async function formatTypes(client: pg.Client, columns: readonly RelationColumn[]
   return result.rows.map((row) => row.type);
 }
 
-async function notNullColumns(client: pg.Client, oid: number): Promise<Set<string>> {
-  const result = await client.query<{ attname: string }>(
-    'SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND attnotnull AND NOT attisdropped',
+async function attributes(client: pg.Client, oid: number): Promise<{ notNull: Set<string>; dimensions: Record<string, number> }> {
+  const result = await client.query<{ attname: string; required: string; dimensions: string }>(
+    'SELECT attname, attnotnull::text AS required, attndims::text AS dimensions FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped',
     [oid],
   );
-  return new Set(result.rows.map((row) => row.attname));
+  return {
+    notNull: new Set(result.rows.filter((row) => row.required === 'true').map((row) => row.attname)),
+    dimensions: Object.fromEntries(result.rows.filter((row) => Number(row.dimensions) > 1).map((row) => [row.attname, Number(row.dimensions)])),
+  };
 }
 
 /** Primary key columns in key order. */
@@ -76,7 +80,7 @@ async function userTypes(client: pg.Client, columns: readonly RelationColumn[]):
   while (wanted.length > 0) {
     const result = await client.query<{ oid: string; name: string; kind: string; base: string; base_typmod: string; element: string }>(
       `SELECT oid::text, pg_catalog.format_type(oid, NULL) AS name, typtype::text AS kind, typbasetype::text AS base, typtypmod::text AS base_typmod,
-              CASE WHEN typcategory = 'A' THEN typelem ELSE 0 END::text AS element
+              CASE WHEN typcategory = 'A' AND typdelim = ',' THEN typelem ELSE 0 END::text AS element
          FROM pg_catalog.pg_type WHERE oid = ANY($1::oid[])`,
       [wanted],
     );

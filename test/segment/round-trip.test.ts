@@ -18,7 +18,11 @@ const numeric = (precision: number, scale: number): [number, number] => [1700, (
 const COLUMNS = {
   id: [20, -1], i2: [21, -1], i4: [23, -1], f4: [700, -1], f8: [701, -1], b: [16, -1], n20: numeric(20, 8), n38: numeric(38, 0), n5: numeric(5, 2), n30: numeric(30, 25), n: [1700, -1],
   t: [25, -1], v: [1043, 24], c: [1042, 14], j: [3802, -1], u: [2950, -1], by: [17, -1], d: [1082, -1], tm: [1083, -1], at: [1114, -1], atz: [1184, -1], arr: [1007, -1], iv: [1186, -1],
+  a2: [1007, -1], a3: [1009, -1], at8: [1016, -1], atx: [1009, -1], an: [1231, ((20 << 16) | 8) + 4], anu: [1231, -1], af: [1022, -1], abo: [1000, -1], aby: [1001, -1], ad: [1182, -1], aatz: [1185, -1],
 } satisfies Record<string, [number, number]>; // biome-ignore format: a table
+
+/** Declared dimensions. */
+const DIMENSIONS = { a2: 2, a3: 3 };
 
 const seed = Number(process.env['TEST_SEED'] ?? Date.now() % 1_000_000);
 let state = seed;
@@ -89,6 +93,14 @@ const nasty = [
 ];
 const nastyText = (): string => Array.from({ length: Math.floor(random() * 12) }, () => pick(nasty)).join('');
 
+/** An array as array_out prints it. */
+function array(items: readonly (string | null)[], most = 5): string {
+  const quote = (item: string): string =>
+    item === '' || /[ \t\n\r\v\f"\\{},]/.test(item) || /^null$/i.test(item) ? `"${item.replace(/["\\]/g, '\\$&')}"` : item;
+  const chosen = Array.from({ length: Math.floor(random() * (most + 1)) }, () => pick([...items, null]));
+  return `{${chosen.map((item) => (item === null ? 'NULL' : quote(item))).join(',')}}`;
+}
+
 /** A random row of texts as Postgres prints them; the first column is unique. */
 function randomRow(id: number): (string | null)[] {
   const values: (string | null)[] = [
@@ -130,6 +142,17 @@ function randomRow(id: number): (string | null)[] {
     pick([`${date()} ${clock()}+00`, '-infinity', '0044-03-15 12:00:00+00 BC']),
     pick(['{1,2,NULL}', '{}', '{{1,2},{3,4}}']),
     pick(['1 day', '-00:00:01', '1 year 2 mons']),
+    pick(['{{1,2},{3,NULL}}', '{}', '{{-2147483648}}', '{1,2}', '[0:1][1:1]={{1},{2}}', '{{{1}}}']),
+    pick(['{{{a,b}},{{"c d",NULL}}}', '{}', '{{{"",""}}}']),
+    pick([array(['0', '-9223372036854775808', '9223372036854775807', '9007199254740993']), '[2:3]={1,2}', '{{1},{2}}']),
+    array([...strings.filter((text) => text.length < 100), nastyText(), nastyText(), 'null', 'Null', '\u00a0', '\v', '\u0085'], 8),
+    pick([array([decimal(20, 8), decimal(20, 8)]), '{NaN,1.00000000}']),
+    array([decimal(60, 20), 'NaN', 'Infinity', '0']),
+    array(['0', 'NaN', 'Infinity', '5e-324', '0.1', '1e+15', pick(['-0', '-1'])]),
+    array(['t', 'f']),
+    array(['\\x', '\\x00ff22']),
+    array([date(), date(), pick([date(), 'infinity', '0044-03-15 BC'])]),
+    array([`${date()} ${clock()}+00`, pick([`${date()} ${clock()}+00`, 'infinity'])]),
   ];
   return values.map((value, i) => (i > 0 && random() < 0.1 ? null : value));
 }
@@ -148,7 +171,16 @@ after(async () => {
 const shapeOf = (relation: SegmentShape['relation'], timestamp = 'at'): SegmentShape => ({
   kind: 'segment',
   relation,
-  description: undefined,
+  description: {
+    oid: relation.oid,
+    schema: relation.schema,
+    table: relation.table,
+    primaryKey: ['id'],
+    columnTypes: {},
+    ddl: '',
+    types: {},
+    dimensions: DIMENSIONS,
+  },
   key: ['id'],
   timestamp,
   day: '2026-01-12',
