@@ -21,6 +21,7 @@ const TASKS = {
   tidemark: () => ['dist/services/cli/main.js', ...args],
   test: () => ['--test', '--test-concurrency=2', ...testFiles()],
   'test:faults': () => ['dist/test/faults/main.js', ...args],
+  'test:interop': () => ['dist/test/interop/main.js', ...args],
 };
 
 if (task !== 'check' && TASKS[task] === undefined) fail(`no task is named ${JSON.stringify(task)}; known: ${Object.keys(TASKS).join(', ')}, check`, 2);

@@ -37,12 +37,14 @@ export class EmptyFiles {
   }
 
   async #makeAll(files: ReturnType<typeof emptyFiles>, shape: SegmentShape): Promise<void> {
-    const own = shapeColumns(shape).map(({ name, fileType }): Column => [name, fileType]);
+    const columns = shapeColumns(shape);
+    const own = columns.map(({ name, fileType }): Column => [name, fileType]);
+    const ofDay = columns.map(({ name, fileType, dailyType = fileType }): Column => [name, dailyType]);
     const all = Object.entries(SYSTEM_TYPES);
     const ofKeys = all.filter(([name]) => !['_digest', '_unresolved', '_text'].includes(name));
     await this.#make(files.segment, [...own, ...all]);
     await this.#make(files.undated, [...own, ...all]);
-    await this.#make(files.daily, [...own, ['_text', 'VARCHAR']]);
+    await this.#make(files.daily, [...ofDay, ['_text', 'VARCHAR']]);
     await this.#make(files.keys, [...shape.key.map((name): Column => [name, 'VARCHAR']), ...ofKeys]);
   }
 

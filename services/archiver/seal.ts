@@ -14,6 +14,7 @@ import { formatLsn, lsn, parseLsn } from '../../src/position/lsn.js';
 import { parsePosition } from '../../src/position/position.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import { sleep } from '../../src/runtime/service.js';
+import { segmentColumn } from '../../src/segment/columns.js';
 import { DailyReader } from '../../src/segment/daily-reader.js';
 import { DurableFile } from '../../src/segment/durable-file.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
@@ -127,7 +128,10 @@ class DaySeal {
       `SELECT count(*)::INTEGER AS rows, ${DIGEST_SUM} AS sum, count(_text)::INTEGER AS texts, min(_lsn)::VARCHAR AS least, max(_lsn)::VARCHAR AS most ${joined}`,
     );
     if (facts === undefined || facts.rows === 0) return undefined;
-    const columns = metadata.columns.map((column) => `s.${identifier(column.name)}`);
+    const columns = metadata.columns.map((column) => {
+      const { name, fileType, dailyType = fileType } = segmentColumn(column, metadata);
+      return dailyType === fileType ? `s.${identifier(name)}` : `CAST(s.${identifier(name)} AS ${dailyType}) AS ${identifier(name)}`;
+    });
     if (facts.texts > 0) columns.push('s._text');
     if (fate === 'history') columns.push('l.ended_at AS _deleted_at');
     const order = [metadata.timestamp, ...metadata.key]

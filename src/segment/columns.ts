@@ -21,12 +21,16 @@ export type SegmentColumn = {
   readonly csvType: string;
   /** The DuckDB type in the file. */
   readonly fileType: string;
+  /** The DuckDB type in daily files, when another. */
+  readonly dailyType?: string;
   /** Expression over the CSV column `c`, giving `fileType`. */
   readonly select: (c: string) => string;
   /** Values are quoted in the CSV. */
   readonly quoted: boolean;
   /** True when the typed column can hold exactly the text at [start, end). */
   readonly fits: (buffer: Uint8Array, start: number, end: number) => boolean;
+  /** In words, what it cannot hold; empty: it holds everything. */
+  readonly beyond: string;
   /** Lists: what stands in the CSV for the text at [start, end), valid until the next call; undefined when the column cannot hold it exactly. */
   readonly encode?: (buffer: Uint8Array, start: number, end: number) => Uint8Array | undefined;
   /** Lists within lists; 0 for a plain value. */
@@ -48,18 +52,19 @@ const always = (): boolean => true;
 const same = (c: string): string => c;
 const utf8 = (raw: RawValue): string => (raw as Buffer).toString('utf8');
 const bytes = (raw: RawValue): Buffer => raw as Buffer;
-const plain = (fileType: string, text: (raw: RawValue) => string, fits: Form['fits'] = always): Form => ({
+const plain = (fileType: string, text: (raw: RawValue) => string, fits: Form['fits'] = always, beyond = ''): Form => ({
   csvType: fileType,
   fileType,
   select: same,
   quoted: false,
   depth: 0,
   fits,
+  beyond,
   text,
   digestible: text,
 });
 
-const TEXT: Form = { csvType: 'VARCHAR', fileType: 'VARCHAR', select: same, quoted: true, depth: 0, fits: always, text: utf8, digestible: bytes };
+const TEXT: Form = { csvType: 'VARCHAR', fileType: 'VARCHAR', select: same, quoted: true, depth: 0, fits: always, beyond: '', text: utf8, digestible: bytes };
 
 const DASH = 0x2d;
 const DOT = 0x2e;
@@ -98,16 +103,16 @@ const FORMS: Readonly<Record<number, Form>> = {
   [OID.int2]: plain('SMALLINT', String),
   [OID.int4]: plain('INTEGER', String),
   [OID.int8]: plain('BIGINT', String),
-  [OID.float4]: plain('FLOAT', (raw) => float4Text(raw as number), notMinusZero),
-  [OID.float8]: plain('DOUBLE', (raw) => float8Text(raw as number), notMinusZero),
-  [OID.date]: plain('DATE', (raw) => dateText(Number(raw)), (buffer, start, end) => end - start === 10 && commonEra(buffer, start, end)),
-  [OID.time]: plain('TIME', (raw) => timeText(Number(raw)), (buffer, start) => !(buffer[start] === DIGIT_2 && buffer[start + 1] === DIGIT_4)),
-  [OID.timestamp]: plain('TIMESTAMP', (raw) => timestampText(BigInt(raw as bigint)), moment),
-  [OID.timestamptz]: plain('TIMESTAMPTZ', (raw) => `${timestampText(BigInt(raw as bigint))}+00`, momentUtc),
-  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, depth: 0, fits: hex, text: hexText, digestible: hexText },
+  [OID.float4]: plain('FLOAT', (raw) => float4Text(raw as number), notMinusZero, '−0'),
+  [OID.float8]: plain('DOUBLE', (raw) => float8Text(raw as number), notMinusZero, '−0'),
+  [OID.date]: plain('DATE', (raw) => dateText(Number(raw)), (buffer, start, end) => end - start === 10 && commonEra(buffer, start, end), '±infinity, BC, years above 9999'),
+  [OID.time]: plain('TIME', (raw) => timeText(Number(raw)), (buffer, start) => !(buffer[start] === DIGIT_2 && buffer[start + 1] === DIGIT_4), '24:00:00'),
+  [OID.timestamp]: plain('TIMESTAMP', (raw) => timestampText(BigInt(raw as bigint)), moment, '±infinity, BC, years above 9999'),
+  [OID.timestamptz]: plain('TIMESTAMPTZ', (raw) => `${timestampText(BigInt(raw as bigint))}+00`, momentUtc, '±infinity, BC, years above 9999'),
+  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, depth: 0, fits: hex, beyond: '', text: hexText, digestible: hexText },
 }; // biome-ignore format: a table
 
-/** Parquet files keep every decimal in at least this many digits: shorter ones reach the verifier as doubles. */
+/** Segments keep every decimal in at least this many digits: shorter ones reach @dsnp/parquetjs' verifier as doubles. Daily files have their own: their reader hands out the integers. */
 const LEAST_DECIMAL_DIGITS = 19;
 
 /** Exactly `scale` digits behind the point and not more than fit: not NaN, not Infinity. The typed column prints nothing else. */
@@ -126,16 +131,18 @@ function numericForm(typmod: number): Form {
   const precision = ((typmod - 4) >> 16) & 0xffff;
   const scale = (((typmod - 4) & 0x7ff) ^ 1024) - 1024;
   if (precision > 38 || scale < 0 || scale > precision) return TEXT;
-  const text = (raw: RawValue): string => decimalText(bigEndianInteger(raw as Buffer), scale);
+  const text = (raw: RawValue): string => decimalText(Buffer.isBuffer(raw) ? bigEndianInteger(raw) : BigInt(raw as number | bigint), scale);
   const type = `DECIMAL(${Math.max(precision, LEAST_DECIMAL_DIGITS)}, ${scale})`;
   return {
     csvType: 'VARCHAR',
     fileType: type,
+    dailyType: `DECIMAL(${precision}, ${scale})`,
     // DuckDB reads text into decimals of more than 18 digits 50 times slower than into shorter ones: the short way first.
     select: (c) => (scale > 18 ? `CAST(${c} AS ${type})` : `COALESCE(CAST(TRY_CAST(${c} AS DECIMAL(18, ${scale})) AS ${type}), CAST(${c} AS ${type}))`),
     quoted: false,
     depth: 0,
     fits: decimalFits(precision, scale),
+    beyond: 'NaN',
     text,
     digestible: text,
   };
@@ -152,11 +159,13 @@ function listForm(element: Form, depth: number): Form {
   return {
     csvType: 'VARCHAR',
     fileType: `${element.fileType}${levels}`,
+    dailyType: `${element.dailyType ?? element.fileType}${levels}`,
     select: (c) => {
       const texts = `CAST(CAST(${c} AS JSON) AS VARCHAR${levels})`;
       return element.fileType === 'VARCHAR' ? texts : typed(texts, depth);
     },
     quoted: true,
+    beyond: [`other than ${depth === 1 ? 'one dimension' : `${depth} dimensions`}, bounds other than 1`, element.beyond].filter(Boolean).join('; with '),
     fits: (buffer, start, end) => encoder.encode(buffer, start, end) !== undefined,
     encode,
     depth,

@@ -30,6 +30,9 @@ const FITS: readonly [name: string, type: [number, number], yes: readonly string
   ['numeric(38,0)', numeric(38, 0), ['0', '-99999999999999999999999999999999999999'], ['NaN', '100000000000000000000000000000000000000', 'Infinity']],
   ['numeric(3,3)', numeric(3, 3), ['0.000', '-0.999'], ['1', '-0.9999']],
   ['text', [25, -1], ['', 'NaN', '\\x'], []],
+  ['int4[]', [1007, -1], ['{}', '{1,NULL,-7}'], ['{{1},{2}}', '[0:1]={1,2}', '{1, 2}', '{"1"}', '', '{', '{1', '1}', '{1,2', '{1}}', '{1}x', '{{}}']],
+  ['text[]', [1009, -1], ['{a,"b c","NULL","","\\"","\\\\","{}",NULL}', '{"null"}', '{\u00a0,é😀}'], ['{"a"}', '{null}', '{a b}', '{"a\\b"}', '{"a}', '{,}', '{"a"b}']],
+  ['numeric(20,8)[]', [1231, numeric(20, 8)[1]], ['{1.00000000}'], ['{NaN}', '{1}']],
 ]; // biome-ignore format: a table
 
 test('a typed column takes exactly the texts it can give back', () => {
@@ -81,7 +84,7 @@ test('domains take the form of their base, whatever lies between; unknown types 
     20002: { name: 'amount', kind: 'd', baseOid: 1700, baseTypmod: numeric(10, 2)[1] },
     20003: { name: 'mood', kind: 'e' },
   };
-  const form = (typeOid: number) => segmentColumn({ name: 'c', typeOid, typmod: -1, key: false }, types).fileType;
+  const form = (typeOid: number) => segmentColumn({ name: 'c', typeOid, typmod: -1, key: false }, { types }).fileType;
   assert.deepEqual([20001, 20002, 20003, 29999, 3802, 2950, 1186].map(form), [
     'DECIMAL(19, 2)',
     'DECIMAL(19, 2)',

@@ -3,9 +3,12 @@
  * text, read by two implementations; and Postgres reads that text as the same value.
  */
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import type { RelationColumn } from '../../src/change/relation.js';
 import { ELEMENT_OID } from '../../src/segment/arrays.js';
+import { segmentColumn } from '../../src/segment/columns.js';
 import { DailyReader } from '../../src/segment/daily-reader.js';
 import { Pipeline, until } from '../pipeline/pipeline.js';
 import { TypesTable } from './types-table.js';
@@ -42,6 +45,23 @@ for (const major of [15, 18]) {
       assert.equal(found.size, expected.size);
       for (const [id, texts] of expected) {
         for (const [i, column] of reader.columns.entries()) assert.equal((found.get(id) as (string | null)[])[i], texts.get(column), `${column} of row ${id}`);
+      }
+    });
+
+    test('docs/types.md says what the code does', async () => {
+      const lines = (await readFile(new URL('../../../docs/types.md', import.meta.url), 'utf8')).split('\n').filter((line) => line.startsWith('| '));
+      const documented = new Map(
+        lines
+          .slice(2)
+          .map((line) => line.slice(2, -2).split(' | '))
+          .map((cells) => [cells[0], [cells[2]?.replace('TIMESTAMP WITH TIME ZONE', 'TIMESTAMPTZ'), (cells[7] ?? '').trim()]]),
+      );
+      const daily = [...((await pipeline.state())?.files.values() ?? [])].find((file) => file.kind === 'daily' && file.table === 'typed');
+      const { metadata } = await DailyReader.open(path.join(pipeline.archiveDir, daily?.file ?? ''));
+      for (const { column, type } of table.cases) {
+        const found = metadata.columns.find((one) => one.name === column);
+        const { fileType, dailyType = fileType, beyond } = segmentColumn(found as RelationColumn, metadata);
+        assert.deepEqual(documented.get(type), [dailyType.replaceAll(', ', ','), beyond], type);
       }
     });
 
