@@ -5,9 +5,10 @@
 import { access, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { archivePaths, emptyFiles } from '../../src/archive/layout.js';
+import { systemName } from '../../src/change/system-columns.js';
 import { type SegmentShape, shapeColumns } from '../../src/segment/builder.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
-import { identifier, literal, SYSTEM_TYPES } from '../../src/segment/sql.js';
+import { identifier, literal, SYSTEM_TYPES, systemColumnsOf } from '../../src/segment/sql.js';
 
 export class EmptyFiles {
   readonly #dir: string;
@@ -40,12 +41,12 @@ export class EmptyFiles {
     const columns = shapeColumns(shape);
     const own = columns.map(({ name, fileType }): Column => [name, fileType]);
     const ofDay = columns.map(({ name, fileType, dailyType = fileType }): Column => [name, dailyType]);
-    const all = Object.entries(SYSTEM_TYPES);
-    const ofKeys = all.filter(([name]) => !['_digest', '_unresolved', '_text'].includes(name));
-    await this.#make(files.segment, [...own, ...all]);
-    await this.#make(files.undated, [...own, ...all]);
-    await this.#make(files.daily, [...ofDay, ['_text', 'VARCHAR']]);
-    await this.#make(files.keys, [...shape.key.map((name): Column => [name, 'VARCHAR']), ...ofKeys]);
+    const names = shape.relation.columns.map(({ name }) => name);
+    const system = (kind: 'segment' | 'keys'): Column[] => systemColumnsOf(kind).map((column) => [systemName(column, names), SYSTEM_TYPES[column]]);
+    await this.#make(files.segment, [...own, ...system('segment')]);
+    await this.#make(files.undated, [...own, ...system('segment')]);
+    await this.#make(files.daily, [...ofDay, [systemName('text', names), 'VARCHAR']]);
+    await this.#make(files.keys, [...shape.key.map((name): Column => [name, 'VARCHAR']), ...system('keys')]);
   }
 
   async #make(file: string, columns: readonly Column[]): Promise<void> {

@@ -11,7 +11,8 @@ import { parquet } from '../../src/archive/view.js';
 import { formatLsn, type Lsn, parseLsn } from '../../src/position/lsn.js';
 import { describeError, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
 import { DurableFile } from '../../src/segment/durable-file.js';
-import { literal, rowGroupRows, segmentOptions } from '../../src/segment/sql.js';
+import type { SegmentMetadata } from '../../src/segment/metadata.js';
+import { literal, rowGroupRows, segmentOptions, systemIdentifier } from '../../src/segment/sql.js';
 import { verifySegment } from '../../src/segment/verify.js';
 import type { ArchiverContext } from './context.js';
 
@@ -65,7 +66,7 @@ export async function mergeAll(context: ArchiverContext, limits: MergeLimits, si
     try {
       for (const group of await groupFiles(context.dir, lot)) {
         if (group.entries.length < 2) continue;
-        await mergeFiles(context, group.entries, group.files, JSON.stringify(group.metadata));
+        await mergeFiles(context, group.entries, group.files, group.metadata);
         merged += 1;
       }
     } catch (error) {
@@ -78,7 +79,7 @@ export async function mergeAll(context: ArchiverContext, limits: MergeLimits, si
   return merged;
 }
 
-async function mergeFiles(context: ArchiverContext, entries: readonly FileEntry[], files: readonly string[], metadata: string): Promise<void> {
+async function mergeFiles(context: ArchiverContext, entries: readonly FileEntry[], files: readonly string[], metadata: SegmentMetadata): Promise<void> {
   const [first] = entries as [FileEntry];
   const counter = context.nextCounter();
   const group = context.state.tables.find((table) => table.oid === first.oid)?.group ?? first.table;
@@ -88,8 +89,9 @@ async function mergeFiles(context: ArchiverContext, entries: readonly FileEntry[
   const output = await DurableFile.create(path.join(context.temporary, `merge-${context.writer.claim}-${counter}.parquet`));
   const encoder = await context.housekeeper();
   try {
-    const options = segmentOptions(rowGroupRows(merged.rows, merged.bytes * 4), metadata);
-    await encoder.run(`COPY (SELECT * FROM ${parquet(files)} ORDER BY _lsn, _ordinal) TO ${literal(output.temporary)} (${options})`);
+    const order = (['lsn', 'ordinal'] as const).map((name) => systemIdentifier(name, metadata.columns)).join(', ');
+    const options = segmentOptions(rowGroupRows(merged.rows, merged.bytes * 4), JSON.stringify(metadata));
+    await encoder.run(`COPY (SELECT * FROM ${parquet(files)} ORDER BY ${order}) TO ${literal(output.temporary)} (${options})`);
     if (kind === 'keys') await requireSameRows(context, files, output.temporary);
   } catch (error) {
     await output.abandon();

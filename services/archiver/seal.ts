@@ -9,7 +9,7 @@ import { dailyFile, historyFile } from '../../src/archive/layout.js';
 import type { FileEntry, TableState } from '../../src/archive/manifest-format.js';
 import { storageError } from '../../src/archive/put.js';
 import { type DayCounts, dayCountsSql, fateCondition, nextPart, type SealReply, type SealRequest, sealProblem, spentKeys } from '../../src/archive/seal.js';
-import { DIGEST_SUM, type FileGroup, livesSql, parquet } from '../../src/archive/view.js';
+import { digestSum, type FileGroup, livesSql, parquet } from '../../src/archive/view.js';
 import { formatLsn, lsn, parseLsn } from '../../src/position/lsn.js';
 import { parsePosition } from '../../src/position/position.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
@@ -18,7 +18,7 @@ import { segmentColumn } from '../../src/segment/columns.js';
 import { DailyReader } from '../../src/segment/daily-reader.js';
 import { DurableFile } from '../../src/segment/durable-file.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
-import { identifier, literal, rowGroupRows } from '../../src/segment/sql.js';
+import { identifier, literal, rowGroupRows, systemIdentifier } from '../../src/segment/sql.js';
 import type { ArchiverContext } from './context.js';
 import type { SealNote } from './sweep.js';
 
@@ -123,17 +123,18 @@ class DaySeal {
   async #writeFile(encoder: SegmentEncoder, group: Group, condition: string, fate: 'daily' | 'history', file: string): Promise<FileEntry | undefined> {
     const { metadata, entries } = group;
     type Facts = { rows: number; sum: string; texts: number; least: string; most: string };
-    const joined = `FROM ${parquet(group.files)} s JOIN (SELECT _lsn, _ordinal, ended_at FROM ${LIVES} WHERE ${condition}) l USING (_lsn, _ordinal)`;
+    const [lsnColumn, ordinal, text, digest] = (['lsn', 'ordinal', 'text', 'digest'] as const).map((name) => `s.${systemIdentifier(name, metadata.columns)}`);
+    const joined = `FROM ${parquet(group.files)} s JOIN (SELECT _lsn, _ordinal, ended_at FROM ${LIVES} WHERE ${condition}) l ON ${lsnColumn} = l._lsn AND ${ordinal} = l._ordinal`;
     const [facts] = await encoder.query<Facts>(
-      `SELECT count(*)::INTEGER AS rows, ${DIGEST_SUM} AS sum, count(_text)::INTEGER AS texts, min(_lsn)::VARCHAR AS least, max(_lsn)::VARCHAR AS most ${joined}`,
+      `SELECT count(*)::INTEGER AS rows, ${digestSum(digest)} AS sum, count(${text})::INTEGER AS texts, min(l._lsn)::VARCHAR AS least, max(l._lsn)::VARCHAR AS most ${joined}`,
     );
     if (facts === undefined || facts.rows === 0) return undefined;
     const columns = metadata.columns.map((column) => {
       const { name, fileType, dailyType = fileType } = segmentColumn(column, metadata);
       return dailyType === fileType ? `s.${identifier(name)}` : `CAST(s.${identifier(name)} AS ${dailyType}) AS ${identifier(name)}`;
     });
-    if (facts.texts > 0) columns.push('s._text');
-    if (fate === 'history') columns.push('l.ended_at AS _deleted_at');
+    if (facts.texts > 0) columns.push(`${text}`);
+    if (fate === 'history') columns.push(`l.ended_at AS ${systemIdentifier('deleted_at', metadata.columns)}`);
     const order = [metadata.timestamp, ...metadata.key]
       .filter((name) => metadata.columns.some((column) => column.name === name))
       .map((name) => `s.${identifier(name)}`);
@@ -146,7 +147,7 @@ class DaySeal {
     const output = await DurableFile.create(path.join(this.#context.temporary, `${fate}-${this.#context.writer.claim}-${this.#context.nextCounter()}.parquet`));
     try {
       await encoder.run(
-        `COPY (SELECT ${columns.join(', ')} ${joined} ORDER BY ${[...order, '_lsn', '_ordinal'].join(', ')}) TO ${literal(output.temporary)} (${options})`,
+        `COPY (SELECT ${columns.join(', ')} ${joined} ORDER BY ${[...order, lsnColumn, ordinal].join(', ')}) TO ${literal(output.temporary)} (${options})`,
       );
     } catch (error) {
       await output.abandon();

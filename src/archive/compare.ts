@@ -9,7 +9,7 @@ import { literal } from '../segment/sql.js';
 import type { ArchiveState } from './chain.js';
 import { groupFiles, tableFiles } from './groups.js';
 import type { FileEntry } from './manifest-format.js';
-import { DIGEST_SUM, livesSql, SUPERSEDED } from './view.js';
+import { digestSum, livesSql, SUPERSEDED } from './view.js';
 
 /** Rows of one table and day, and the sum of their digests modulo 2^64. */
 export type DayContent = { readonly rows: number; readonly digestSum: string };
@@ -85,7 +85,7 @@ async function openContent(
   const counted = `FROM (${lives}) WHERE NOT ${SUPERSEDED} AND _lsn >= ${window.from}`;
   const skip = except.size === 0 ? 'false' : `(_lsn || ':' || _ordinal) IN (${[...except].map(literal).join(', ')})`;
   const [content] = await encoder.query<{ rows: number; sum: string }>(
-    `SELECT rows, sum FROM (SELECT count(*)::INTEGER AS rows, ${DIGEST_SUM.replace('_digest::HUGEINT', `CASE WHEN ${skip} THEN 0 ELSE _digest::HUGEINT END`)} AS sum ${counted})`,
+    `SELECT rows, sum FROM (SELECT count(*)::INTEGER AS rows, ${digestSum(`(CASE WHEN ${skip} THEN 0 ELSE _digest END)`)} AS sum ${counted})`,
   );
   const unresolved = await encoder.query<{ at: string }>(`SELECT _lsn || ':' || _ordinal AS at ${counted} AND _unresolved IS NOT NULL`);
   return { rows: content?.rows ?? 0, digestSum: content?.sum ?? '0', unresolved: new Set(unresolved.map((row) => row.at)) };

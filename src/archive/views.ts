@@ -4,11 +4,11 @@
  * the query, once; which manifests there are is looked up before which files there are, and files that a manifest dropped stay for a while. Pure text.
  */
 
-import { segmentColumn } from '../segment/columns.js';
+import { systemName, systemPrefix } from '../change/system-columns.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
 import { identifier, literal } from '../segment/sql.js';
 import { manifestName } from './layout.js';
-import { endsSql, eventText, POSITION, SUPERSEDED, USER_DELETED, versionText } from './view.js';
+import { changeColumns, endsSql, eventText, SUPERSEDED, USER_DELETED, versionText } from './view.js';
 
 /** A table as its files have it. `forms`: one metadata for each form of its columns, newest first; none before its first row. */
 export type ViewedTable = {
@@ -28,9 +28,7 @@ export function viewsSql(dir: string, checkpoint: number, tables: readonly Viewe
     ...schemas.map((schema) => `CREATE SCHEMA IF NOT EXISTS ${identifier(schema)};`),
     filesView(dir, checkpoint),
     ...tables.map((table) =>
-      table.forms.length > 0
-        ? tableView(dir, table)
-        : `-- ${table.schema}.${table.table} has no archived row yet: make the views again when it has.`.replace(/[\r\n]/g, ' '),
+      table.forms.length > 0 ? tableView(dir, table) : comment(`${table.schema}.${table.table} has no archived row yet: make the views again when it has.`),
     ),
     '',
   ].join('\n\n');
@@ -60,32 +58,48 @@ WHERE step <> 1 AND entry."pendingCopy" IS NULL;`;
 
 function tableView(dir: string, view: ViewedTable): string {
   const { schema, table, group, key, forms, deletes } = view;
+  const [newest] = forms as [SegmentMetadata];
+  const names = columnNames(forms);
+  const full = `${schema}.${table}`;
+  if (forms.some((form) => prefixOf(form) !== prefixOf(newest)))
+    return comment(`${full}: a column that it got later has the name of a system column of its older files; it has no view`);
+  const p = internalPrefix(names);
   const open = `${dir}/_tidemark/open/${globText(group)}/${globText(table)}`;
-  const read = (...patterns: string[]): string => `read_parquet([${patterns.map(literal).join(', ')}], union_by_name = true, filename = 'tidemark_file')`;
+  const read = (...patterns: string[]): string => `read_parquet([${patterns.map(literal).join(', ')}], union_by_name = true, filename = '${p}file')`;
   const segments = read(`${open}_????-??-??_*.parquet`, `${open}_undated_*.parquet`);
   // A group's folder may have no file yet: the pattern also finds the empty one in Tidemark's own.
   const daily = read(`${dir}/[_${globText(group[0] as string)}]*/${globText(table)}_????-??-??*.parquet`);
-  const of = (kind: string): string => `JOIN live l ON r.tidemark_file = l.path AND l.kind = '${kind}'`;
-  const [newest] = forms as [SegmentMetadata];
-  const keyed = (text: typeof versionText): string =>
-    key
-      .map((name, i) => {
-        const column = newest.columns.find((one) => one.name === name);
-        return column === undefined ? `NULL::VARCHAR AS k${i}, ` : `${text(name, segmentColumn(column, newest))} AS k${i}, `;
-      })
-      .join('');
-  const columns = [...columnNames(forms), '_text'].map(identifier);
-  const lived = [...columns, '_unresolved'];
+  const of = (kind: string): string => `JOIN live l ON r.${p}file = l.path AND l.file_kind = '${kind}'`;
+  const keyed = key.filter((name) => newest.columns.some((column) => column.name === name));
+  const change = (text: typeof versionText): string => changeColumns(keyed, newest, text, { oid: 'l.table_oid', p });
+  const columns = [...names, systemName('text', names)].map((name) => `r.${identifier(name)}`);
+  const unresolved = identifier(systemName('unresolved', names));
+  const lived = [...columns.map((column) => column.slice(2)), unresolved];
   const ended = deletes === 'keep' ? SUPERSEDED : `(${SUPERSEDED} OR ${USER_DELETED})`;
   const name = schema === 'public' ? identifier(table) : `${identifier(schema)}.${identifier(table)}`;
   return `CREATE OR REPLACE VIEW ${name} AS
-WITH live AS MATERIALIZED (SELECT ${literal(`${dir}/`)} || file AS path, kind, oid FROM ${FILES} WHERE "schema" = ${literal(schema)} AND "table" = ${literal(table)}),
-v AS (SELECT l.oid, ${keyed(versionText)}${POSITION} AS pos, _op, _committed_at, ${lived.join(', ')} FROM ${segments} r ${of('segment')}),
-k AS (SELECT l.oid, ${keyed(eventText)}${POSITION} AS pos, _op, _committed_at FROM ${read(`${open}_keys_*.parquet`)} r ${of('keys')}),
-lives AS (WITH ${endsSql(key.length, lived.map((column) => `v.${column}`).join(', '))})
+WITH live AS MATERIALIZED (SELECT ${literal(`${dir}/`)} || file AS path, kind AS file_kind, oid AS table_oid FROM ${FILES} WHERE "schema" = ${literal(schema)} AND "table" = ${literal(table)}),
+v AS (SELECT ${change(versionText)}, ${lived.map((column) => `r.${column}`).join(', ')} FROM ${segments} r ${of('segment')}),
+k AS (SELECT ${change(eventText)} FROM ${read(`${open}_keys_*.parquet`)} r ${of('keys')}),
+lives AS (WITH ${endsSql(keyed.length, lived.map((column) => `v.${column}`).join(', '), p)})
 SELECT ${lived.join(', ')} FROM lives WHERE NOT ${ended}
 UNION ALL
 SELECT ${columns.join(', ')}, NULL FROM ${daily} r ${of('daily')};`;
+}
+
+function prefixOf({ columns }: SegmentMetadata): string {
+  return systemPrefix(columns.map(({ name }) => name));
+}
+
+/** For names within a view: no column begins with it. */
+function internalPrefix(columns: readonly string[]): string {
+  let prefix = 'tm_';
+  while (columns.some((name) => name.toLowerCase().startsWith(prefix))) prefix += '_';
+  return prefix;
+}
+
+function comment(text: string): string {
+  return `-- ${text.replace(/[\r\n]/g, ' ')}`;
 }
 
 /** Columns of all forms: those of the newest in their order, then those that only older files have. */

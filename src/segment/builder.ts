@@ -5,12 +5,13 @@
 
 import { COLUMN } from '../change/pgoutput.js';
 import type { Relation, TableDescription } from '../change/relation.js';
+import { nameCollision } from '../change/system-columns.js';
 import { TidemarkError } from '../runtime/errors.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
 import { DigestSum, RowDigest } from './digest.js';
 import { timestampText } from './postgres-text.js';
 import { SpoolWriter } from './spool.js';
-import { boundaryText, type ChangeOrigin, nameCollision } from './system-columns.js';
+import { boundaryText, type ChangeOrigin } from './system-columns.js';
 import { TextRange } from './text-range.js';
 
 /** What all rows of a segment share. */

@@ -3,6 +3,7 @@
  */
 import { asyncBufferFromFile, type FileMetaData, parquetMetadataAsync, parquetRead } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
+import { systemName } from '../change/system-columns.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
 import { ColumnwiseDigests, DigestSum } from './digest.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
@@ -25,7 +26,8 @@ export class DailyReader {
   readonly #file: Awaited<ReturnType<typeof asyncBufferFromFile>>;
   readonly #footer: FileMetaData;
   readonly #forms: readonly SegmentColumn[];
-  readonly #hasText: boolean;
+  /** Name of the column of values that the typed columns could not hold; undefined when there are none. */
+  readonly #text: string | undefined;
 
   private constructor(file: Awaited<ReturnType<typeof asyncBufferFromFile>>, footer: FileMetaData, name: string) {
     this.#file = file;
@@ -34,7 +36,8 @@ export class DailyReader {
     this.rowCount = Number(footer.num_rows);
     this.columns = this.metadata.columns.map((column) => column.name);
     this.#forms = this.metadata.columns.map((column) => segmentColumn(column, this.metadata));
-    this.#hasText = footer.schema.some((element) => element.name === '_text');
+    const text = systemName('text', this.columns);
+    this.#text = footer.schema.some((element) => element.name === text) ? text : undefined;
   }
 
   static async open(file: string): Promise<DailyReader> {
@@ -44,13 +47,13 @@ export class DailyReader {
 
   /** Calls `row` for each row with its column texts in the table's order; the array is reused. Reads a row group at a time. */
   async forEachRow(row: (texts: (string | null)[]) => void): Promise<void> {
-    const columns = this.#hasText ? [...this.columns, '_text'] : [...this.columns];
+    const columns = this.#text === undefined ? [...this.columns] : [...this.columns, this.#text];
     const texts: (string | null)[] = new Array(this.columns.length).fill(null);
     let start = 0;
     for (const group of this.#footer.row_groups) {
       const end = start + Number(group.num_rows);
       const data = await this.#readColumns(columns, start, end);
-      const kept = this.#hasText ? data.at(-1) : undefined;
+      const kept = this.#text === undefined ? undefined : data.at(-1);
       for (let i = 0; i < end - start; i += 1) {
         const misfits = keptOf(kept?.[i]);
         for (let c = 0; c < texts.length; c += 1) {
@@ -103,7 +106,7 @@ export class DailyReader {
 
   async #digests(start: number, end: number): Promise<ColumnwiseDigests> {
     const digests = new ColumnwiseDigests(end - start);
-    const kept = this.#hasText ? (await this.#readColumns(['_text'], start, end))[0] : undefined;
+    const kept = this.#text === undefined ? undefined : (await this.#readColumns([this.#text], start, end))[0];
     for (const [c, name] of this.columns.entries()) {
       const { digestible } = this.#forms[c] as SegmentColumn;
       const [values] = await this.#readColumns([name], start, end);

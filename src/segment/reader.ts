@@ -2,11 +2,12 @@
  * Reads segments back with @dsnp/parquetjs, the implementation that did not write them, from its raw column chunks: before its conversions to Date and double. Gives every value as the Postgres text it was.
  */
 import parquet from '@dsnp/parquetjs';
+import { SYSTEM_COLUMNS, type SystemColumn, systemPrefix } from '../change/system-columns.js';
 import { listsFromLevels } from './arrays.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
 import type { RawList, RawValue } from './raw-value.js';
-import { keptText, parseKept, SYSTEM_COLUMNS } from './system-columns.js';
+import { keptText, parseKept } from './system-columns.js';
 
 type Decoded = { values: RawValue[]; dlevels: number[]; rlevels: number[] };
 type Statistics = { min_value?: Buffer | null; max_value?: Buffer | null } | null;
@@ -53,6 +54,8 @@ export class SegmentReader {
   readonly #reader: InstanceType<typeof parquet.ParquetReader>;
   readonly #forms: ReadonlyMap<string, SegmentColumn>;
   readonly #groups: RowGroup[];
+  /** Before the names of the system columns. */
+  readonly #prefix: string;
 
   private constructor(reader: InstanceType<typeof parquet.ParquetReader>, file: string) {
     this.#reader = reader;
@@ -62,6 +65,7 @@ export class SegmentReader {
     const relation = this.metadata.kind === 'keys' ? this.metadata.key.map((name) => ({ name, typeOid: 25, typmod: -1, key: true })) : this.metadata.columns;
     this.columns = relation.map((column) => column.name);
     this.#forms = new Map(relation.map((column) => [column.name, segmentColumn(column, this.metadata)]));
+    this.#prefix = systemPrefix(this.metadata.columns.map((column) => column.name));
     this.#groups = (reader.metadata as unknown as { row_groups: RowGroup[] }).row_groups;
     this.rowGroupCount = this.#groups.length;
     this.rowCount = Number(reader.getRowCount());
@@ -105,13 +109,13 @@ export class SegmentReader {
   async readRowGroup(group: number, columns: readonly string[] = this.columns): Promise<SegmentRows> {
     const found = new Map<string, ColumnValues>();
     for (const name of [...columns, ...this.systemColumns(group)]) found.set(name, await this.readColumn(group, name));
-    return new DecodedRows(this.rowsOfGroup(group), found, this.#forms);
+    return new DecodedRows(this.rowsOfGroup(group), found, this.#forms, this.#prefix);
   }
 
-  /** Those of SYSTEM_COLUMNS that the file has: a keys file has fewer. */
+  /** Names of the system columns that the file has: a keys file has fewer. */
   systemColumns(group: number): string[] {
     const names = new Set(this.#group(group).columns.map((column) => column.meta_data.path_in_schema[0]));
-    return SYSTEM_COLUMNS.filter((name) => names.has(name));
+    return SYSTEM_COLUMNS.map((name) => this.#prefix + name).filter((name) => names.has(name));
   }
 
   /** Decodes one column of a row group. Throws RangeError when the file has none of that name. */
@@ -147,10 +151,12 @@ class DecodedRows implements SegmentRows {
   readonly rowCount: number;
   readonly #columns: ReadonlyMap<string, ColumnValues>;
   readonly #forms: ReadonlyMap<string, SegmentColumn>;
+  readonly #prefix: string;
   readonly #parsedText = new Map<number, Readonly<Record<string, string>>>();
 
-  constructor(rowCount: number, columns: ReadonlyMap<string, ColumnValues>, forms: ReadonlyMap<string, SegmentColumn>) {
+  constructor(rowCount: number, columns: ReadonlyMap<string, ColumnValues>, forms: ReadonlyMap<string, SegmentColumn>, prefix: string) {
     this.rowCount = rowCount;
+    this.#prefix = prefix;
     this.#columns = columns;
     this.#forms = forms;
   }
@@ -159,6 +165,14 @@ class DecodedRows implements SegmentRows {
     const found = this.#columns.get(column);
     if (!found) throw new RangeError(`column ${column} was not read`);
     return rawValue(found, row);
+  }
+
+  #system(column: SystemColumn, row: number): RawValue | null {
+    return this.#raw(this.#prefix + column, row);
+  }
+
+  #has(column: SystemColumn): boolean {
+    return this.#columns.has(this.#prefix + column);
   }
 
   text(column: string, row: number): string | null {
@@ -173,8 +187,8 @@ class DecodedRows implements SegmentRows {
 
   /** Values that the typed columns could not hold. */
   #kept(row: number): Readonly<Record<string, string>> | undefined {
-    if (!this.#columns.has('_text')) return undefined;
-    const raw = this.#raw('_text', row);
+    if (!this.#has('text')) return undefined;
+    const raw = this.#system('text', row);
     if (raw === null) return undefined;
     let parsed = this.#parsedText.get(row);
     if (!parsed) {
@@ -185,31 +199,31 @@ class DecodedRows implements SegmentRows {
   }
 
   op(row: number): string {
-    return (this.#raw('_op', row) as Buffer).toString('latin1');
+    return (this.#system('op', row) as Buffer).toString('latin1');
   }
 
   xid(row: number): number {
-    return Number(this.#raw('_xid', row));
+    return Number(this.#system('xid', row));
   }
 
   lsn(row: number): bigint {
-    return this.#raw('_lsn', row) as bigint;
+    return this.#system('lsn', row) as bigint;
   }
 
   ordinal(row: number): bigint {
-    return this.#raw('_ordinal', row) as bigint;
+    return this.#system('ordinal', row) as bigint;
   }
 
   digest(row: number): bigint {
-    return this.#raw('_digest', row) as bigint;
+    return this.#system('digest', row) as bigint;
   }
 
   unresolved(row: number): boolean {
-    return this.#columns.has('_unresolved') && this.#raw('_unresolved', row) !== null;
+    return this.#has('unresolved') && this.#system('unresolved', row) !== null;
   }
 
   unresolvedColumns(row: number): string | null {
-    return this.unresolved(row) ? (this.#raw('_unresolved', row) as Buffer).toString('utf8') : null;
+    return this.unresolved(row) ? (this.#system('unresolved', row) as Buffer).toString('utf8') : null;
   }
 }
 

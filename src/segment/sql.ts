@@ -1,7 +1,7 @@
 /** SQL text for DuckDB: quoting, and the one way segments are written. */
 
+import { SYSTEM_COLUMNS, type SystemColumn, systemPrefix } from '../change/system-columns.js';
 import type { Spool } from './builder.js';
-import type { SYSTEM_COLUMNS } from './system-columns.js';
 
 /** `'it''s'`. */
 export function literal(text: string): string {
@@ -13,10 +13,20 @@ export function identifier(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
-/** Names and types of the system columns of segments and of keys, in file order. */
-export const SYSTEM_TYPES: Readonly<Record<(typeof SYSTEM_COLUMNS)[number], string>> = {
-  _op: 'VARCHAR', _lsn: 'BIGINT', _ordinal: 'BIGINT', _xid: 'BIGINT', _committed_at: 'TIMESTAMPTZ', _digest: 'BIGINT', _unresolved: 'VARCHAR', _text: 'VARCHAR',
+/** Types of the system columns. */
+export const SYSTEM_TYPES: Readonly<Record<SystemColumn, string>> = {
+  op: 'VARCHAR', lsn: 'BIGINT', ordinal: 'BIGINT', xid: 'BIGINT', committed_at: 'TIMESTAMPTZ', digest: 'BIGINT', unresolved: 'VARCHAR', text: 'VARCHAR', deleted_at: 'TIMESTAMPTZ',
 }; // biome-ignore format: a table
+
+/** System columns of segments, and of keys. */
+export function systemColumnsOf(kind: 'segment' | 'keys'): readonly SystemColumn[] {
+  return kind === 'segment' ? SYSTEM_COLUMNS : SYSTEM_COLUMNS.slice(0, 5);
+}
+
+/** A system column of the files of a table with these columns, as an identifier. */
+export function systemIdentifier(column: SystemColumn, columns: readonly { readonly name: string }[]): string {
+  return identifier(systemPrefix(columns.map(({ name }) => name)) + column);
+}
 
 /** `COPY (…) TO` options of segments: snappy and V1 pages, because that is what the verifier reads. */
 export function segmentOptions(rowGroupRows: number, metadata: string): string {
@@ -37,8 +47,9 @@ export function selectSpool(spool: Spool): string {
   if (keys) csv.push(['s_end', 'VARCHAR']);
   else csv.push(['s_high', 'BIGINT'], ['s_low', 'BIGINT'], ['s_unresolved', 'VARCHAR'], ['s_text', 'VARCHAR']);
   const out = spool.columns.map((column, i) => `${column.select(`c${i}`)} AS ${identifier(column.name)}`);
-  out.push('s_op AS _op', 's_lsn AS _lsn', 's_ordinal AS _ordinal', 's_xid AS _xid', 's_committed_at AS _committed_at');
-  if (!keys) out.push('(s_high * 4294967296 + s_low) AS _digest', 's_unresolved AS _unresolved', 's_text AS _text');
+  for (const name of systemColumnsOf(spool.shape.kind)) {
+    out.push(`${name === 'digest' ? '(s_high * 4294967296 + s_low)' : `s_${name}`} AS ${systemIdentifier(name, spool.shape.relation.columns)}`);
+  }
   const line = Math.max(2_097_152, spool.longestLine + 16);
   const options = [
     literal(spool.file),

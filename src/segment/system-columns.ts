@@ -1,23 +1,5 @@
-/** The columns that a segment holds beside the table's own, in their order. A table that has one of these names is refused by doctor. */
-export const SYSTEM_COLUMNS = ['_op', '_lsn', '_ordinal', '_xid', '_committed_at', '_digest', '_unresolved', '_text'] as const;
+/** What a row of a segment records of the change that wrote it. */
 
-/**
- * Why a table's column names cannot stand in one Parquet file beside ours, or undefined when they can. DuckDB does not tell names apart that differ in case only,
- * and JavaScript readers cannot hold `__proto__` as a name.
- */
-export function nameCollision(names: readonly string[]): string | undefined {
-  const seen = new Map<string, string>(SYSTEM_COLUMNS.map((name) => [name, `${name} of the file itself`]));
-  for (const name of names) {
-    if (name === '__proto__') return 'column __proto__ has a name that cannot be read back';
-    const lower = name.toLowerCase();
-    const other = seen.get(lower);
-    if (other !== undefined) return `column ${JSON.stringify(name)} differs from ${other} in case at most`;
-    seen.set(lower, JSON.stringify(name));
-  }
-  return undefined;
-}
-
-/** What a row of a segment records. */
 export type Op = 'insert' | 'update' | 'delete' | 'copy' | 'prune' | 'truncate';
 
 /** The boundary and transaction of one row. */

@@ -1,11 +1,9 @@
 /** What a table must be to be archived: an ordinary, logged table with its timestamp column, names free of ours, a usable replica identity, and readable. */
 import type pg from 'pg';
+import { nameCollision, systemPrefix } from '../change/system-columns.js';
 import type { Check } from '../runtime/check.js';
 import type { Config, TableConfig } from '../runtime/config.js';
 import { quoteIdentifier, quoteTable } from './identifier.js';
-
-/** Columns that every archive file has after the table's own. */
-export const SYSTEM_COLUMNS = ['_op', '_lsn', '_ordinal', '_xid', '_committed_at', '_digest', '_unresolved', '_text'] as const;
 
 const TIMESTAMP_TYPES = ['date', 'timestamp without time zone', 'timestamp with time zone'];
 
@@ -169,34 +167,15 @@ function timestampChecks(table: TableConfig, facts: TableFacts, indexed: boolean
 }
 
 function nameChecks(table: TableConfig, facts: TableFacts): Check[] {
-  const name = quoteTable(table.schema, table.table);
   const checks: Check[] = [];
-  const taken = facts.columns.filter((column) => (SYSTEM_COLUMNS as readonly string[]).includes(column.name.toLowerCase()));
-  if (taken.length > 0) {
-    const remedy = taken
-      .map((column) => `ALTER TABLE ${name} RENAME COLUMN ${quoteIdentifier(column.name)} TO ${quoteIdentifier(`${column.name}_`)}`)
-      .join('; ');
+  const prefix = systemPrefix(facts.columns.map((column) => column.name));
+  if (prefix !== '_')
     checks.push(
-      check(
-        table,
-        'column names',
-        'failed',
-        `${taken.map((column) => column.name).join(', ')}: the archive's files have columns of their own by that name`,
-        remedy,
-      ),
+      check(table, 'column names', 'ok', `the archive's own columns are named ${prefix}op, ${prefix}lsn and so on: the table has a column of such a name`),
     );
-  }
-  const twins = facts.columns.map((column) => column.name.toLowerCase()).filter((lower, i, all) => all.indexOf(lower) !== i);
-  if (twins.length > 0)
-    checks.push(
-      check(
-        table,
-        'column names',
-        'warning',
-        `${twins.join(', ')}: several columns differ only in case; some readers of Parquet mix them up`,
-        'rename one of them',
-      ),
-    );
+  const collision = nameCollision(facts.columns.map((column) => column.name));
+  if (collision !== undefined)
+    checks.push(check(table, 'column names', 'failed', `${collision}: readers of Parquet mix them up`, 'rename the column, or take the table out of tables'));
   const generated = facts.columns.filter((column) => column.generated);
   if (generated.length > 0) {
     const names = generated.map((column) => column.name).join(', ');

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { after, before, test } from 'node:test';
+import { nameCollision, systemPrefix } from '../../src/change/system-columns.js';
 import { TidemarkError } from '../../src/runtime/errors.js';
 import { SegmentBuilder } from '../../src/segment/builder.js';
 import { DigestSum, digestOfTexts } from '../../src/segment/digest.js';
 import { SegmentReader } from '../../src/segment/reader.js';
-import { nameCollision } from '../../src/segment/system-columns.js';
 import { verifySegment } from '../../src/segment/verify.js';
 import { tupleBytes } from './tuple.js';
 import { origin, SegmentWorld } from './world.js';
@@ -122,7 +122,7 @@ test('keys: in key order, from the old key, the old row or the new one, and of a
 });
 
 test('names that one file cannot hold are refused before anything is written', () => {
-  for (const names of [['a', 'A'], ['_LSN'], ['x', '_op'], ['__proto__']]) {
+  for (const names of [['a', 'A'], ['__proto__']]) {
     assert.notEqual(nameCollision(names), undefined, names.join());
     const columns = Object.fromEntries(names.map((name) => [name, [25, -1]]));
     const relation = { ...shape().relation, columns: names.map((name) => ({ name, typeOid: 25, typmod: -1, key: false })) };
@@ -130,5 +130,9 @@ test('names that one file cannot hold are refused before anything is written', (
     assert.throws(() => new SegmentBuilder({ ...world.shape(columns as never), relation }, file), TidemarkError);
     assert.equal(existsSync(file), false);
   }
-  assert.equal(nameCollision(['a', 'b', '_op2', 'constructor']), undefined);
+  assert.equal(nameCollision(['a', 'b', '_op2', 'constructor', '_op']), undefined);
+});
+
+test('system columns get another prefix beside a column of their name, in any case', () => {
+  assert.deepEqual([[], ['_op2'], ['_LSN'], ['x', '_op', '__text'], ['_deleted_at']].map(systemPrefix), ['_', '_', '__', '___', '__']);
 });

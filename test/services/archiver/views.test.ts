@@ -15,11 +15,16 @@ const update = (id: number, note: string | undefined, day?: string): Buffer => u
 const remove = (id: number): Buffer => deleteMessage(OID, [String(id), null, null]);
 
 /** A pruner's transaction that deletes `ids`, with its intent. */
-async function prune(bench: ArchiverBench, wal: WalWriter, batch: string, ids: readonly number[]): Promise<WrittenChunk[]> {
+async function prune(bench: ArchiverBench, wal: WalWriter, batch: string, ids: readonly number[], table = prices): Promise<WrittenChunk[]> {
   await new ReceiptWriter(bench.dir).append({
     type: 'intent', run: 'r', batch, xid: String(wal.xid + 1), oid: OID, schema: 'public', table: 'prices', rows: ids.length, keys: [], digests: [], at: '',
   }); // biome-ignore format: one receipt
-  return wal.transaction([prices], ids.map(remove), { first: wal.pruneMark('r', batch) });
+  const nulls = table.relation.columns.slice(1).map(() => null);
+  return wal.transaction(
+    [table],
+    ids.map((id) => deleteMessage(OID, [String(id), ...nulls])),
+    { first: wal.pruneMark('r', batch) },
+  );
 }
 
 /** The views of an archive, in DuckDB, made by the script that `tidemark views` printed. */
@@ -119,6 +124,43 @@ test('views: the last version of every life, whether its day is open or sealed; 
     '6|wider|7|∅|∅',
   ]);
   assert.match((await tidemark(['views', '-c', bench.config.file])).stdout, /^-- public\.empty has no archived row yet/m);
+  await running.stop();
+});
+
+test('a table whose columns are named like ours, or like parts of the view: archived, merged, sealed and seen all the same', async () => {
+  const odd = defineTable({
+    columns: [['_op', 20], ['at', 1184], ['_lsn', 25], ['kind', 25], ['path', 25], ['oid', 25], ['tm_pos', 25], ['say "x"', 25], ['_text', 701]],
+    key: ['_op'],
+  }); // biome-ignore format: a table
+  const values = (id: number, note: string): string[] => [String(id), `${DAY} 10:00:00+00`, note, 'k', 'p', 'o', 't', 'q"', id === 1 ? '-0' : '1.5'];
+  await using bench = await ArchiverBench.start({ flush: '{ every: 1ms }' });
+  const running = bench.run();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: odd, rows: [values(1, 'copied')] }]));
+  for (let i = 0; i < 40; i += 1) {
+    const chunk = wal.transaction([odd], [insertMessage(OID, values(i + 2, 'a')), updateMessage(OID, values(i + 2, 'b'))]);
+    await bench.publish(...chunk);
+    await bench.archived(chunk[0]);
+  }
+  const merged = await until('segments were merged', async () => bench.logged.some((line) => line['event'] === 'merge' && line['kind'] === 'segment'));
+  assert.ok(merged);
+  await using views = await Views.of(bench);
+  const sql =
+    'SELECT count(*), count(DISTINCT _op), count(*) FILTER (_lsn = \'b\'), min(kind || path || oid || tm_pos || "say ""x"""), sum(_text), min(__text) FROM prices';
+  assert.deepEqual(await views.rows(sql), ['41|41|40|kpotq"|60|{"_text":"-0"}']);
+  const pruned = await prune(
+    bench,
+    wal,
+    'a',
+    [...Array(41).keys()].map((i) => i + 1),
+    odd,
+  );
+  await bench.publish(...pruned);
+  await bench.archived(pruned.at(-1));
+  const sealed = await bench.seal({ day: DAY, asOf: wal.next });
+  assert.equal(sealed.rows, 41, sealed.reason);
+  assert.deepEqual(await views.rows(sql), ['41|41|40|kpotq"|60|{"_text":"-0"}']);
+  assert.deepEqual((await bench.daily(sealed.file as string))[0], values(1, 'copied').join('|'));
   await running.stop();
 });
 
