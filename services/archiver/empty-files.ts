@@ -6,7 +6,7 @@ import { access, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { archivePaths, emptyFiles } from '../../src/archive/layout.js';
 import { systemName } from '../../src/change/system-columns.js';
-import { type SegmentShape, shapeColumns } from '../../src/segment/builder.js';
+import { keyNames, type SegmentShape, shapeColumns } from '../../src/segment/builder.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
 import { identifier, literal, SYSTEM_TYPES, systemColumnsOf } from '../../src/segment/sql.js';
 
@@ -46,7 +46,8 @@ export class EmptyFiles {
     await this.#make(files.segment, [...own, ...system('segment')]);
     await this.#make(files.undated, [...own, ...system('segment')]);
     await this.#make(files.daily, [...ofDay, [systemName('text', names), 'VARCHAR']]);
-    await this.#make(files.keys, [...shape.key.map((name): Column => [name, 'VARCHAR']), ...system('keys')]);
+    await this.#make(files.dailyUndated, [...ofDay, [systemName('text', names), 'VARCHAR']]);
+    await this.#make(files.keys, [...keyNames(shape.key, shape.relation.columns).map((name): Column => [name, 'VARCHAR']), ...system('keys')]);
   }
 
   async #make(file: string, columns: readonly Column[]): Promise<void> {

@@ -40,7 +40,7 @@ export class LargeValues {
    * columns that are known, undefined when it has none to find; remembers its large values for the next version.
    */
   version(table: ArchivedTable, buffer: Buffer, at: number, before: number): Large | undefined {
-    if (table.key.length === 0) return undefined;
+    if (table.key.length === 0) return before === at ? undefined : wholeOldRow(buffer, before, walk(buffer, at).unchanged);
     const rows = this.#tables.get(table);
     const narrow = isNarrow(table, buffer, at);
     if (rows === undefined && narrow) return undefined;

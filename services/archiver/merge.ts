@@ -19,9 +19,12 @@ import type { ArchiverContext } from './context.js';
 /** More files of one table and day than this are merged. */
 export const MOST_FILES = 32;
 
+/** A merged file holds up to this part of its day: then no day has more than 100 files, however large it is. */
+const SHARES = 16;
+
 export type MergeLimits = { readonly rows: number; readonly bytes: number; readonly files?: number };
 
-/** The lots that should be merged, each into one file: neighbours by first change, together at most `rows` and `bytes`. Pure. */
+/** The lots that should be merged, each into one file: neighbours by first change, together at most `rows` and `bytes`, or a share of the day. Pure. */
 export function mergeLots(entries: Iterable<FileEntry>, limits: MergeLimits): FileEntry[][] {
   const days = new Map<string, FileEntry[]>();
   for (const entry of entries) {
@@ -34,7 +37,19 @@ export function mergeLots(entries: Iterable<FileEntry>, limits: MergeLimits): Fi
   return [...days.values()].filter((day) => day.length > (limits.files ?? MOST_FILES)).flatMap((day) => lotsOfDay(day, limits));
 }
 
-function lotsOfDay(day: readonly FileEntry[], limits: MergeLimits): FileEntry[][] {
+/** A day of any size has few files: the larger it is, the larger they become, and each row is rewritten no more often than the day doubles. */
+function lotsOfDay(day: readonly FileEntry[], flush: MergeLimits): FileEntry[][] {
+  const share = (size: (entry: FileEntry) => number): number => Math.ceil(day.reduce((sum, entry) => sum + size(entry), 0) / SHARES);
+  const limits = {
+    rows: Math.max(
+      flush.rows,
+      share((entry) => entry.rows),
+    ),
+    bytes: Math.max(
+      flush.bytes,
+      share((entry) => entry.bytes),
+    ),
+  };
   const small = day.filter((entry) => entry.rows * 2 <= limits.rows && entry.bytes * 2 <= limits.bytes).sort(byFirstChange);
   const lots: FileEntry[][] = [];
   let lot: FileEntry[] = [];
@@ -51,7 +66,17 @@ function lotsOfDay(day: readonly FileEntry[], limits: MergeLimits): FileEntry[][
     bytes += entry.bytes;
   }
   lots.push(lot);
-  return lots.filter((one) => one.length > 1);
+  return lots.map(withoutLarge).filter((one) => one.length > 1);
+}
+
+/** A file waits until as many rows as its own have come behind it. */
+function withoutLarge(lot: readonly FileEntry[]): FileEntry[] {
+  let behind = lot.reduce((sum, entry) => sum + entry.rows, 0);
+  const from = lot.findIndex((entry) => {
+    behind -= entry.rows;
+    return entry.rows <= behind;
+  });
+  return from < 0 ? [] : lot.slice(from);
 }
 
 /** Lots that could not be merged, by their first file: a damaged segment must not keep the archiver from archiving. */

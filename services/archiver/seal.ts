@@ -5,10 +5,21 @@
 import { lstat, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { groupFiles, tableFiles } from '../../src/archive/groups.js';
-import { dailyFile, historyFile } from '../../src/archive/layout.js';
+import { changesFile, dailyFile, historyFile } from '../../src/archive/layout.js';
 import type { FileEntry, TableState } from '../../src/archive/manifest-format.js';
 import { storageError } from '../../src/archive/put.js';
-import { type DayCounts, dayCountsSql, fateCondition, nextPart, type SealReply, type SealRequest, sealProblem, spentKeys } from '../../src/archive/seal.js';
+import {
+  type DayCounts,
+  dayCountsSql,
+  type Fate,
+  fateCondition,
+  nextPart,
+  type SealReply,
+  type SealRequest,
+  sealProblem,
+  spentKeys,
+  UNDATED,
+} from '../../src/archive/seal.js';
 import { digestSum, type FileGroup, livesSql, parquet } from '../../src/archive/view.js';
 import { formatLsn, lsn, parseLsn } from '../../src/position/lsn.js';
 import { parsePosition } from '../../src/position/position.js';
@@ -35,19 +46,19 @@ export async function sealDay(context: ArchiverContext, request: SealRequest, si
   if (!reached()) return { ok: false, reason: `the archive stands at ${context.state.position ?? 'no position'}, before ${request.asOf}` };
   const table = context.state.tables.findLast((one) => one.schema === request.schema && one.table === request.table);
   if (table === undefined) return { ok: false, reason: 'this table is not archived' };
-  if (table.key.length === 0) return { ok: false, reason: 'the table has no key: its deletes name no row, so the end of a row cannot be known' };
-  return await context.housework(() => new DaySeal(context, table, request.day, asOf).run());
+  return await context.housework(() => new DaySeal(context, table, request.day === UNDATED ? null : request.day, asOf).run());
 }
 
+type Wanted = { readonly deletes: 'history' | 'keep'; readonly changes: boolean };
 type Group = FileGroup & { readonly entries: readonly FileEntry[] };
 
 class DaySeal {
   readonly #context: ArchiverContext;
   readonly #table: TableState;
-  readonly #day: string;
+  readonly #day: string | null;
   readonly #asOf: bigint;
 
-  constructor(context: ArchiverContext, table: TableState, day: string, asOf: bigint) {
+  constructor(context: ArchiverContext, table: TableState, day: string | null, asOf: bigint) {
     this.#context = context;
     this.#table = table;
     this.#day = day;
@@ -58,25 +69,24 @@ class DaySeal {
     const { dir, state, config } = this.#context;
     const segments = await groupFiles(dir, tableFiles(state, this.#table.oid, 'segment', this.#day));
     const keys = await groupFiles(dir, tableFiles(state, this.#table.oid, 'keys'));
-    const otherKey = [...segments, ...keys].find((group) => group.metadata.key.join('\0') !== this.#table.key.join('\0'));
-    if (otherKey !== undefined) return { ok: false, reason: `the key of the table changed (${otherKey.metadata.key.join(', ') || 'none'} before)` };
     const encoder = await this.#context.housekeeper();
-    const deletes = config.tables.find((one) => one.schema === this.#table.schema && one.table === this.#table.table)?.deletes ?? 'history';
+    const configured = config.tables.find((one) => one.schema === this.#table.schema && one.table === this.#table.table);
+    const wanted = { deletes: configured?.deletes ?? 'history', changes: configured?.history ?? false } as const;
     try {
-      if (segments.length > 0) await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys, key: this.#table.key })}`);
+      if (segments.length > 0) await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys })}`);
       const counts = segments.length === 0 ? undefined : (await encoder.query<DayCounts>(dayCountsSql(LIVES, this.#asOf)))[0];
       const problem = sealProblem(counts ?? { versions: 0, livingBefore: 0, livingSince: 0, unresolved: 0 });
       if (problem !== undefined) return { ok: false, reason: problem };
-      return await this.#write(encoder, segments, deletes);
+      return await this.#write(encoder, segments, wanted);
     } finally {
       await encoder.run(`DROP TABLE IF EXISTS ${LIVES}`);
     }
   }
 
-  async #write(encoder: SegmentEncoder, segments: readonly Group[], deletes: 'history' | 'keep'): Promise<SealReply> {
+  async #write(encoder: SegmentEncoder, segments: readonly Group[], wanted: Wanted): Promise<SealReply> {
     const { dir, temporary, writer } = this.#context;
     const plan = this.#plan(segments);
-    const names = plan.flatMap(({ daily, history }) => [daily, history]);
+    const names = plan.flatMap(({ files }) => [...files.values()]);
     for (const name of names) {
       // What is there and not in the manifest is not ours: it is neither written over nor, after a crash, removed.
       if (await exists(path.join(dir, name))) return { ok: false, reason: `${name} is there already and is not part of the archive: move it away` };
@@ -86,13 +96,10 @@ class DaySeal {
     await writeFile(note, JSON.stringify(noted), { flush: true });
     const add: FileEntry[] = [];
     try {
-      for (const { group, part, daily, history } of plan) {
-        for (const [fate, file] of [
-          ['daily', daily],
-          ['history', history],
-        ] as const) {
-          // biome-ignore format: a pair a row
-          const entry = await this.#writeFile(encoder, group, `part = ${part} AND ${fateCondition(fate, deletes)}`, fate, file);
+      for (const { group, part, files } of plan) {
+        for (const [fate, file] of files) {
+          if (fate === 'changes' && !wanted.changes) continue;
+          const entry = await this.#writeFile(encoder, group, `part = ${part} AND ${fateCondition(fate, wanted.deletes)}`, fate, file);
           if (entry !== undefined) add.push(entry);
         }
       }
@@ -108,23 +115,26 @@ class DaySeal {
   }
 
   /** One part for each version of the table's columns: a daily file has the columns that its rows were written with. */
-  #plan(segments: readonly Group[]): { readonly group: Group; readonly part: number; readonly daily: string; readonly history: string }[] {
+  #plan(segments: readonly Group[]): { readonly group: Group; readonly part: number; readonly files: ReadonlyMap<Fate, string> }[] {
     const { group: folder, table } = this.#table;
     const first = nextPart(this.#context.state.files, { group: folder, table, day: this.#day });
     return segments.map((group, part) => ({
       group,
       part,
-      daily: dailyFile(folder, table, this.#day, first + part),
-      history: historyFile(folder, table, this.#day, first + part),
+      files: new Map([
+        ['daily', dailyFile(folder, table, this.#day, first + part)],
+        ['history', historyFile(folder, table, this.#day, first + part)],
+        ['changes', changesFile(folder, table, this.#day, first + part)],
+      ]),
     }));
   }
 
   /** Writes the rows of `group` whose lives meet `condition`, checked by the other reader. Undefined: there are none. */
-  async #writeFile(encoder: SegmentEncoder, group: Group, condition: string, fate: 'daily' | 'history', file: string): Promise<FileEntry | undefined> {
+  async #writeFile(encoder: SegmentEncoder, group: Group, condition: string, fate: Fate, file: string): Promise<FileEntry | undefined> {
     const { metadata, entries } = group;
     type Facts = { rows: number; sum: string; texts: number; least: string; most: string };
     const [lsnColumn, ordinal, text, digest] = (['lsn', 'ordinal', 'text', 'digest'] as const).map((name) => `s.${systemIdentifier(name, metadata.columns)}`);
-    const joined = `FROM ${parquet(group.files)} s JOIN (SELECT _lsn, _ordinal, ended_at FROM ${LIVES} WHERE ${condition}) l ON ${lsnColumn} = l._lsn AND ${ordinal} = l._ordinal`;
+    const joined = `FROM ${parquet(group.files)} s JOIN (SELECT _lsn, _ordinal, ended_by, ended_at FROM ${LIVES} WHERE ${condition}) l ON ${lsnColumn} = l._lsn AND ${ordinal} = l._ordinal`;
     const [facts] = await encoder.query<Facts>(
       `SELECT count(*)::INTEGER AS rows, ${digestSum(digest)} AS sum, count(${text})::INTEGER AS texts, min(l._lsn)::VARCHAR AS least, max(l._lsn)::VARCHAR AS most ${joined}`,
     );
@@ -135,6 +145,10 @@ class DaySeal {
     });
     if (facts.texts > 0) columns.push(`${text}`);
     if (fate === 'history') columns.push(`l.ended_at AS ${systemIdentifier('deleted_at', metadata.columns)}`);
+    if (fate === 'changes') {
+      columns.push(...(['op', 'lsn', 'ordinal', 'xid', 'committed_at'] as const).map((name) => `s.${systemIdentifier(name, metadata.columns)}`));
+      columns.push(...(['ended_by', 'ended_at'] as const).map((name) => `l.${name} AS ${systemIdentifier(name, metadata.columns)}`));
+    }
     const order = [metadata.timestamp, ...metadata.key]
       .filter((name) => metadata.columns.some((column) => column.name === name))
       .map((name) => `s.${identifier(name)}`);

@@ -222,7 +222,7 @@ function archivedSeconds(nowMs: number | undefined, state: ArchiveState | undefi
 
 function tableStatus(table: Config['tables'][number], state: ArchiveState | undefined, database: DatabaseTable | undefined): TableStatus {
   const files = [...(state?.files.values() ?? [])].filter(
-    (file) => file.schema === table.schema && file.table === table.table && file.kind !== 'keys' && file.kind !== 'history',
+    (file) => file.schema === table.schema && file.table === table.table && (file.kind === 'segment' || file.kind === 'daily'),
   );
   const why = database === undefined ? 'the database cannot be asked' : database.why;
   return {

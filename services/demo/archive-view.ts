@@ -40,7 +40,7 @@ export async function readTableView(dir: string, files: Iterable<FileEntry>, tab
   let segments = 0;
   let bytes = 0;
   for (const entry of files) {
-    if (entry.table !== table.name || entry.pendingCopy !== null || entry.kind === 'history') continue;
+    if (entry.table !== table.name || entry.pendingCopy !== null || entry.kind === 'history' || entry.kind === 'changes') continue;
     const keys = entry.kind === 'keys';
     if (!keys) bytes += entry.bytes;
     if (entry.kind === 'segment') segments += 1;

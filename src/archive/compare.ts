@@ -29,7 +29,7 @@ export type ComparedArchive = {
 export function daysOf(state: ArchiveState): Map<string, { oids: Set<number>; days: Set<string | null> }> {
   const tables = new Map<string, { oids: Set<number>; days: Set<string | null> }>();
   for (const entry of state.files.values()) {
-    if (entry.kind === 'keys' || entry.pendingCopy !== null) continue;
+    if (entry.kind === 'keys' || entry.kind === 'changes' || entry.pendingCopy !== null) continue;
     const name = `${entry.schema}.${entry.table}`;
     const known = tables.get(name) ?? { oids: new Set(), days: new Set() };
     known.oids.add(entry.oid);
@@ -76,12 +76,8 @@ async function openContent(
 ): Promise<DayContent & { readonly unresolved: Unresolved }> {
   const segments = await groupFiles(dir, tableFiles(state, oid, 'segment', day));
   if (segments.length === 0) return { rows: 0, digestSum: '0', unresolved: new Set() };
-  const { key } = (segments.at(-1) as (typeof segments)[number]).metadata;
-  const sameKey = <T extends { readonly metadata: { readonly key: readonly string[] } }>(groups: readonly T[]): T[] =>
-    groups.filter((group) => group.metadata.key.join('\0') === key.join('\0'));
-  const keys = sameKey(await groupFiles(dir, tableFiles(state, oid, 'keys')));
-  const usable = sameKey(segments).length === segments.length ? key : [];
-  const lives = livesSql({ segments, keys: usable.length === key.length ? keys : [], key: usable, before: window.before });
+  const keys = await groupFiles(dir, tableFiles(state, oid, 'keys'));
+  const lives = livesSql({ segments, keys, before: window.before });
   const counted = `FROM (${lives}) WHERE NOT ${SUPERSEDED} AND _lsn >= ${window.from}`;
   const skip = except.size === 0 ? 'false' : `(_lsn || ':' || _ordinal) IN (${[...except].map(literal).join(', ')})`;
   const [content] = await encoder.query<{ rows: number; sum: string }>(

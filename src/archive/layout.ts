@@ -41,14 +41,23 @@ export function segmentFile(part: { group: string; table: string; day: string | 
   return `${RESERVED}/open/${part.group}/${part.table}_${label}_${String(part.claim).padStart(9, '0')}-${String(part.counter).padStart(6, '0')}.parquet`;
 }
 
-/** Relative path of a sealed day; `part` from 1: the first has no suffix, the next are `_p2`, `_p3`. */
-export function dailyFile(group: string, table: string, day: string, part: number): string {
-  return `${group}/${table}_${day}${part === 1 ? '' : `_p${part}`}.parquet`;
+/** Relative path of a sealed day; `part` from 1: the first has no suffix, the next are `_p2`, `_p3`. Rows without a day: `_undated_001`, `_undated_002`. */
+export function dailyFile(group: string, table: string, day: string | null, part: number): string {
+  return `${group}/${table}_${dayLabel(day, part)}.parquet`;
 }
 
 /** Relative path of the versions of a sealed day that the user's own deletes ended. */
-export function historyFile(group: string, table: string, day: string, part: number): string {
-  return `${RESERVED}/history/${group}/${table}_${day}${part === 1 ? '' : `_p${part}`}.parquet`;
+export function historyFile(group: string, table: string, day: string | null, part: number): string {
+  return `${RESERVED}/history/${group}/${table}_${dayLabel(day, part)}.parquet`;
+}
+
+/** Relative path of all versions of a sealed day, each with its change: for tables with `history: true`. */
+export function changesFile(group: string, table: string, day: string | null, part: number): string {
+  return `${RESERVED}/history/${group}/${table}_${dayLabel(day, part)}_changes.parquet`;
+}
+
+function dayLabel(day: string | null, part: number): string {
+  return day === null ? `undated_${String(part).padStart(3, '0')}` : `${day}${part === 1 ? '' : `_p${part}`}`;
 }
 
 /** Relative paths of the files without rows that stand for one form of a table's columns. No segment has such a name: it ends with claim and counter. */
@@ -63,6 +72,7 @@ export function emptyFiles(group: string, table: string, form: Pick<SegmentShape
     undated: `${open}_undated_${name}.parquet`,
     keys: `${open}_keys_${name}.parquet`,
     daily: `${RESERVED}/${table}_0000-00-00_${name}.parquet`,
+    dailyUndated: `${RESERVED}/${table}_undated_${name}.parquet`,
   } as const;
 }
 

@@ -3,15 +3,18 @@
  * then every life has an end, and the last version of each goes into the daily file, or, ended by somebody's own delete, into the history.
  */
 
-import { dailyFile, historyFile } from './layout.js';
+import { changesFile, dailyFile, historyFile } from './layout.js';
 import type { FileEntry } from './manifest-format.js';
 import { USER_DELETED } from './view.js';
 
 /**
- * Request on `tidemark.<source>.seal`. `asOf`: LSN text, taken after the check that Postgres holds no row of the day; on an idle server W reaches it only when something
+ * Request on `tidemark.<source>.seal`. `day`: `2026-01-12`, or `undated` for rows whose timestamp is no day. `asOf`: LSN text, taken after the check that Postgres holds no row of the day; on an idle server W reaches it only when something
  * is written behind it, so it is best the result of pg_logical_emit_message(true, 'tidemark.seal', '').
  */
 export type SealRequest = { readonly schema: string; readonly table: string; readonly day: string; readonly asOf: string };
+
+/** The day of rows whose timestamp is none: NULL, infinite, BC or beyond the year 9999. */
+export const UNDATED = 'undated';
 
 export type SealReply =
   | { readonly ok: true; readonly file: string | null; readonly rows: number; readonly history: number }
@@ -23,7 +26,7 @@ export function parseSealRequest(text: string): SealRequest {
   for (const name of ['schema', 'table', 'day', 'asOf'] as const)
     if (typeof request?.[name] !== 'string') throw new SyntaxError(`a seal request needs ${name}`);
   const { day, asOf } = request as SealRequest;
-  if (!/^\d{4}-\d{2}-\d{2}$/.test(day)) throw new SyntaxError(`${JSON.stringify(day)} is not a day; write for instance 2026-01-12`);
+  if (day !== UNDATED && !/^\d{4}-\d{2}-\d{2}$/.test(day)) throw new SyntaxError(`${JSON.stringify(day)} is not a day; write for instance 2026-01-12`);
   if (!/^[0-9A-Fa-f]{1,8}\/[0-9A-Fa-f]{1,8}$/.test(asOf)) throw new SyntaxError(`${JSON.stringify(asOf)} is not an LSN`);
   return request as SealRequest;
 }
@@ -55,18 +58,24 @@ export function sealProblem(counts: DayCounts): string | undefined {
   return undefined;
 }
 
-/** SQL condition on a life: its last version goes into the daily file, into the history, or nowhere. */
-export function fateCondition(fate: 'daily' | 'history', deletes: 'history' | 'keep'): string {
+/** What becomes of a version at sealing: the last one of a life goes into the daily file or into the history; of a table with `history: true` every one also into the changes. */
+export type Fate = 'daily' | 'history' | 'changes';
+
+/** SQL condition on a life. */
+export function fateCondition(fate: Fate, deletes: 'history' | 'keep'): string {
+  if (fate === 'changes') return 'true';
   const last = `coalesce(ended_by NOT IN ('update', 'insert'), true)`;
   if (fate === 'history') return deletes === 'keep' ? 'false' : USER_DELETED;
   return deletes === 'keep' ? last : `(${last} AND NOT ${USER_DELETED})`;
 }
 
 /** The first free part number of a day: rows that come after a seal go into the next part, never into a file that is there. */
-export function nextPart(files: ReadonlyMap<string, FileEntry>, place: { readonly group: string; readonly table: string; readonly day: string }): number {
+export function nextPart(
+  files: ReadonlyMap<string, FileEntry>,
+  place: { readonly group: string; readonly table: string; readonly day: string | null },
+): number {
   for (let part = 1; ; part += 1) {
-    const names = [dailyFile(place.group, place.table, place.day, part), historyFile(place.group, place.table, place.day, part)];
-    if (!names.some((name) => files.has(name))) return part;
+    if (![dailyFile, historyFile, changesFile].some((name) => files.has(name(place.group, place.table, place.day, part)))) return part;
   }
 }
 

@@ -70,7 +70,7 @@ export async function verifyArchive(dir: string, options: VerifyOptions = {}): P
     position: state?.position ?? null,
     manifests: count,
     files: entries.length,
-    rows: entries.reduce((sum, entry) => sum + (entry.kind === 'keys' ? 0 : entry.rows), 0),
+    rows: entries.reduce((sum, entry) => sum + (entry.kind === 'keys' || entry.kind === 'changes' ? 0 : entry.rows), 0),
     bytes: entries.reduce((sum, entry) => sum + entry.bytes, 0),
     damages,
   };

@@ -14,8 +14,6 @@ export type FileGroup = { readonly files: readonly string[]; readonly metadata: 
 export type LivesOptions = {
   readonly segments: readonly FileGroup[];
   readonly keys: readonly FileGroup[];
-  /** Key columns; empty: rows cannot be told apart, every version stands until a truncate. */
-  readonly key: readonly string[];
   /** Only what committed below it; everything without it. */
   readonly before?: Lsn;
 };
@@ -30,57 +28,131 @@ export const USER_DELETED = `coalesce(ended_by IN ('delete', 'truncate'), false)
 
 /** `SELECT _lsn, _ordinal, _digest, _unresolved, part, ended_by, ended_at`: one row per version; `part` is the index in `segments`. (_lsn, _ordinal) names a version of a table. */
 export function livesSql(options: LivesOptions): string {
-  const { segments, keys, key } = options;
+  const { segments, keys } = options;
+  const identities = identitiesOf([...segments, ...keys].map(({ metadata }) => metadata));
   const read = ({ files, metadata }: FileGroup): string => {
     const before = options.before === undefined ? '' : ` WHERE ${systemIdentifier('lsn', metadata.columns)} < ${options.before}`;
     return `FROM ${parquet(files)}${before}`;
   };
+  const placed = ({ metadata }: FileGroup): Placed => ({
+    oid: '0',
+    p: 'tm_',
+    identity: String(identities.keys.findIndex((key) => JSON.stringify(key) === JSON.stringify(metadata.key))),
+  });
   const versions = segments.map((group, part) => {
     const [lsn, ordinal, digest, unresolved] = (['lsn', 'ordinal', 'digest', 'unresolved'] as const).map((name) =>
       systemIdentifier(name, group.metadata.columns),
     );
     const more = `${lsn} AS _lsn, ${ordinal} AS _ordinal, ${digest} AS _digest, ${unresolved} AS _unresolved, ${part} AS part`;
-    return `SELECT ${changeColumns(key, group.metadata, versionText)}, ${more} ${read(group)}`;
+    return `SELECT ${versionColumns(identities, group.metadata, placed(group))}, ${more} ${read(group)}`;
   });
-  const events = keys.map((group) => `SELECT ${changeColumns(key, group.metadata, eventText)} ${read(group)}`);
-  const noEvents = `SELECT 0 AS tm_oid, ${key.map((_, i) => `NULL::VARCHAR AS tm_k${i}, `).join('')}NULL::HUGEINT AS tm_pos, NULL::VARCHAR AS tm_op, NULL::TIMESTAMPTZ AS tm_at WHERE false`;
+  const events = keys.map((group) => {
+    const { key } = group.metadata;
+    return `SELECT ${eventColumns(identities, group.metadata, placed(group), key, key.length === 0)} ${read(group)}`;
+  });
   return `WITH v AS (${versions.join(' UNION ALL ')}),
-    k AS (${[noEvents, ...events].join(' UNION ALL ')}),
-    ${endsSql(key.length, 'v._lsn, v._ordinal, v._digest, v._unresolved, v.part')}`;
+    k AS (${[noEvents(identities), ...events].join(' UNION ALL ')}),
+    ${endsSql(identities, 'v._lsn, v._ordinal, v._digest, v._unresolved, v.part')}`;
 }
-
-type KeyText = (name: string, column: SegmentColumn, metadata: SegmentMetadata) => string;
 
 /**
- * What endsSql needs of a change, as columns of its file: `oid` (SQL; of the table), key columns as text, position (orders changes of all transactions: 32 bits are enough for
- * the changes of one), kind, time. `p`: what stands before the names.
+ * What told the rows of a table apart, over time: the columns of its key, or, without one, the digest of the whole row. A change of the key is another identity: an event ends
+ * the versions of before that it names by its own.
  */
-export function changeColumns(key: readonly string[], metadata: SegmentMetadata, text: KeyText, { oid = '0', p = 'tm_' } = {}): string {
-  const [lsn, ordinal, op, at] = (['lsn', 'ordinal', 'op', 'committed_at'] as const).map((name) => systemIdentifier(name, metadata.columns));
-  const keys = key.map((name, i) => {
-    const column = metadata.columns.find((one) => one.name === name);
-    if (column === undefined) throw new Error(`${metadata.schema}.${metadata.table}: key column ${name} is not in a version of the table`);
-    return `${text(name, segmentColumn(column, metadata), metadata)} AS ${p}k${i}, `;
-  });
-  return `${oid} AS ${p}oid, ${keys.join('')}(${lsn}::HUGEINT * 4294967296 + ${ordinal}) AS ${p}pos, ${op} AS ${p}op, ${at} AS ${p}at`;
+export type Identities = {
+  /** Every column of every key. */
+  readonly names: readonly string[];
+  /** Each a list of `names`; empty: the digest. */
+  readonly keys: readonly (readonly string[])[];
+};
+
+export function identitiesOf(forms: readonly Pick<SegmentMetadata, 'key'>[]): Identities {
+  const keys = [...new Map(forms.map(({ key }) => [JSON.stringify(key), key])).values()];
+  return { names: [...new Set(keys.flat())], keys };
 }
 
-/** The rest of a WITH that has versions `v` (changeColumns and more) and events `k` (changeColumns): `columns` of every version, `ended_by` and `ended_at`. `keys`: number of key columns. */
-export function endsSql(keys: number, columns: string, p = 'tm_'): string {
-  const names = Array.from({ length: keys }, (_, i) => `${p}k${i}`);
-  const listed = names.map((name) => `${name}, `).join('');
-  const nextEvent =
-    keys === 0
-      ? `LEFT JOIN (SELECT NULL::HUGEINT AS ${p}pos, NULL::VARCHAR AS ${p}op, NULL::TIMESTAMPTZ AS ${p}at) e ON false`
-      : `ASOF LEFT JOIN e ON v.${p}oid = e.${p}oid AND ${names.map((name) => `v.${name} = e.${name}`).join(' AND ')} AND v.${p}pos < e.${p}pos`;
-  const truncatedFirst = `t.${p}pos IS NOT NULL AND (e.${p}pos IS NULL OR t.${p}pos < e.${p}pos)`;
-  return `e AS (SELECT ${p}oid, ${listed}${p}pos, ${p}op, ${p}at FROM k WHERE ${p}op <> 'truncate'
-      UNION ALL SELECT ${p}oid, ${listed}${p}pos, 'insert', ${p}at FROM v WHERE ${p}op IN ('insert', 'copy')),
-    t AS (SELECT DISTINCT ON (${p}oid, ${p}pos) ${p}oid, ${p}pos, ${p}at FROM k WHERE ${p}op = 'truncate')
-    SELECT ${columns},
-      CASE WHEN ${truncatedFirst} THEN 'truncate' ELSE e.${p}op END AS ended_by,
-      CASE WHEN ${truncatedFirst} THEN t.${p}at ELSE e.${p}at END AS ended_at
-    FROM v ${nextEvent} ASOF LEFT JOIN t ON v.${p}oid = t.${p}oid AND v.${p}pos < t.${p}pos`;
+/** `oid`: SQL of the table's; `identity`: SQL of the number of its identity; `p`: what stands before the names of the columns. */
+export type Placed = { readonly oid: string; readonly identity: string; readonly p: string };
+
+/** Columns that endsSql needs of a version: oid, k0… (the identities' names as text), d (digest as text), pos (orders changes of all transactions), op, at, g (its identity). */
+export function versionColumns(identities: Identities, metadata: SegmentMetadata, placed: Placed): string {
+  const keys = identities.names.map((name) => {
+    const column = metadata.columns.find((one) => one.name === name);
+    return column === undefined ? 'NULL::VARCHAR' : versionText(segmentColumn(column, metadata), metadata);
+  });
+  return changeColumns(keys, `CAST(${systemIdentifier('digest', metadata.columns)} AS VARCHAR)`, metadata, placed);
+}
+
+/** The same of an event. `names`: those of the identities' that the keys files have; without any they have the digest. */
+export function eventColumns(identities: Identities, metadata: SegmentMetadata, placed: Placed, names: readonly string[], digest: boolean): string {
+  const keys = identities.names.map((name) => {
+    const column = metadata.columns.find((one) => one.name === name);
+    return column === undefined || !names.includes(name) ? 'NULL::VARCHAR' : eventText(segmentColumn(column, metadata));
+  });
+  return changeColumns(keys, digest ? systemIdentifier('digest', metadata.columns) : 'NULL::VARCHAR', metadata, placed);
+}
+
+function changeColumns(keys: readonly string[], digest: string, { columns }: SegmentMetadata, { oid, identity, p }: Placed): string {
+  const [lsn, ordinal, op, at] = (['lsn', 'ordinal', 'op', 'committed_at'] as const).map((name) => systemIdentifier(name, columns));
+  const listed = keys.map((key, i) => `${key} AS ${p}k${i}, `).join('');
+  return `${oid} AS ${p}oid, ${listed}${digest} AS ${p}d, (${lsn}::HUGEINT * 4294967296 + ${ordinal}) AS ${p}pos, ${op} AS ${p}op, ${at} AS ${p}at, ${identity} AS ${p}g`;
+}
+
+function noEvents({ names }: Identities): string {
+  const keys = names.map((_, i) => `NULL::VARCHAR AS tm_k${i}, `).join('');
+  return `SELECT 0 AS tm_oid, ${keys}NULL::VARCHAR AS tm_d, NULL::HUGEINT AS tm_pos, NULL::VARCHAR AS tm_op, NULL::TIMESTAMPTZ AS tm_at, 0 AS tm_g WHERE false`;
+}
+
+/** The rest of a WITH that has versions `v` (versionColumns and more) and events `k` (eventColumns): `columns` of every version, `ended_by` and `ended_at`. */
+export function endsSql(identities: Identities, columns: string, p = 'tm_'): string {
+  const ends = identities.keys.map((key, g) =>
+    key.length === 0
+      ? endsByDigest(g, p)
+      : endsByKey(
+          key.map((name) => `${p}k${identities.names.indexOf(name)}`),
+          g,
+          p,
+        ),
+  );
+  const joins = `${ends.map(({ join }) => join).join(' ')} ASOF LEFT JOIN t ON v.${p}oid = t.${p}oid AND v.${p}pos < t.${p}pos`;
+  return `t AS (SELECT *, row_number() OVER (PARTITION BY ${p}oid ORDER BY ${p}pos) AS ${p}era
+      FROM (SELECT DISTINCT ON (${p}oid, ${p}pos) ${p}oid, ${p}pos, 'truncate' AS ${p}op, ${p}at FROM k WHERE ${p}op = 'truncate')),
+    ${ends.map(({ common }) => common).join(', ')}
+    SELECT * EXCLUDE (${p}first), ${p}first.op AS ended_by, ${p}first.moment AS ended_at
+    FROM (SELECT ${columns}, ${firstOf([...ends.map((_, g) => `e${g}`), 't'], p)} AS ${p}first FROM v ${joins})`;
+}
+
+/** The earliest of what was joined. */
+function firstOf(candidates: readonly string[], p: string): string {
+  const event = (from: string): string => `{op: ${from}.${p}op, moment: ${from}.${p}at}`;
+  const [first, ...others] = candidates as [string, ...string[]];
+  if (others.length === 0) return event(first);
+  const rest = firstOf(others, p);
+  const earliest = others.map((other) => `coalesce(${first}.${p}pos < ${other}.${p}pos, true)`).join(' AND ');
+  return `CASE WHEN ${first}.${p}pos IS NOT NULL AND ${earliest} THEN ${event(first)} ELSE ${rest} END`;
+}
+
+type Ends = { readonly common: string; readonly join: string };
+
+/** The next event of the same key: a change that names it, or another insert. */
+function endsByKey(key: readonly string[], g: number, p: string): Ends {
+  const listed = `${p}oid, ${key.map((name) => `${name}, `).join('')}${p}pos`;
+  const common = `e${g} AS (SELECT ${listed}, ${p}op, ${p}at FROM k WHERE ${p}g = ${g} AND ${p}op <> 'truncate'
+      UNION ALL SELECT ${listed}, 'insert', ${p}at FROM v WHERE ${p}g = ${g} AND ${p}op IN ('insert', 'copy'))`;
+  const same = key.map((name) => `v.${name} = e${g}.${name}`).join(' AND ');
+  return { common, join: `ASOF LEFT JOIN e${g} ON v.${p}oid = e${g}.${p}oid AND ${same} AND v.${p}pos < e${g}.${p}pos` };
+}
+
+/** Equal rows cannot be told apart, nor need they be: the nth event that names such a row, since the last truncate, ends the nth version of it. */
+function endsByDigest(g: number, p: string): Ends {
+  const ranked = (from: string): string =>
+    `(SELECT c.*, coalesce(u.${p}era, 0) AS ${p}era FROM ${from} c ASOF LEFT JOIN t u ON c.${p}oid = u.${p}oid AND c.${p}pos > u.${p}pos)`;
+  const rank = `row_number() OVER (PARTITION BY ${p}oid, ${p}d, ${p}era ORDER BY ${p}pos) AS ${p}n`;
+  const common = `e${g} AS (SELECT ${p}oid, ${p}d, ${p}era, ${p}pos, ${p}op, ${p}at, ${rank} FROM ${ranked(`(SELECT * FROM k WHERE ${p}g = ${g} AND ${p}op <> 'truncate')`)}),
+    r${g} AS (SELECT ${p}oid, ${p}d, ${p}era, ${p}pos, ${rank} FROM ${ranked('v')})`;
+  const join = `LEFT JOIN r${g} ON v.${p}oid = r${g}.${p}oid AND v.${p}pos = r${g}.${p}pos
+      LEFT JOIN e${g} ON v.${p}oid = e${g}.${p}oid AND v.${p}d = e${g}.${p}d AND r${g}.${p}era = e${g}.${p}era AND r${g}.${p}n = e${g}.${p}n AND v.${p}pos < e${g}.${p}pos`;
+  return { common, join };
 }
 
 /** `read_parquet([…])` of files with equal columns. */
@@ -89,7 +161,7 @@ export function parquet(files: readonly string[]): string {
 }
 
 /** Text of a key column of a version that is equal to eventText of the same value. */
-export function versionText(name: string, { fileType }: SegmentColumn, { columns }: SegmentMetadata): string {
+function versionText({ name, fileType }: SegmentColumn, { columns }: SegmentMetadata): string {
   const column = identifier(name);
   if (fileType === 'VARCHAR') return column;
   if (fileType === 'BLOB') return `('\\x' || lower(hex(${column})))`;
@@ -98,7 +170,7 @@ export function versionText(name: string, { fileType }: SegmentColumn, { columns
 }
 
 /** keys hold the Postgres text: the detour through the type makes equal what the typed column makes equal. */
-export function eventText(name: string, { fileType }: SegmentColumn): string {
+function eventText({ name, fileType }: SegmentColumn): string {
   const column = identifier(name);
   if (fileType === 'VARCHAR' || fileType === 'BLOB') return column;
   return `COALESCE(CAST(TRY_CAST(${column} AS ${fileType}) AS VARCHAR), ${column})`;

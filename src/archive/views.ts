@@ -8,14 +8,13 @@ import { systemName, systemPrefix } from '../change/system-columns.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
 import { identifier, literal } from '../segment/sql.js';
 import { manifestName } from './layout.js';
-import { changeColumns, endsSql, eventText, SUPERSEDED, USER_DELETED, versionText } from './view.js';
+import { endsSql, eventColumns, type Identities, identitiesOf, SUPERSEDED, USER_DELETED, versionColumns } from './view.js';
 
 /** A table as its files have it. `forms`: one metadata for each form of its columns, newest first; none before its first row. */
 export type ViewedTable = {
   readonly schema: string;
   readonly table: string;
   readonly group: string;
-  readonly key: readonly string[];
   readonly forms: readonly SegmentMetadata[];
   readonly deletes: 'history' | 'keep';
 };
@@ -57,7 +56,7 @@ WHERE step <> 1 AND entry."pendingCopy" IS NULL;`;
 }
 
 function tableView(dir: string, view: ViewedTable): string {
-  const { schema, table, group, key, forms, deletes } = view;
+  const { schema, table, group, forms, deletes } = view;
   const [newest] = forms as [SegmentMetadata];
   const names = columnNames(forms);
   const full = `${schema}.${table}`;
@@ -68,10 +67,15 @@ function tableView(dir: string, view: ViewedTable): string {
   const read = (...patterns: string[]): string => `read_parquet([${patterns.map(literal).join(', ')}], union_by_name = true, filename = '${p}file')`;
   const segments = read(`${open}_????-??-??_*.parquet`, `${open}_undated_*.parquet`);
   // A group's folder may have no file yet: the pattern also finds the empty one in Tidemark's own.
-  const daily = read(`${dir}/[_${globText(group[0] as string)}]*/${globText(table)}_????-??-??*.parquet`);
+  const folder = `${dir}/[_${globText(group[0] as string)}]*/${globText(table)}`;
+  const daily = read(`${folder}_????-??-??*.parquet`, `${folder}_undated_*.parquet`);
   const of = (kind: string): string => `JOIN live l ON r.${p}file = l.path AND l.file_kind = '${kind}'`;
-  const keyed = key.filter((name) => newest.columns.some((column) => column.name === name));
-  const change = (text: typeof versionText): string => changeColumns(keyed, newest, text, { oid: 'l.table_oid', p });
+  const found = identitiesOf(forms);
+  const identities = found.keys.length === 1 ? found : { ...found, keys: [...found.keys, found.names] };
+  // Of several identities a row does not say which was its own: inserts end what is equal in every column of every key.
+  const ofVersion = { oid: 'l.table_oid', p, identity: String(identities.keys.length - 1) };
+  const ofEvent = { oid: 'l.table_oid', p, identity: identityOfEvent(found, newest) };
+  const keyless = found.keys.some((one) => one.length === 0);
   const columns = [...names, systemName('text', names)].map((name) => `r.${identifier(name)}`);
   const unresolved = identifier(systemName('unresolved', names));
   const lived = [...columns.map((column) => column.slice(2)), unresolved];
@@ -79,12 +83,26 @@ function tableView(dir: string, view: ViewedTable): string {
   const name = schema === 'public' ? identifier(table) : `${identifier(schema)}.${identifier(table)}`;
   return `CREATE OR REPLACE VIEW ${name} AS
 WITH live AS MATERIALIZED (SELECT ${literal(`${dir}/`)} || file AS path, kind AS file_kind, oid AS table_oid FROM ${FILES} WHERE "schema" = ${literal(schema)} AND "table" = ${literal(table)}),
-v AS (SELECT ${change(versionText)}, ${lived.map((column) => `r.${column}`).join(', ')} FROM ${segments} r ${of('segment')}),
-k AS (SELECT ${change(eventText)} FROM ${read(`${open}_keys_*.parquet`)} r ${of('keys')}),
-lives AS (WITH ${endsSql(keyed.length, lived.map((column) => `v.${column}`).join(', '), p)})
+v AS (SELECT ${versionColumns(identities, newest, ofVersion)}, ${lived.map((column) => `r.${column}`).join(', ')} FROM ${segments} r ${of('segment')}),
+k AS (SELECT ${eventColumns(identities, newest, ofEvent, found.names, keyless)} FROM ${read(`${open}_keys_*.parquet`)} r ${of('keys')}),
+lives AS (WITH ${endsSql(identities, lived.map((column) => `v.${column}`).join(', '), p)})
 SELECT ${lived.join(', ')} FROM lives WHERE NOT ${ended}
 UNION ALL
 SELECT ${columns.join(', ')}, NULL FROM ${daily} r ${of('daily')};`;
+}
+
+/** SQL of the identity by which an event names its row: the one whose columns it has. */
+function identityOfEvent({ names, keys }: Identities, { columns }: SegmentMetadata): string {
+  if (keys.length === 1) return '0';
+  const digest = systemName(
+    'digest',
+    columns.map(({ name }) => name),
+  );
+  const has = (key: readonly string[]): string =>
+    [...names, ...(keys.some((one) => one.length === 0) ? [digest] : [])]
+      .map((name) => `${identifier(name)} IS ${key.includes(name) ? 'NOT NULL' : 'NULL'}`)
+      .join(' AND ');
+  return `CASE ${keys.map((key, g) => `WHEN ${has(key.length === 0 ? [digest] : key)} THEN ${g}`).join(' ')} END`;
 }
 
 function prefixOf({ columns }: SegmentMetadata): string {

@@ -1,10 +1,10 @@
 /** The columns that the archive's files hold beside the table's own, and what they are called there. */
 
-/** In the order of a segment; daily files have `text` only, history files `text` and `deleted_at`. */
+/** In the order of a segment; daily files have `text` only, history files `text` and `deleted_at`, files of changes also what ended a version. */
 export const SYSTEM_COLUMNS = ['op', 'lsn', 'ordinal', 'xid', 'committed_at', 'digest', 'unresolved', 'text'] as const;
-export type SystemColumn = (typeof SYSTEM_COLUMNS)[number] | 'deleted_at';
+export type SystemColumn = (typeof SYSTEM_COLUMNS)[number] | 'deleted_at' | 'ended_by' | 'ended_at';
 
-const NAMES: readonly SystemColumn[] = [...SYSTEM_COLUMNS, 'deleted_at'];
+const NAMES: readonly SystemColumn[] = [...SYSTEM_COLUMNS, 'deleted_at', 'ended_by', 'ended_at'];
 
 /** What stands before their names in the files of a table with these columns: `_`, or as many more as it takes. Names that differ in case only count as equal: readers mix them up. */
 export function systemPrefix(columns: readonly string[]): string {

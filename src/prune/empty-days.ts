@@ -1,6 +1,7 @@
 /** Which archived days Postgres holds no row of any more: those may be sealed, once everything up to `asOf` is archived. */
 import type pg from 'pg';
 import type { ArchiveState } from '../archive/manifest.js';
+import { UNDATED } from '../archive/seal.js';
 import type { TableConfig } from '../runtime/config.js';
 import { nextDay } from '../segment/day.js';
 import { quoteIdentifier, quoteLiteral } from '../wal/identifier.js';
@@ -19,20 +20,25 @@ export type SealRequest = EmptyDay & { readonly asOf: string };
  */
 export async function emptyDays(client: pg.Client, state: ArchiveState, config: TableConfig, target: Target, only?: string, overMs = 0): Promise<EmptyDay[]> {
   const days = new Set<string>();
-  for (const file of state.files.values())
-    if (file.kind === 'segment' && file.oid === target.oid && file.pendingCopy === null && file.day !== null) days.add(file.day);
+  for (const file of state.files.values()) if (file.kind === 'segment' && file.oid === target.oid && file.pendingCopy === null) days.add(file.day ?? UNDATED);
   const found: string[] = [];
   const at = quoteIdentifier(config.timestamp);
   for (const day of [...days].sort()) {
     if (only !== undefined && day !== only) continue;
     const { rows } = await client.query<{ over: string; empty: string }>(
-      `SELECT ((clock_timestamp() - make_interval(secs => ${overMs / 1000}::float8)) AT TIME ZONE 'UTC' >= ${quoteLiteral(nextDay(day))}::timestamp)::text AS over,
-              (NOT EXISTS (SELECT FROM ONLY ${tableSql(target)} WHERE ${at} >= ${quoteLiteral(day)} AND ${at} < ${quoteLiteral(nextDay(day))}))::text AS empty`,
+      `SELECT (${day === UNDATED ? 'true' : `(clock_timestamp() - make_interval(secs => ${overMs / 1000}::float8)) AT TIME ZONE 'UTC' >= ${quoteLiteral(nextDay(day))}::timestamp`})::text AS over,
+              (NOT EXISTS (SELECT FROM ONLY ${tableSql(target)} WHERE ${ofDay(at, day)}))::text AS empty`,
     );
     if (rows[0]?.over !== 'true' || rows[0]?.empty !== 'true') continue;
     found.push(day);
   }
   return found.map((day) => ({ schema: target.schema, table: target.table, day }));
+}
+
+/** SQL condition: the row is of that day. */
+function ofDay(at: string, day: string): string {
+  if (day === UNDATED) return `(${at} IS NULL OR ${at} < '0001-01-01' OR ${at} >= '10000-01-01')`;
+  return `${at} >= ${quoteLiteral(day)} AND ${at} < ${quoteLiteral(nextDay(day))}`;
 }
 
 /** Puts `asOf` behind everything that was seen empty: by a transaction of its own, so that on an idle server too the archive reaches it. */

@@ -87,7 +87,7 @@ const tableSchema = z.strictObject({
   prune: z.boolean().default(true),
   keepWhile: z.string().min(1).optional(),
   deletes: z.enum(['history', 'keep']).default('history'),
-  sealAfter: duration.default(48 * DURATION_MS.h),
+  history: z.boolean().default(false),
 });
 
 const configSchema = z.strictObject({
@@ -146,7 +146,8 @@ export type TableConfig = {
   readonly prune: boolean;
   readonly keepWhile: string | undefined;
   readonly deletes: 'history' | 'keep';
-  readonly sealAfterMs: number;
+  /** Every version of a sealed day is kept apart. */
+  readonly history: boolean;
 };
 
 export type Config = Omit<Parsed, 'tables' | 'protected'> & {
@@ -221,7 +222,7 @@ function freeze(data: Parsed, file: string, notices: string[]): Config {
       prune: table.prune,
       keepWhile: table.keepWhile,
       deletes: table.deletes,
-      sealAfterMs: table.sealAfter,
+      history: table.history,
     }),
   );
   const dir = path.resolve(path.dirname(path.resolve(file)), data.archive.dir);

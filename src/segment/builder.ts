@@ -5,7 +5,7 @@
 
 import { COLUMN } from '../change/pgoutput.js';
 import type { Relation, TableDescription } from '../change/relation.js';
-import { nameCollision } from '../change/system-columns.js';
+import { nameCollision, systemName } from '../change/system-columns.js';
 import { TidemarkError } from '../runtime/errors.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
 import { DigestSum, RowDigest } from './digest.js';
@@ -55,9 +55,15 @@ export function shapeColumns(shape: SegmentShape): SegmentColumn[] {
   if (collision !== undefined) {
     throw new TidemarkError('failed', `${schema}.${table}: ${collision}`, { remedy: 'rename the column, or take the table out of the configuration' });
   }
-  if (shape.kind === 'keys') return shape.key.map((name) => ({ ...TEXT_FORM, name }));
+  if (shape.kind === 'keys') return keyNames(shape.key, columns).map((name) => ({ ...TEXT_FORM, name }));
   const context = { ...shape.description, key: shape.key };
   return shape.relation.columns.map((column) => segmentColumn(column, context));
+}
+
+/** Columns of a keys file: those of the key, all as text; of a table without one the digest of the whole old row. `columns`: of the table. */
+export function keyNames(key: readonly string[], columns: readonly { readonly name: string }[]): readonly string[] {
+  const names = columns.map(({ name }) => name);
+  return key.length > 0 ? key : [systemName('digest', names)];
 }
 
 export class SegmentBuilder {
@@ -166,7 +172,13 @@ export class SegmentBuilder {
   /** keys: appends the key columns of the TupleData at `at` (the old key when the message has one, else the new row); `at` -1 for a truncate. */
   appendKey(buffer: Buffer, at: number, origin: ChangeOrigin): void {
     if (at >= 0) readOffsets(buffer, at, this.#offsets);
+    const whole = at >= 0 && this.#keyIndexes.length === 0 ? Buffer.from(this.#rowDigest(buffer)) : undefined;
     this.#digest.reset();
+    if (this.#keyIndexes.length === 0) {
+      if (whole === undefined) this.#digest.nullValue();
+      else this.#spool.quoted(whole, 0, whole.length, this.#digest.bytes(whole, 0, whole.length));
+      this.#spool.tab();
+    }
     for (const index of this.#keyIndexes) {
       const offset = at < 0 ? -1 : (this.#offsets[index] as number);
       if (offset >= 0 && buffer[offset] === COLUMN.text) {
@@ -181,6 +193,17 @@ export class SegmentBuilder {
     this.#sum.add(this.#digest.high, this.#digest.low);
     this.#system(origin);
     this.#spool.endLine();
+  }
+
+  /** `_digest` of the tuple whose offsets were read. */
+  #rowDigest(buffer: Buffer): string {
+    this.#digest.reset();
+    for (const offset of this.#offsets) {
+      if (buffer[offset] === COLUMN.text) this.#digest.bytes(buffer, offset + 5, offset + 5 + buffer.readUInt32BE(offset + 1));
+      else if (buffer[offset] === COLUMN.null) this.#digest.nullValue();
+      else this.#digest.unchanged();
+    }
+    return this.#digest.value.toString();
   }
 
   #text(text: string): void {

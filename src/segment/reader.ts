@@ -4,6 +4,7 @@
 import parquet from '@dsnp/parquetjs';
 import { SYSTEM_COLUMNS, type SystemColumn, systemPrefix } from '../change/system-columns.js';
 import { listsFromLevels } from './arrays.js';
+import { keyNames } from './builder.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
 import type { RawList, RawValue } from './raw-value.js';
@@ -62,7 +63,10 @@ export class SegmentReader {
     // The library's own getMetadata fails on a file that has none.
     const entries = (reader.metadata as unknown as { key_value_metadata: { key: string; value: string }[] | null }).key_value_metadata ?? [];
     this.metadata = parseMetadata(Object.fromEntries(entries.map(({ key, value }) => [key, value])), file);
-    const relation = this.metadata.kind === 'keys' ? this.metadata.key.map((name) => ({ name, typeOid: 25, typmod: -1, key: true })) : this.metadata.columns;
+    const relation =
+      this.metadata.kind === 'keys'
+        ? keyNames(this.metadata.key, this.metadata.columns).map((name) => ({ name, typeOid: 25, typmod: -1, key: true }))
+        : this.metadata.columns;
     this.columns = relation.map((column) => column.name);
     this.#forms = new Map(relation.map((column) => [column.name, segmentColumn(column, this.metadata)]));
     this.#prefix = systemPrefix(this.metadata.columns.map((column) => column.name));

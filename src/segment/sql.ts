@@ -15,7 +15,7 @@ export function identifier(name: string): string {
 
 /** Types of the system columns. */
 export const SYSTEM_TYPES: Readonly<Record<SystemColumn, string>> = {
-  op: 'VARCHAR', lsn: 'BIGINT', ordinal: 'BIGINT', xid: 'BIGINT', committed_at: 'TIMESTAMPTZ', digest: 'BIGINT', unresolved: 'VARCHAR', text: 'VARCHAR', deleted_at: 'TIMESTAMPTZ',
+  op: 'VARCHAR', lsn: 'BIGINT', ordinal: 'BIGINT', xid: 'BIGINT', committed_at: 'TIMESTAMPTZ', digest: 'BIGINT', unresolved: 'VARCHAR', text: 'VARCHAR', deleted_at: 'TIMESTAMPTZ', ended_by: 'VARCHAR', ended_at: 'TIMESTAMPTZ',
 }; // biome-ignore format: a table
 
 /** System columns of segments, and of keys. */

@@ -8,7 +8,7 @@ import type { TableConfig } from '../../src/runtime/config.js';
 import { connectClient } from '../../src/wal/session.js';
 
 const table = (change: Partial<TableConfig>): TableConfig => ({
-  key: 't', schema: 'public', table: 't', timestamp: 'at', group: 't', retentionMs: 86_400_000, prune: true, keepWhile: undefined, deletes: 'history', sealAfterMs: 0, ...change,
+  key: 't', schema: 'public', table: 't', timestamp: 'at', group: 't', retentionMs: 86_400_000, prune: true, keepWhile: undefined, deletes: 'history', history: false, ...change,
 }); // biome-ignore format: a table
 
 test('boundary rows, infinities, dates, repeated hours and keepWhile', async () => {

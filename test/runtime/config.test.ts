@@ -49,7 +49,7 @@ test('the least configuration has the defaults of the design', () => {
     prune: true,
     keepWhile: undefined,
     deletes: 'history',
-    sealAfterMs: 48 * 3_600_000,
+    history: false,
   });
   assert.ok(Object.isFrozen(parsed));
 });

@@ -75,7 +75,7 @@ async function explain(config: Config, table: TableConfig, key: readonly string[
 async function findVersions(config: Config, state: ArchiveState, target: Target, key: readonly string[]): Promise<Archived[]> {
   const found: (Archived & { sort: bigint })[] = [];
   for (const entry of state.files.values()) {
-    if (entry.oid !== target.oid || entry.pendingCopy !== null) continue;
+    if (entry.oid !== target.oid || entry.pendingCopy !== null || entry.kind === 'changes') continue;
     const file = path.join(config.archive.dir, entry.file);
     if (entry.kind === 'daily' || entry.kind === 'history') {
       const reader = await DailyReader.open(file);

@@ -122,7 +122,7 @@ async function guess(client: pg.Client, table: Found, all: readonly Found[]): Pr
   return { key, timestamp, group, prune: against.length === 0, notes: notes.filter((note) => note !== '') };
 }
 
-const PLAIN = { group: '', retentionMs: 0, prune: true, keepWhile: undefined, deletes: 'history', sealAfterMs: 0 } as const;
+const PLAIN = { group: '', retentionMs: 0, prune: true, keepWhile: undefined, deletes: 'history', history: false } as const;
 
 /** A folder name where the table's own is none; undefined where it is. */
 function groupOf(table: string): string | undefined {

@@ -1,5 +1,6 @@
 /** `tidemark seal [TABLE] [--day D]`: asks the archiver, which is the only writer, to seal days that Postgres holds no row of. */
 import { ArchiveFollower } from '../../../src/archive/manifest.js';
+import { UNDATED } from '../../../src/archive/seal.js';
 import { emptyDays, sealRequests } from '../../../src/prune/empty-days.js';
 import { readTarget } from '../../../src/prune/target.js';
 import { loadConfig } from '../../../src/runtime/config.js';
@@ -12,7 +13,8 @@ import { requestSeal } from '../../pruner/requesters.js';
 export async function run([name]: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
   const day = options['day'] === undefined ? undefined : String(options['day']);
-  if (day !== undefined && !/^\d{4}-\d{2}-\d{2}$/.test(day)) throw configError(`--day: ${JSON.stringify(day)} is not a day`, 'write it as 2026-01-12');
+  if (day !== undefined && day !== UNDATED && !/^\d{4}-\d{2}-\d{2}$/.test(day))
+    throw configError(`--day: ${JSON.stringify(day)} is not a day`, 'write it as 2026-01-12, or undated');
   const tables = config.tables.filter((table) => name === undefined || table.key === name || `${table.schema}.${table.table}` === name);
   if (tables.length === 0)
     throw configError(`table ${JSON.stringify(name)} is not in the configuration`, `name one of: ${config.tables.map((table) => table.key).join(', ')}`);

@@ -7,7 +7,7 @@ import { mergeLots } from '../../../services/archiver/merge.js';
 import { archivedBelow, pressedBelow } from '../../../services/archiver/purge.js';
 import { ManifestWriter } from '../../../src/archive/manifest.js';
 import { spentKeys } from '../../../src/archive/seal.js';
-import { parseLsn } from '../../../src/position/lsn.js';
+import { formatLsn, lsn, parseLsn } from '../../../src/position/lsn.js';
 import { Halt } from '../../../src/runtime/errors.js';
 import { fileEntry } from '../../archive/folder.js';
 import { defineTable, insertMessage, updateMessage } from '../../change/pgoutput-writer.js';
@@ -160,7 +160,28 @@ test('merging: neighbours of equal columns, small ones only, never of an unfinis
     [],
   );
   assert.ok(mergeLots(files, { rows: 100, bytes: 1e9 }).every((lot) => lot.length <= 10));
-  assert.deepEqual(mergeLots(files, { rows: 19, bytes: 1e9 }), []);
+});
+
+test('a day of any size has at most 100 files, and its rows are not rewritten again and again', () => {
+  for (const sizes of [[250_000], [250_000, 130_000, 3], [1, 2, 249_999], [126_000], [40]]) {
+    const limits = { rows: 250_000, bytes: 64e6 };
+    let files: ReturnType<typeof fileEntry>[] = [];
+    let [rewritten, total, most] = [0, 0, 0];
+    for (let flush = 0; flush < 1500; flush += 1) {
+      const rows = sizes[flush % sizes.length] as number;
+      files.push(fileEntry(`f${flush}`, { rows, bytes: rows * (flush % 7 === 0 ? 500 : 60), minLsn: formatLsn(lsn(BigInt(flush + 1))), signature: 'a' }));
+      total += rows;
+      for (const lot of mergeLots(files, limits)) {
+        const [first] = lot as [ReturnType<typeof fileEntry>];
+        const sum = (size: 'rows' | 'bytes'): number => lot.reduce((before, entry) => before + entry[size], 0);
+        files = [...files.filter((entry) => !lot.includes(entry)), { ...first, file: `m${flush} ${first.file}`, rows: sum('rows'), bytes: sum('bytes') }];
+        rewritten += sum('rows');
+      }
+      most = Math.max(most, files.length);
+    }
+    assert.ok(most <= 100, `${most} files of sizes ${sizes.join()}`);
+    assert.ok(rewritten <= total * 12, `${(rewritten / total).toFixed(1)} times rewritten, sizes ${sizes.join()}`);
+  }
 });
 
 test('keys go when every open segment is younger than them', () => {

@@ -2,12 +2,15 @@ import assert from 'node:assert/strict';
 import { mkdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet';
+import { compressors } from 'hyparquet-compressors';
 import { rebuildArchive } from '../../../services/archiver/rebuild.js';
 import { ReceiptWriter } from '../../../src/archive/receipts.js';
 import { verifyArchive } from '../../../src/archive/verify.js';
 import { ensureStream } from '../../../src/stream/topology.js';
 import { defineTable, deleteMessage, insertMessage, updateMessage, type WalWriter, type WrittenChunk } from '../../change/pgoutput-writer.js';
 import { ArchiverBench, until } from './harness.js';
+import { Views } from './views.js';
 
 const prices = defineTable();
 const OID = prices.relation.oid;
@@ -70,6 +73,64 @@ test('deletes: keep leaves what the user deleted in the daily file', async () =>
   const reply = await bench.seal({ day: DAY, asOf: wal.next });
   assert.deepEqual(reply, { ok: true, file: `prices/prices_${DAY}.parquet`, rows: 2, history: 0 });
   assert.deepEqual((await bench.daily(reply.file as string)).sort(), ['1|2026-01-12 10:00:00+00|gone', '2|2026-01-12 10:00:00+00|new']);
+  await running.stop();
+});
+
+test('rows without a day get files of their own', async () => {
+  await using bench = await ArchiverBench.start({ tables: '  prices: { timestamp: at, deletes: keep }' });
+  const running = bench.run();
+  const wal = bench.wal();
+  await archivedCopy(bench);
+  const put = (id: number, at: string | null): Buffer => insertMessage(OID, [String(id), at, 'x']);
+  await using views = await (async () => {
+    const first = wal.transaction([prices], [put(1, 'infinity'), put(2, null), put(3, `${DAY} 10:00:00+00`), update(3, 'dated')]);
+    await bench.publish(...first);
+    await bench.archived(first[0]);
+    return await Views.of(bench);
+  })();
+  const seen = ['1|∅', '2|∅', '3|2026-01-12 10:00:00+00'];
+  assert.deepEqual(await views.rows('SELECT id, "at" FROM prices ORDER BY id'), seen);
+  const removed = wal.transaction([prices], [remove(1), remove(2)]);
+  await bench.publish(...removed);
+  await bench.archived(removed[0]);
+  assert.deepEqual(await bench.seal({ day: 'undated', asOf: wal.next }), { ok: true, file: 'prices/prices_undated_001.parquet', rows: 2, history: 0 });
+  assert.deepEqual((await bench.daily('prices/prices_undated_001.parquet')).sort(), ['1|infinity|x', '2|∅|x']);
+  assert.deepEqual(await views.rows('SELECT id, "at" FROM prices ORDER BY id'), seen);
+  const late = wal.transaction([prices], [put(4, '0044-03-15 00:00:00+00 BC'), remove(4)]);
+  await bench.publish(...late);
+  await bench.archived(late[0]);
+  assert.equal((await bench.seal({ day: 'undated', asOf: wal.next })).file, 'prices/prices_undated_002.parquet');
+  assert.ok((await verifyArchive(bench.dir)).ok);
+  await running.stop();
+});
+
+test('history: true keeps every version of a sealed day, with its change and its end', async () => {
+  await using bench = await ArchiverBench.start({ tables: '  prices: { timestamp: at, history: true }' });
+  const running = bench.run();
+  const wal = bench.wal();
+  await archivedCopy(bench, [row(1, 'v1', '09:00:00')]);
+  const chunks = [...wal.transaction([prices], [update(1, 'v2'), insert(2, 'x'), remove(2)]), ...(await prune(bench, wal, 'a', [1]))];
+  await bench.publish(...chunks);
+  await bench.archived(chunks.at(-1));
+  assert.equal((await bench.seal({ day: DAY, asOf: wal.next })).rows, 1);
+  const file = `_tidemark/history/prices/prices_${DAY}_changes.parquet`;
+  const rows = (await parquetReadObjects({ file: await asyncBufferFromFile(path.join(bench.dir, file)), compressors })) as Record<string, unknown>[];
+  assert.deepEqual(
+    rows.map((one) => [one['note'], one['_op'], one['_ended_by'], one['_ended_at'] instanceof Date]),
+    [
+      ['v1', 'copy', 'update', true],
+      ['v2', 'update', 'prune', true],
+      ['x', 'insert', 'delete', true],
+    ],
+  );
+  assert.ok((await verifyArchive(bench.dir)).ok);
+  const again = await rebuildArchive(bench.config, {
+    log: bench.log,
+    signal: new AbortController().signal,
+    check: true,
+    into: path.join(bench.scratch, 'again'),
+  });
+  assert.deepEqual([again.equal, again.differences, again.skipped], [true, [], []]);
   await running.stop();
 });
 

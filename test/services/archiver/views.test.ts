@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DuckDBInstance } from '@duckdb/node-api';
 import { ReceiptWriter } from '../../../src/archive/receipts.js';
 import { defineTable, deleteMessage, insertMessage, truncateMessage, updateMessage, type WalWriter, type WrittenChunk } from '../../change/pgoutput-writer.js';
 import { tidemark } from '../cli/command.js';
 import { ArchiverBench, until } from './harness.js';
+import { Views } from './views.js';
 
 const prices = defineTable();
 const OID = prices.relation.oid;
@@ -25,41 +25,6 @@ async function prune(bench: ArchiverBench, wal: WalWriter, batch: string, ids: r
     ids.map((id) => deleteMessage(OID, [String(id), ...nulls])),
     { first: wal.pruneMark('r', batch) },
   );
-}
-
-/** The views of an archive, in DuckDB, made by the script that `tidemark views` printed. */
-class Views implements AsyncDisposable {
-  readonly #instance: DuckDBInstance;
-  private constructor(instance: DuckDBInstance) {
-    this.#instance = instance;
-  }
-
-  static async of(bench: ArchiverBench): Promise<Views> {
-    const { code, stdout, stderr } = await tidemark(['views', '-c', bench.config.file]);
-    assert.equal(code, 0, stderr);
-    const instance = await DuckDBInstance.create(':memory:', { threads: '2' });
-    const connection = await instance.connect();
-    await connection.run(`SET TimeZone = 'UTC'; ${stdout}`);
-    connection.closeSync();
-    return new Views(instance);
-  }
-
-  /** Rows as their columns' texts, joined by `|`. */
-  async rows(sql: string): Promise<string[]> {
-    const connection = await this.#instance.connect();
-    try {
-      await connection.run(`SET TimeZone = 'UTC'`);
-      const reader = await connection.runAndReadAll(sql);
-      return reader.getRows().map((values) => values.map((value) => (value === null ? '∅' : String(value))).join('|'));
-    } finally {
-      connection.closeSync();
-    }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#instance.closeSync();
-    await Promise.resolve();
-  }
 }
 
 test('views: the last version of every life, whether its day is open or sealed; deletes taken out, columns added later united by name', async () => {
