@@ -76,10 +76,10 @@ async function insideTransaction(context: BatchContext, input: BatchInput, dryRu
     await client.query('SELECT pg_logical_emit_message(true, $1, $2)', [PRUNE_PREFIX, mark]);
     await client.query(`LOCK TABLE ONLY ${tableSql(input.target)} IN ROW EXCLUSIVE MODE`); // from here no trigger, key, rule, policy or column can change
   }
-  const refusal = await recheck(context, input);
-  if (refusal !== undefined) return { result: 'refused', reason: refusal };
+  const target = await recheck(context, input);
+  if (typeof target === 'string') return { result: 'refused', reason: target };
 
-  const rows = await takeRows(client, input, dryRun);
+  const rows = await takeRows(client, input, target, dryRun);
   if (rows === undefined) return { result: 'refused', reason: 'the name of the table leads to another one now' };
   faultPoint('P4');
   const { verdicts, intent } = judge(input, rows);
@@ -122,30 +122,37 @@ async function insideTransaction(context: BatchContext, input: BatchInput, dryRu
   return { result: 'committed', deleted: rows.length, skipped };
 }
 
-/** Reads all obstacles again, under the lock. The reason to refuse, or undefined. */
-async function recheck(context: BatchContext, input: BatchInput): Promise<string | undefined> {
+/** Reads the table again, under the lock: as it is now, or the reason to refuse. */
+async function recheck(context: BatchContext, input: BatchInput): Promise<Target | string> {
   const now = await readTarget(context.client, context.source, input.config);
   if (now === undefined || now.oid !== input.target.oid) return 'the table was dropped or replaced';
   if (now.obstacles.length > 0) return now.obstacles.map(({ reason }) => reason).join('; ');
   if (now.signature !== input.target.signature || now.key.join() !== input.target.key.join())
     return 'its columns or key changed a moment ago; the next run goes by the new ones';
-  return undefined;
+  return now;
 }
 
 /**
  * Deletes (or, dry, selects) the rows that may still go: the conditions stand on the target row, locked rows are skipped, nothing ever waits for a row. undefined: they are rows of
  * another table (a schema can be renamed under the lock).
  */
-async function takeRows(client: pg.Client, input: BatchInput, dryRun: boolean): Promise<LiveRow[] | undefined> {
-  const table = tableSql(input.target);
-  const conditions = mayGo(input.config, input.target, input.cutoff, input.horizon);
+async function takeRows(client: pg.Client, input: BatchInput, target: Target, dryRun: boolean): Promise<LiveRow[] | undefined> {
+  const table = tableSql(target);
+  const conditions = mayGo(input.config, target, input.cutoff, input.horizon);
   const columns = input.target.columns.map((column) => quoteIdentifier(column.name)).join(', ');
   const chosen = `ctid = ANY ($1::tid[]) AND ${conditions}`;
+  const lock = `SELECT ctid FROM ONLY ${table} WHERE ${chosen} FOR UPDATE SKIP LOCKED`;
+  let ctids = `{${input.rows.map((row) => `"${row.ctid}"`).join(',')}}`;
+  if (target.references.length > 0 && !dryRun) {
+    // Who refers to a row holds a lock on it until it commits: only a statement that begins when all are ours sees every row that refers to one.
+    const locked = await client.query<[string]>({ text: lock, values: [ctids], rowMode: 'array' });
+    ctids = `{${locked.rows.map(([ctid]) => `"${ctid}"`).join(',')}}`;
+  }
   const text = dryRun
     ? `SELECT tableoid, xmin, ${columns} FROM ONLY ${table} WHERE ${chosen}`
-    : `DELETE FROM ONLY ${table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM ONLY ${table} WHERE ${chosen} FOR UPDATE SKIP LOCKED)) AND ${conditions} RETURNING tableoid, xmin, ${columns}`;
-  const { rows } = await client.query<(string | null)[]>({ text, values: [`{${input.rows.map((row) => `"${row.ctid}"`).join(',')}}`], rowMode: 'array' });
-  const oid = String(input.target.oid);
+    : `DELETE FROM ONLY ${table} WHERE ctid = ANY (ARRAY(${lock})) AND ${conditions} RETURNING tableoid, xmin, ${columns}`;
+  const { rows } = await client.query<(string | null)[]>({ text, values: [ctids], rowMode: 'array' });
+  const oid = String(target.oid);
   return rows.every((row) => row[0] === oid) ? rows.map((row) => ({ xmin: Number(row[1]), texts: row.slice(2) })) : undefined;
 }
 

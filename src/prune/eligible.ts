@@ -71,9 +71,14 @@ export async function keepWhileProblem(client: pg.Client, config: TableConfig, t
   return undefined;
 }
 
-/** All three: may be nominated, may be deleted. */
+/** No foreign key refers to it: whatever their actions are, they have nothing to do. */
+export function unreferenced(target: Target): string {
+  return ['true', ...target.references.map(({ refers }) => `NOT ${refers}`)].join(' AND ');
+}
+
+/** All of it: may be nominated, may be deleted. */
 export function mayGo(config: TableConfig, target: Target, cutoff: Cutoff, horizon: string): string {
-  return `${oldEnough(config, target, cutoff)} AND ${covered(horizon)} AND ${notKept(config)}`;
+  return `${oldEnough(config, target, cutoff)} AND ${covered(horizon)} AND ${notKept(config)} AND ${unreferenced(target)}`;
 }
 
 export function tableSql(target: Target): string {

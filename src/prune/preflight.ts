@@ -26,7 +26,8 @@ export async function prunePreflight(client: pg.Client, config: Config): Promise
 function obstacleChecks(table: TableConfig, target: Target): Check[] {
   // The publication is capture's check, and doctor --fix makes it.
   const found = target.obstacles.filter(({ reason }) => !reason.includes('publication'));
-  if (found.length === 0) return [{ name: `prune ${table.key}`, status: 'ok', seen: 'nothing stands against deleting', table: table.key }];
+  const needed = target.references.length === 0 ? '' : `, but for rows that others refer to (${target.references.map(({ name }) => name).join(', ')})`;
+  if (found.length === 0) return [{ name: `prune ${table.key}`, status: 'ok', seen: `nothing stands against deleting${needed}`, table: table.key }];
   return found.map(({ reason, remedy }) => ({ name: `prune ${table.key}`, status: 'failed', seen: `will not be pruned: ${reason}`, remedy, table: table.key }));
 }
 

@@ -11,7 +11,7 @@ import { readServerIdentity } from '../wal/identity.js';
 import { type BatchContext, pruneBatch } from './batch.js';
 import { clocksDisagree, databaseClock, type Pace, waitForStandbys } from './brakes.js';
 import type { Verdict } from './compare.js';
-import { type Cutoff, covered, keepWhileProblem, notKept, oldEnough, readCutoff, tableSql } from './eligible.js';
+import { type Cutoff, covered, keepWhileProblem, notKept, oldEnough, readCutoff, tableSql, unreferenced } from './eligible.js';
 import { countRows, type Nominated, nominate } from './nominate.js';
 import { ArchiveLookup, FileGone, keyOf } from './proof.js';
 import { readTarget, type Target } from './target.js';
@@ -126,6 +126,10 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   faultPoint('P2');
   const waiting = `ONLY ${tableSql(target)} WHERE ${oldEnough(table, target, cutoff)} AND NOT (${covered(horizon)}) AND ${notKept(table)}`;
   tally.leave('not covered yet', await countRows(client, waiting, UNCOVERED_COUNTED));
+  if (target.references.length > 0) {
+    const needed = `ONLY ${tableSql(target)} WHERE ${oldEnough(table, target, cutoff)} AND ${covered(horizon)} AND ${notKept(table)} AND NOT (${unreferenced(target)})`;
+    tally.leave(`referred to by ${target.references.map(({ name }) => name).join(', ')}`, await countRows(client, needed, UNCOVERED_COUNTED));
+  }
 
   const lookup = new ArchiveLookup(run.config.archive.dir);
   let after: Nominated | undefined;

@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { relationSignature } from '../change/relation.js';
 import type { TableConfig } from '../runtime/config.js';
-import { slotName } from '../wal/identifier.js';
+import { quoteIdentifier, quoteTable, slotName } from '../wal/identifier.js';
 import { PUBLICATION_ENTRY } from '../wal/publication-entry.js';
 
 export type Target = {
@@ -23,8 +23,18 @@ export type Target = {
   readonly key: readonly string[];
   /** Its entry in the publication; null when it has none. */
   readonly published: string | null;
+  /** Foreign keys that refer to it. */
+  readonly references: readonly Reference[];
   /** Reasons that forbid pruning, each with its remedy; empty when there is none. */
   readonly obstacles: readonly { readonly reason: string; readonly remedy: string }[];
+};
+
+/** A foreign key of another table, or of the same, that refers to this one. */
+export type Reference = {
+  /** `table.constraint`, for people. */
+  readonly name: string;
+  /** SQL condition: a row of the other table refers to the row at hand. */
+  readonly refers: string;
 };
 
 type Row = {
@@ -38,7 +48,14 @@ const QUERY = `
 SELECT c.oid::text AS oid, c.relkind, c.relpersistence, (c.relrowsecurity OR c.relforcerowsecurity)::text AS rls, c.relreplident AS identity,
   EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)::text AS children,
   (NOT c.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid))::text AS parents,
-  (SELECT string_agg(f.conrelid::regclass::text || '.' || f.conname, ', ') FROM pg_catalog.pg_constraint f WHERE f.contype = 'f' AND f.confrelid = c.oid) AS foreign_keys,
+  (SELECT jsonb_agg(jsonb_build_object('constraint', f.conname, 'schema', s.nspname, 'table', o.relname,
+      'readable', pg_catalog.has_table_privilege(o.oid, 'SELECT') OR (SELECT bool_and(pg_catalog.has_column_privilege(o.oid, k.child, 'SELECT')) FROM unnest(f.conkey) k(child)),
+      'pairs', (SELECT jsonb_agg(jsonb_build_array(theirs.attname, ours.attname, ons.nspname, op.oprname)) FROM unnest(f.conkey, f.confkey, f.conpfeqop) k(child, parent, op)
+         JOIN pg_catalog.pg_attribute theirs ON theirs.attrelid = f.conrelid AND theirs.attnum = k.child JOIN pg_catalog.pg_attribute ours ON ours.attrelid = c.oid AND ours.attnum = k.parent
+         JOIN pg_catalog.pg_operator op ON op.oid = k.op JOIN pg_catalog.pg_namespace ons ON ons.oid = op.oprnamespace)) ORDER BY f.oid)::text
+     FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class o ON o.oid = f.conrelid JOIN pg_catalog.pg_namespace s ON s.oid = o.relnamespace
+     WHERE f.contype = 'f' AND f.confrelid = c.oid
+       AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint whole WHERE whole.oid = f.conparentid AND whole.confrelid = c.oid)) AS foreign_keys,
   (SELECT string_agg(g.tgname, ', ') FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND (g.tgtype & 8) <> 0 AND g.tgenabled <> 'D') AS triggers,
   (SELECT string_agg(r.rulename, ', ') FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D') AS rules,
   (SELECT (p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate)::text FROM pg_catalog.pg_publication_rel pr JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid WHERE pr.prrelid = c.oid AND p.pubname = $3) AS published,
@@ -72,8 +89,35 @@ export async function readTarget(client: pg.Client, source: string, config: Tabl
     timestampType: columns.find((column) => column.name === config.timestamp)?.typeOid ?? 0,
     key,
     published: row.entry,
+    references: foreignKeys(row).map((one) => ({ name: nameOf(one), refers: refersSql(config, one) })),
     obstacles: obstacles(row, config, key, attributes.length !== carried.length),
   };
+}
+
+type ForeignKey = {
+  readonly constraint: string;
+  readonly schema: string;
+  readonly table: string;
+  readonly readable: boolean;
+  readonly pairs: readonly (readonly [theirs: string, ours: string, operatorSchema: string, operator: string])[];
+};
+
+function foreignKeys({ foreign_keys: text }: Row): ForeignKey[] {
+  return text === null ? [] : (JSON.parse(text) as ForeignKey[]);
+}
+
+function nameOf({ schema, table, constraint }: ForeignKey): string {
+  return `${schema === 'public' ? '' : `${schema}.`}${table}.${constraint}`;
+}
+
+/** The names of the table's own columns are written in full: the other table may have the same. */
+function refersSql(config: TableConfig, { schema, table, pairs }: ForeignKey): string {
+  const own = quoteTable(config.schema, config.table);
+  const equal = pairs.map(
+    ([theirs, ours, operatorSchema, operator]) =>
+      `${own}.${quoteIdentifier(ours)} OPERATOR(${quoteIdentifier(operatorSchema)}.${operator}) tidemark_referrer.${quoteIdentifier(theirs)}`,
+  );
+  return `EXISTS (SELECT FROM ${quoteTable(schema, table)} tidemark_referrer WHERE ${equal.join(' AND ')})`;
 }
 
 const TIMESTAMP_TYPES: ReadonlySet<number> = new Set([1082, 1114, 1184]);
@@ -95,11 +139,15 @@ function obstacles(row: Row, config: TableConfig, key: readonly string[], genera
     `ALTER TABLE ${name} DISABLE ROW LEVEL SECURITY, or set prune: false`,
   );
   add(row.children === 'true' || row.parents === 'true', 'it has inheritance children or parents', 'set prune: false');
+  const foreign = foreignKeys(row);
+  const unread = foreign.filter((one) => !one.readable);
   add(
-    row.foreign_keys !== null,
-    `foreign keys refer to it (${row.foreign_keys}): a delete would reach into other tables or fail`,
-    'drop them, or set prune: false',
+    unread.length > 0,
+    `foreign keys refer to it (${unread.map(nameOf).join(', ')}) from tables that the pruner may not read: it cannot tell which rows they need`,
+    `${unread.map((one) => `GRANT SELECT (${one.pairs.map(([theirs]) => quoteIdentifier(theirs)).join(', ')}) ON ${quoteTable(one.schema, one.table)} TO the pruner's role`).join('; ')}; or set prune: false`,
   );
+  const odd = foreign.filter((one) => one.pairs.some(([, , , operator]) => operator !== '='));
+  add(odd.length > 0, `foreign keys refer to it by something else than equality (${odd.map(nameOf).join(', ')})`, 'drop them, or set prune: false');
   add(row.triggers !== null, `DELETE triggers are on it (${row.triggers})`, 'disable them, or set prune: false');
   add(row.rules !== null, `DELETE rules are on it (${row.rules})`, 'drop them, or set prune: false');
   add(row.published === null, 'it is not in the publication', 'run tidemark doctor --fix as the owner of the table');

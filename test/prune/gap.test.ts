@@ -15,7 +15,7 @@ import { type PruneOptions, type PruneResult, runPrune } from '../../src/prune/r
 import { readTarget } from '../../src/prune/target.js';
 import { type Config, loadConfig, Secret, type TableConfig } from '../../src/runtime/config.js';
 import { connectClient } from '../../src/wal/session.js';
-import { Pipeline } from '../pipeline/pipeline.js';
+import { Pipeline, until } from '../pipeline/pipeline.js';
 import { CommitCutter } from './cut.js';
 
 let pipeline: Pipeline;
@@ -67,13 +67,13 @@ const only = (result: PruneResult): PruneResult['tables'][number] => {
 };
 
 /** A batch, chosen and read from the archive; what happens before it is deleted is the caller's. */
-async function chosen(): Promise<{ remove: (dryRun?: boolean) => Promise<BatchResult>; rows: number }> {
+async function chosen(table = ticks): Promise<{ remove: (dryRun?: boolean) => Promise<BatchResult>; rows: number }> {
   const state = await pipeline.archived();
-  const target = await readTarget(client, 'test', ticks);
+  const target = await readTarget(client, 'test', table);
   const fence = state.fences.at(-1);
   assert.ok(target && fence);
   const cutoff = await readCutoff(client, ticks.retentionMs, 'UTC');
-  const { rows } = await nominate(client, ticks, target, { cutoff, horizon: fence.horizon, rows: 1000, after: undefined });
+  const { rows } = await nominate(client, table, target, { cutoff, horizon: fence.horizon, rows: 1000, after: undefined });
   const archived = await new ArchiveLookup(pipeline.archiveDir).find(state, target, rows);
   const context: BatchContext = {
     client,
@@ -84,7 +84,7 @@ async function chosen(): Promise<{ remove: (dryRun?: boolean) => Promise<BatchRe
     run: randomUUID(),
     receipts: new ReceiptWriter(pipeline.archiveDir),
   };
-  const input: BatchInput = { batch: randomUUID(), config: ticks, target, cutoff, horizon: fence.horizon, copiedBefore: '0', rows, archived };
+  const input: BatchInput = { batch: randomUUID(), config: table, target, cutoff, horizon: fence.horizon, copiedBefore: '0', rows, archived };
   return { remove: (dryRun = false) => pruneBatch(context, input, dryRun), rows: rows.length };
 }
 
@@ -115,7 +115,6 @@ test('rows moved by VACUUM FULL in the gap are not found, nothing else goes in t
 });
 
 for (const [what, make, undo, reason] of [
-  ['a cascading foreign key', 'CREATE TABLE child (t bigint REFERENCES ticks ON DELETE CASCADE)', 'DROP TABLE child', /foreign keys/],
   ['a column', 'ALTER TABLE ticks ADD COLUMN extra int', 'ALTER TABLE ticks DROP COLUMN extra', /columns or key changed/],
   ['row level security', 'ALTER TABLE ticks ENABLE ROW LEVEL SECURITY', 'ALTER TABLE ticks DISABLE ROW LEVEL SECURITY', /row level security/],
 ] as const) {
@@ -132,6 +131,54 @@ for (const [what, make, undo, reason] of [
     assert.equal(only(await prune()).deleted, 3);
   });
 }
+
+test('a cascading foreign key added in the gap: the rows that it needs by now stay', async () => {
+  await fill(3);
+  const batch = await chosen();
+  await pipeline.query(`CREATE TABLE child (t bigint REFERENCES ticks ON DELETE CASCADE); INSERT INTO child VALUES (${next - 1})`);
+  assert.deepEqual(await batch.remove(), { result: 'committed', deleted: 2, skipped: 1 });
+  assert.deepEqual(await ids(), [next - 1]);
+  await pipeline.query('DROP TABLE child');
+  assert.equal(only(await prune()).deleted, 1);
+});
+
+for (const [what, begin, end, deleted] of [
+  ['is not committed yet', 'BEGIN', 'COMMIT', 2],
+  ['was rolled back', 'BEGIN', 'ROLLBACK', 2],
+] as const) {
+  test(`a row that refers to one of the batch and ${what}: the one is skipped without waiting`, async () => {
+    await pipeline.query('CREATE TABLE child (t bigint REFERENCES ticks ON DELETE CASCADE)');
+    await fill(3);
+    const batch = await chosen();
+    const other = new pg.Client({ connectionString: pipeline.databaseUrl });
+    await other.connect();
+    await other.query(begin);
+    await other.query(`INSERT INTO child VALUES (${next - 1})`);
+    assert.deepEqual(await batch.remove(), { result: 'committed', deleted, skipped: 1 });
+    await other.query(end);
+    await other.end();
+    assert.equal(only(await prune()).deleted, end === 'COMMIT' ? 0 : 1);
+    await pipeline.query('DROP TABLE child; DELETE FROM ticks');
+  });
+}
+
+test('a row that refers to one of the batch and commits while the batch is about to lock it: nothing cascades', async () => {
+  await pipeline.query('CREATE TABLE child (t bigint REFERENCES ticks ON DELETE CASCADE)');
+  // keepWhile waits in the midst of the statement, its snapshot taken, until the lock is given back.
+  await pipeline.query(
+    `CREATE FUNCTION wait() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_lock_shared(7), pg_advisory_unlock_shared(7); RETURN false; END'`,
+  );
+  await fill(3);
+  const batch = await chosen({ ...ticks, keepWhile: 'public.wait()' });
+  await pipeline.query('SELECT pg_advisory_lock(7)');
+  const removed = batch.remove();
+  await until('the batch waits', async () => (await pipeline.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")).length > 0);
+  await pipeline.query(`INSERT INTO child VALUES (${next - 1})`);
+  await pipeline.query('SELECT pg_advisory_unlock(7)');
+  assert.deepEqual(await removed, { result: 'committed', deleted: 2, skipped: 1 });
+  assert.deepEqual([(await pipeline.query('SELECT FROM child')).length, await ids()], [1, [next - 1]]);
+  await pipeline.query('DROP TABLE child; DROP FUNCTION wait; DELETE FROM ticks');
+});
 
 test('a table that somebody locks is left after a second, and the connection goes on being used', async () => {
   await fill(3);

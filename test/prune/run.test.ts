@@ -110,7 +110,6 @@ test('a row that somebody holds is skipped without waiting, the others go', asyn
 });
 
 for (const [what, make, undo, reason] of [
-  ['a foreign key', 'CREATE TABLE child (a bigint REFERENCES a ON DELETE CASCADE)', 'DROP TABLE child', /foreign keys/],
   [
     'a delete trigger',
     `CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; CREATE TRIGGER g BEFORE DELETE ON a FOR EACH ROW EXECUTE FUNCTION f()`,

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { ArchiveFollower, type ArchiveState } from '../../../src/archive/manifest.js';
 import { tableCoverage } from '../../../src/coverage/coverage.js';
 import { formatLsn, type Lsn } from '../../../src/position/lsn.js';
-import { covered, notKept, oldEnough, readCutoff, tableSql } from '../../../src/prune/eligible.js';
+import { covered, notKept, oldEnough, readCutoff, tableSql, unreferenced } from '../../../src/prune/eligible.js';
 import { readTarget, type Target } from '../../../src/prune/target.js';
 import { type Config, loadConfig, type TableConfig } from '../../../src/runtime/config.js';
 import { configError } from '../../../src/runtime/errors.js';
@@ -54,14 +54,15 @@ async function explain(config: Config, table: TableConfig, key: readonly string[
     const cutoff = await readCutoff(client, table.retentionMs, config.source.timezone);
     const horizon = coverage.state === 'covered' ? coverage.fence.horizon : undefined;
     const where = target.key.map((column, i) => `${quoteIdentifier(column)} = $${i + 1}`).join(' AND ');
-    const { rows: live } = await client.query<{ old: string | null; kept: string | null; covered: string | null }>(
-      `SELECT (${oldEnough(table, target, cutoff)})::text AS old, (${notKept(table)})::text AS kept, ${horizon === undefined ? 'NULL' : `(${covered(horizon)})::text`} AS covered FROM ONLY ${tableSql(target)} WHERE ${where}`,
+    const { rows: live } = await client.query<{ old: string | null; kept: string | null; free: string | null; covered: string | null }>(
+      `SELECT (${oldEnough(table, target, cutoff)})::text AS old, (${notKept(table)})::text AS kept, (${unreferenced(target)})::text AS free, ${horizon === undefined ? 'NULL' : `(${covered(horizon)})::text`} AS covered FROM ONLY ${tableSql(target)} WHERE ${where}`,
       [...key],
     );
     const row = live[0];
     const rowReasons = row === undefined ? ['it is not in Postgres'] : [];
     if (row !== undefined && row.old !== 'true') rowReasons.push(`its ${table.timestamp} is not older than ${cutoff.instant} (or has no value that can age)`);
     if (row !== undefined && row.kept !== 'true') rowReasons.push(`keepWhile holds it: ${table.keepWhile}`);
+    if (row !== undefined && row.free !== 'true') rowReasons.push(`rows refer to it by ${target.references.map(({ name }) => name).join(', ')}`);
     if (row !== undefined && row.covered === 'false') rowReasons.push('its newest version is not behind an archived fence yet');
     const archived = state === undefined ? [] : await findVersions(config, state, target, key);
     if (row !== undefined && archived.length === 0) rowReasons.push('no version of it is in the archive');

@@ -111,7 +111,9 @@ async function guess(client: pg.Client, table: Found, all: readonly Found[]): Pr
   const target = await readTarget(client, '', { ...PLAIN, key, schema: table.schema, table: table.table, timestamp });
   // There is no publication yet; doctor sees to that.
   const against = (target?.obstacles ?? []).filter(({ reason }) => !reason.includes('publication')).map(({ reason }) => reason);
+  const references = target?.references.map(({ name }) => name) ?? [];
   const notes = [
+    references.length === 0 ? '' : `rows that others refer to stay (${references.join(', ')})`,
     column?.[3] ? '' : `no index begins with ${timestamp}: pruning would read the whole table`,
     column?.[2] ? '' : `${timestamp} may be NULL: such rows are archived and never pruned`,
     against.length === 0 ? '' : `archived, not pruned: ${against.join('; ')}`,
