@@ -31,16 +31,16 @@ export async function readCutoff(client: pg.Client, retentionMs: number, timezon
 const DATE = 1082;
 const TIMESTAMPTZ = 1184;
 
-/** Old enough. Wall-clock columns must be old by both readings: the hour that a zone repeats counts as the later one. A date counts from its end. NULL and infinite never are. */
+/** Old enough. Wall-clock columns must be old by both readings: the hour that a zone repeats counts as the later one. A date counts from its end. What has no usable day never is: NULL, infinite, before Christ. */
 export function oldEnough(config: TableConfig, target: Target, cutoff: Cutoff): string {
   const column = quoteIdentifier(config.timestamp);
-  const finite = `isfinite(${column})`;
-  if (target.timestampType === TIMESTAMPTZ) return `${column} < ${quoteLiteral(cutoff.instant)}::timestamptz AND ${finite}`;
+  const usable = `${column} >= '0001-01-01${target.timestampType === TIMESTAMPTZ ? ' 00:00:00+00' : ''}'`;
+  if (target.timestampType === TIMESTAMPTZ) return `${column} < ${quoteLiteral(cutoff.instant)}::timestamptz AND ${usable}`;
   const local =
     target.timestampType === DATE ? `${column} < ${quoteLiteral(cutoff.local)}::timestamp::date` : `${column} < ${quoteLiteral(cutoff.local)}::timestamp`;
-  if (cutoff.timezone === 'UTC') return `${local} AND ${finite}`;
+  if (cutoff.timezone === 'UTC') return `${local} AND ${usable}`;
   const end = target.timestampType === DATE ? `(${column} + 1)::timestamp` : column;
-  return `${local} AND ${finite} AND (${end} AT TIME ZONE ${quoteLiteral(cutoff.timezone)}) <= ${quoteLiteral(cutoff.instant)}::timestamptz`;
+  return `${local} AND ${usable} AND (${end} AT TIME ZONE ${quoteLiteral(cutoff.timezone)}) <= ${quoteLiteral(cutoff.instant)}::timestamptz`;
 }
 
 /** Behind the fence: its inserting transaction is older than the horizon. */

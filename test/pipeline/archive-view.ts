@@ -18,7 +18,7 @@ export async function archiveView(pipeline: Pipeline, table: string): Promise<Ma
   const truncates: Version[] = [];
   for (const file of files) {
     if (file.kind === 'history' || file.kind === 'changes') continue;
-    for (const row of await read(pipeline, file)) {
+    for (const row of await readRows(pipeline, file)) {
       const id = String(row['id']);
       if (file.kind === 'daily') view.set(id, [...(view.get(id) ?? []), row]);
       else if (row._op === 'truncate') truncates.push({ ...row, _keys: true });
@@ -32,7 +32,8 @@ export async function archiveView(pipeline: Pipeline, table: string): Promise<Ma
   return view;
 }
 
-async function read(pipeline: Pipeline, file: FileEntry): Promise<Version[]> {
+/** The rows of one file. */
+export async function readRows(pipeline: Pipeline, file: FileEntry): Promise<Version[]> {
   return (await parquetReadObjects({ file: await asyncBufferFromFile(path.join(pipeline.archiveDir, file.file)), compressors })) as Version[];
 }
 

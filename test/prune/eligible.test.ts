@@ -27,11 +27,18 @@ test('boundary rows, infinities, dates, repeated hours and keepWhile', async () 
     return rows.map((row) => row.at);
   };
   const utc: Cutoff = { instant: '2026-03-10 12:00:00.5+00', local: '2026-03-10 12:00:00.5', timezone: 'UTC' };
-  const edge = ['2026-03-10 12:00:00.499999', '2026-03-10 12:00:00.5', '2026-03-10 12:00:00.500001', 'infinity', '-infinity', null];
+  const edge = ['2026-03-10 12:00:00.499999', '2026-03-10 12:00:00.5', '2026-03-10 12:00:00.500001', 'infinity', '-infinity', '0001-12-31 BC', null];
   assert.deepEqual(await old('timestamp', edge, utc), ['2026-03-10 12:00:00.499999']);
   assert.deepEqual(await old('timestamptz', edge, utc), ['2026-03-10 12:00:00.499999+00']);
-  assert.deepEqual(await old('date', ['2026-03-09', '2026-03-10', '2026-03-11', 'infinity'], utc), ['2026-03-09'], 'a date is old when it is over');
+  assert.deepEqual(
+    await old('date', ['0001-12-31 BC', '-infinity', '2026-03-09', '2026-03-10', '2026-03-11', 'infinity'], utc),
+    ['2026-03-09'],
+    'a date is old when it is over',
+  );
 
+  const first = ['0001-12-31 23:59:59.999999+00 BC', '0001-01-01 00:00:00+00'];
+  assert.deepEqual((await old('timestamptz', first, utc)).length, 1, 'a day of the archive begins with the year 1 in UTC');
+  assert.deepEqual((await old('timestamp', first, utc)).length, 1);
   // Berlin repeats 02:00–03:00 on 2026-10-25: 00:30 UTC is the first 02:30, 01:30 UTC the second.
   const fold: Cutoff = { instant: '2026-10-25 00:30:00+00', local: '2026-10-25 02:30:00', timezone: 'Europe/Berlin' };
   assert.deepEqual(
