@@ -125,10 +125,11 @@ export class ArchiverBench implements AsyncDisposable {
     return running;
   }
 
-  /** Starts an archiver as a process, with a fault armed. */
+  /** Starts an archiver as a process, with a fault armed; SIGUSR2 sets its clock an hour ahead. */
   spawn(fault?: string): { readonly process: ChildProcess; readonly ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }> } {
     const main = fileURLToPath(new URL('../../../services/archiver/main.js', import.meta.url));
-    const child = spawn(process.execPath, [main, '-c', this.config.file], {
+    const clock = new URL('./clock-ahead.js', import.meta.url).href;
+    const child = spawn(process.execPath, ['--import', clock, main, '-c', this.config.file], {
       env: { ...process.env, ...(fault === undefined ? {} : { TIDEMARK_FAULT: fault }) },
       stdio: 'ignore',
     });
