@@ -98,7 +98,7 @@ async function readRows(file: string, row: (get: Get) => void): Promise<void> {
           const at = chunk.rowStart + i - start;
           const value: unknown = chunk.columnData[i];
           if (at >= 0 && at < count)
-            target[at] = scales.has(chunk.columnName) && value instanceof Uint8Array ? decimal(value, scales.get(chunk.columnName) as number) : value;
+            target[at] = scales.has(chunk.columnName) ? decimal(value, scales.get(chunk.columnName) as number) : value;
         }
       },
     });
@@ -107,7 +107,7 @@ async function readRows(file: string, row: (get: Get) => void): Promise<void> {
   }
 }
 
-/** Without the annotation the reader leaves decimals as bytes instead of making doubles of them. */
+/** Without the annotation the reader leaves decimals as integers or bytes instead of making doubles of them. */
 function plainDecimals(footer: FileMetaData): FileMetaData {
   return {
     ...footer,
@@ -119,9 +119,11 @@ function plainDecimals(footer: FileMetaData): FileMetaData {
   };
 }
 
-/** Big-endian two's complement with `scale` digits behind the point. */
-function decimal(bytes: Uint8Array, scale: number): string {
-  const unscaled = BigInt.asIntN(bytes.length * 8, BigInt(`0x${Buffer.from(bytes).toString('hex')}`));
+/** An integer, or big-endian two's complement, with `scale` digits behind the point. */
+function decimal(value: unknown, scale: number): string | null {
+  if (value === null || value === undefined) return null;
+  const unscaled =
+    value instanceof Uint8Array ? BigInt.asIntN(value.length * 8, BigInt(`0x${Buffer.from(value).toString('hex')}`)) : BigInt(value as number | bigint);
   const text = (unscaled < 0n ? -unscaled : unscaled).toString().padStart(scale + 1, '0');
   const point = scale === 0 ? text : `${text.slice(0, -scale)}.${text.slice(-scale)}`;
   return unscaled < 0n ? `-${point}` : point;

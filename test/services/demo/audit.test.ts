@@ -18,7 +18,7 @@ type Row = readonly (string | null)[];
 type Change = { readonly op: Op; readonly lsn: number; readonly row: Row };
 
 const relation = relationOf(
-  { id: [20, -1], at: [1114, -1], price: [701, -1], amount: [1700, ((20 << 16) | 8) + 4], done: [16, -1], note: [1043, 64], log: [3802, -1] },
+  { id: [20, -1], at: [1114, -1], price: [701, -1], amount: [1700, ((20 << 16) | 8) + 4], fee: [1700, ((9 << 16) | 2) + 4], share: [1700, ((12 << 16) | 4) + 4], done: [16, -1], note: [1043, 64], log: [3802, -1] },
   'buyins',
 ); // biome-ignore format: a table
 const TABLE: DemoTable = {
@@ -32,13 +32,15 @@ const TABLE: DemoTable = {
     { name: 'at', type: 'timestamp without time zone', notNull: true },
     { name: 'price', type: 'double precision', notNull: false },
     { name: 'amount', type: 'numeric(20,8)', notNull: false },
+    { name: 'fee', type: 'numeric(9,2)', notNull: false },
+    { name: 'share', type: 'numeric(12,4)', notNull: false },
     { name: 'done', type: 'boolean', notNull: false },
     { name: 'note', type: 'character varying(64)', notNull: false },
     { name: 'log', type: 'jsonb', notNull: false },
   ],
 };
 const row = (id: number, note: string | null = 'tab\there "🐐" \\N'): Row => [
-  String(id), `2026-01-12 10:11:12.${String(id).padStart(6, '0')}`.replace(/0+$/, ''), id % 2 ? '0.1' : '1e-05', id % 3 ? `-${id}.00000001` : null, id % 2 ? 't' : 'f', note, '{"a": [1, 2.50]}',
+  String(id), `2026-01-12 10:11:12.${String(id).padStart(6, '0')}`.replace(/0+$/, ''), id % 2 ? '0.1' : '1e-05', id % 3 ? `-${id}.00000001` : null, '-0.05', id % 3 ? null : '12345678.0010', id % 2 ? 't' : 'f', note, '{"a": [1, 2.50]}',
 ]; // biome-ignore format: a row
 
 class Bench implements AsyncDisposable {
@@ -82,7 +84,7 @@ class Bench implements AsyncDisposable {
     this.files.pop();
     const name = `daily-${this.files.length}.parquet`;
     await this.#encoder.run(
-      `COPY (SELECT id, "at", price, amount, done, note, log FROM read_parquet('${segment}')) TO '${path.join(this.#folder.dir, name)}' (FORMAT parquet, COMPRESSION zstd)`,
+      `COPY (SELECT id, "at", price, amount, CAST(fee AS DECIMAL(9, 2)) AS fee, CAST(share AS DECIMAL(12, 4)) AS share, done, note, log FROM read_parquet('${segment}')) TO '${path.join(this.#folder.dir, name)}' (FORMAT parquet, COMPRESSION zstd)`,
     );
     this.files.push(fileEntry(name, { kind: 'daily', table: 'buyins', rows: rows.length }));
   }
@@ -179,7 +181,16 @@ test('a row that the user deleted is unexpected when it is back', async () => {
   assert.match(audit.examples[0] as string, /the user deleted it/);
 });
 
-const CHANGED = { at: '2026-01-12 10:11:12.000007', price: '0.10000000000000002', amount: '-1.00000002', done: null, note: '', log: '{"a": [1, 2.5]}' };
+const CHANGED = {
+  at: '2026-01-12 10:11:12.000007',
+  price: '0.10000000000000002',
+  amount: '-1.00000002',
+  fee: '0.05',
+  share: '-0.0001',
+  done: null,
+  note: '',
+  log: '{"a": [1, 2.5]}',
+};
 
 for (const [i, [name, value]] of Object.entries(CHANGED).entries()) {
   test(`a pruned row whose ${name} was changed in the file is noticed`, async () => {
