@@ -97,8 +97,7 @@ async function readRows(file: string, row: (get: Get) => void): Promise<void> {
         for (let i = 0; i < chunk.columnData.length; i += 1) {
           const at = chunk.rowStart + i - start;
           const value: unknown = chunk.columnData[i];
-          if (at >= 0 && at < count)
-            target[at] = scales.has(chunk.columnName) ? decimal(value, scales.get(chunk.columnName) as number) : value;
+          if (at >= 0 && at < count) target[at] = scales.has(chunk.columnName) ? decimal(value, scales.get(chunk.columnName) as number) : value;
         }
       },
     });
