@@ -40,8 +40,8 @@ export class Recopier {
   readonly #parts: RecopierParts;
   /** Wished by the pruner, by table. */
   readonly #wishes = new Map<string, RecopyWish>();
-  /** Whole copies that were sent, by OID: when, milliseconds of the monotonic clock. */
-  readonly #sent = new Map<number, number>();
+  /** Whole copies that were sent, by OID: under which entry in the publication, and when, milliseconds of the monotonic clock. */
+  readonly #sent = new Map<number, { readonly published: string; readonly at: number }>();
 
   constructor(parts: RecopierParts) {
     this.#parts = parts;
@@ -86,9 +86,9 @@ export class Recopier {
     if (state?.copy?.state !== 'complete' || state.epoch?.generation !== epoch.generation) return undefined;
     const needed = tablesToCopy(await readPublished(control, slotName(config.source.name)), config.tables, state.tables);
     const patience = config.archive.flush.every + ARRIVE_MS;
-    for (const { oid, schema, table } of needed) {
+    for (const { oid, schema, table, published } of needed) {
       const sent = this.#sent.get(oid);
-      if (sent === undefined || performance.now() - sent > patience) return { schema, table };
+      if (sent?.published !== published || performance.now() - sent.at > patience) return { schema, table };
     }
     const [name, wish] = [...this.#wishes][0] ?? [];
     if (name !== undefined) this.#wishes.delete(name);
@@ -119,7 +119,7 @@ export class Recopier {
     }
     const end: RecopyEnd = { rows };
     await publish({ kind: 'recopy-end', recopy: { id, at, prev: rows, end: rows }, payload: Buffer.from(JSON.stringify(end)) });
-    if (whole) this.#sent.set(oid, performance.now());
+    if (whole) this.#sent.set(oid, { published, at: performance.now() });
     log.info({ event: 'recopy-end', table: name, rows }, 'copied again');
   }
 }

@@ -3,7 +3,7 @@ import type pg from 'pg';
 import { relationSignature } from '../change/relation.js';
 import type { TableConfig } from '../runtime/config.js';
 import { quoteIdentifier, quoteTable, slotName } from '../wal/identifier.js';
-import { PUBLICATION_ENTRY } from '../wal/publication-entry.js';
+import { PUBLICATION_ENTRY, PUBLISHED } from '../wal/publication-entry.js';
 
 export type Target = {
   readonly oid: number;
@@ -58,9 +58,9 @@ SELECT c.oid::text AS oid, c.relkind, c.relpersistence, (c.relrowsecurity OR c.r
        AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint whole WHERE whole.oid = f.conparentid AND whole.confrelid = c.oid)) AS foreign_keys,
   (SELECT string_agg(g.tgname, ', ') FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND (g.tgtype & 8) <> 0 AND g.tgenabled <> 'D') AS triggers,
   (SELECT string_agg(r.rulename, ', ') FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4' AND r.ev_enabled <> 'D') AS rules,
-  (SELECT (p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate)::text FROM pg_catalog.pg_publication_rel pr JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid WHERE pr.prrelid = c.oid AND p.pubname = $3) AS published,
-  (SELECT ${PUBLICATION_ENTRY} FROM pg_catalog.pg_publication_rel pr JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid WHERE pr.prrelid = c.oid AND p.pubname = $3) AS entry,
-  (SELECT (pr.prqual IS NOT NULL OR pr.prattrs IS NOT NULL)::text FROM pg_catalog.pg_publication_rel pr JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid WHERE pr.prrelid = c.oid AND p.pubname = $3) AS filtered,
+  (SELECT (p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate)::text FROM ${PUBLISHED} WHERE pr.prrelid = c.oid AND p.pubname = $3) AS published,
+  (SELECT ${PUBLICATION_ENTRY} FROM ${PUBLISHED} WHERE pr.prrelid = c.oid AND p.pubname = $3) AS entry,
+  (SELECT (pr.prqual IS NOT NULL OR pr.prattrs IS NOT NULL)::text FROM ${PUBLISHED} WHERE pr.prrelid = c.oid AND p.pubname = $3) AS filtered,
   (SELECT jsonb_agg(jsonb_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attgenerated, a.attlen, a.attndims) ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
   coalesce((SELECT jsonb_agg(a.attname ORDER BY k.n)::text FROM pg_catalog.pg_index x, LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, n)
      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
@@ -150,7 +150,7 @@ function obstacles(row: Row, config: TableConfig, key: readonly string[], genera
   add(odd.length > 0, `foreign keys refer to it by something else than equality (${odd.map(nameOf).join(', ')})`, 'drop them, or set prune: false');
   add(row.triggers !== null, `DELETE triggers are on it (${row.triggers})`, 'disable them, or set prune: false');
   add(row.rules !== null, `DELETE rules are on it (${row.rules})`, 'drop them, or set prune: false');
-  add(row.published === null, 'it is not in the publication', 'run tidemark doctor --fix as the owner of the table');
+  add(row.published === null, 'it is not in the publication, or only as part of a partitioned table', 'see what tidemark doctor says of the publication');
   add(
     row.published === 'false',
     'the publication leaves out inserts, updates, deletes or truncates',

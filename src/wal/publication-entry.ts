@@ -4,8 +4,12 @@
  */
 import type pg from 'pg';
 
-/** SQL text expression over `pr` (pg_publication_rel) and `p` (pg_publication). */
+/** SQL text expression over PUBLISHED. */
 export const PUBLICATION_ENTRY = `pr.oid::text || ':' || pr.xmin::text || ':' || p.oid::text || ':' || p.xmin::text`;
+
+/** SQL: the entries of publications, `pr` and `p`. A partition whose changes are published as those of its root (publish_via_partition_root, and the root is in the publication) is not among them. */
+export const PUBLISHED = `pg_catalog.pg_publication_rel pr JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid
+  AND EXISTS (SELECT FROM pg_catalog.pg_get_publication_tables(p.pubname) sent WHERE sent.relid = pr.prrelid)`;
 
 export type PublishedTable = { readonly oid: number; readonly schema: string; readonly table: string; readonly published: string };
 
@@ -13,7 +17,7 @@ export type PublishedTable = { readonly oid: number; readonly schema: string; re
 export async function readPublished(client: pg.Client, publication: string): Promise<PublishedTable[]> {
   const { rows } = await client.query<Record<'oid' | 'schema' | 'table' | 'published', string>>(
     `SELECT c.oid::text AS oid, n.nspname::text AS schema, c.relname::text AS table, ${PUBLICATION_ENTRY} AS published
-       FROM pg_catalog.pg_publication_rel pr JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid
+       FROM ${PUBLISHED}
        JOIN pg_catalog.pg_class c ON c.oid = pr.prrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = $1`,
     [publication],
   );
