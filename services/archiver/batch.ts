@@ -8,7 +8,7 @@ import type { ArchivedFence, CopyState, RecopyState } from '../../src/archive/ma
 import type { Epoch } from '../../src/position/epoch.js';
 import type { Position } from '../../src/position/position.js';
 import { type ResolvedValues, SegmentBuilder, type SegmentShape } from '../../src/segment/builder.js';
-import type { ChangeOrigin } from '../../src/segment/system-columns.js';
+import { BEHIND_COPY, type ChangeOrigin } from '../../src/segment/system-columns.js';
 import type { ArchivedTable } from './tables.js';
 
 export type BatchLimits = { readonly rows: number; readonly bytes: number };
@@ -17,6 +17,8 @@ export type BatchLimits = { readonly rows: number; readonly bytes: number };
 const WHOLE_BATCH = 4;
 /** More builders than this end the batch: each holds an open file. */
 const MOST_BUILDERS = 256;
+
+export const NOTHING = Buffer.alloc(0);
 
 /** Where reading goes on: the chunk that the boundary lies in. */
 export type StreamHint = { readonly created: string; readonly sequence: number };
@@ -129,11 +131,16 @@ export class Batch {
     }
   }
 
-  /** An update, delete or truncate (`at` -1): key and boundary only. */
+  /** An update or delete, or (`at` -1) what concerns every row: key and boundary only. */
   key(table: ArchivedTable, buffer: Buffer, at: number, origin: ChangeOrigin): void {
     const builder = this.#builder(table, 'keys', 'keys', null);
     builder.appendKey(buffer, at, origin);
     this.#count(table, 'keys', builder);
+  }
+
+  /** A whole copy of a table at `lsn` is complete: what it did not hold is no more. */
+  gone(table: ArchivedTable, lsn: bigint): void {
+    this.key(table, NOTHING, -1, { op: 'gone', lsn, ordinal: BEHIND_COPY, xid: 0, committedAtMicros: 0n });
   }
 
   #builder(table: ArchivedTable, label: string, kind: SegmentShape['kind'], day: string | null): SegmentBuilder {

@@ -63,7 +63,11 @@ export class RecopyLane {
     this.#reached({ ...running, state: 'complete' });
     this.#batch().completed.push(running.id);
     const { oid, schema, table, snapshotXmax, published } = running;
-    if (running.whole) this.#tables.copied({ oid, schema, table }, this.#reader?.table, { snapshotXmax, published });
+    if (running.whole) {
+      const form = new RecopyReader(running, this.#tables, this.#batch).form(Buffer.from(end.form, 'base64'));
+      this.#tables.copied({ oid, schema, table }, form, { snapshotXmax, published });
+      if (form !== undefined) this.#batch().gone(form, parseLsn(running.at) - 1n);
+    }
     this.#reader = undefined;
     this.#log.info({ event: 'recopy-end', table: `${schema}.${table}`, rows: running.rows }, 'copied again');
     return true;
@@ -109,6 +113,12 @@ class RecopyReader extends InsertsOnly {
     this.#k = span.prev;
     visitFrames(payload, this);
     if (this.#k !== span.end) throw new SyntaxError(`its rows end at number ${this.#k}, its header says ${span.end}`);
+  }
+
+  /** The table that its rows are of; undefined = not archived. */
+  form(frames: Buffer): ArchivedTable | undefined {
+    visitFrames(frames, this);
+    return this.table;
   }
 
   description(description: TableDescription): void {

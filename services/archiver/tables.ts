@@ -98,13 +98,10 @@ export class TableBook {
     return archivedTable(config, relation, described, relationSignature(relation, described.dimensions));
   }
 
-  /** All rows of a table are copied: opens its coverage. `version`: their columns, undefined when there were no rows. */
-  copied(entry: Omit<CopiedTable, 'published'>, version: ArchivedTable | undefined, copied: NonNullable<TableState['copied']>): void {
-    const { oid, schema, table } = entry;
-    const config = this.#configured.get(`${schema}.${table}`);
-    if (config === undefined) return;
-    const before = this.#states.get(oid);
-    const known = before ?? (version === undefined ? newState(oid, config) : stateOf(version, { coverage: OPEN_NOW, copied }));
+  /** All rows of a table are copied: opens its coverage. `version`: their columns; undefined when it is not archived. */
+  copied({ oid, schema, table }: Omit<CopiedTable, 'published'>, version: ArchivedTable | undefined, copied: NonNullable<TableState['copied']>): void {
+    if (version === undefined) return;
+    const known = this.#states.get(oid) ?? stateOf(version, { coverage: OPEN_NOW, copied });
     this.#states.set(oid, { ...known, schema, table, copied, coverage: OPEN_NOW });
   }
 

@@ -10,7 +10,7 @@ import { formatLsn, type Lsn } from '../../src/position/lsn.js';
 import { boundary, comparePositions, formatPosition, type Position } from '../../src/position/position.js';
 import { dayOf } from '../../src/segment/day.js';
 import type { ChangeOrigin } from '../../src/segment/system-columns.js';
-import type { Batch, StreamHint } from './batch.js';
+import { type Batch, NOTHING, type StreamHint } from './batch.js';
 import type { LargeValues } from './large-values.js';
 import type { ArchivedTable, TableBook } from './tables.js';
 
@@ -170,8 +170,6 @@ export class TransactionReader implements ChangeVisitor {
     this.#sink.ended();
   }
 }
-
-const NOTHING = Buffer.alloc(0);
 
 /** The day a row version belongs to: that of its own timestamp. */
 export function rowDay(table: ArchivedTable, buffer: Buffer, tuple: number): string | null {

@@ -117,7 +117,7 @@ export class Recopier {
       sayAt = Date.now() + PROGRESS_MS;
       log.info({ event: 'recopy-progress', table: name, rows }, 'copying again');
     }
-    const end: RecopyEnd = { rows };
+    const end: RecopyEnd = { rows, form: (await copy.form()).toString('base64') };
     await publish({ kind: 'recopy-end', recopy: { id, at, prev: rows, end: rows }, payload: Buffer.from(JSON.stringify(end)) });
     if (whole) this.#sent.set(oid, { published, at: performance.now() });
     log.info({ event: 'recopy-end', table: name, rows }, 'copied again');

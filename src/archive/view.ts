@@ -7,6 +7,7 @@ import type { Lsn } from '../position/lsn.js';
 import { type SegmentColumn, segmentColumn } from '../segment/columns.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
 import { identifier, literal, systemIdentifier } from '../segment/sql.js';
+import { BEHIND_COPY } from '../segment/system-columns.js';
 
 /** Segments or keys that share one metadata: absolute paths. */
 export type FileGroup = { readonly files: readonly string[]; readonly metadata: SegmentMetadata };
@@ -19,12 +20,12 @@ export type LivesOptions = {
 };
 
 /** What ended a version: null = it is the last one known and its life goes on. */
-export type EndedBy = 'update' | 'insert' | 'delete' | 'prune' | 'truncate' | null;
+export type EndedBy = 'update' | 'insert' | 'delete' | 'prune' | 'truncate' | 'gone' | null;
 
 /** SQL condition on `ended_by`: superseded by a newer version of the same row. */
 export const SUPERSEDED = `coalesce(ended_by IN ('update', 'insert'), false)`;
-/** SQL condition on `ended_by`: ended by somebody's own delete. */
-export const USER_DELETED = `coalesce(ended_by IN ('delete', 'truncate'), false)`;
+/** SQL condition on `ended_by`: ended by somebody's own delete, seen or (gone) not. */
+export const USER_DELETED = `coalesce(ended_by IN ('delete', 'truncate', 'gone'), false)`;
 
 /** `SELECT _lsn, _ordinal, _digest, _unresolved, part, ended_by, ended_at`: one row per version; `part` is the index in `segments`. (_lsn, _ordinal) names a version of a table. */
 export function livesSql(options: LivesOptions): string {
@@ -114,21 +115,35 @@ export function endsSql(identities: Identities, columns: string, p = 'tm_'): str
           p,
         ),
   );
-  const joins = `${ends.map(({ join }) => join).join(' ')} ASOF LEFT JOIN t ON v.${p}oid = t.${p}oid AND v.${p}pos < t.${p}pos`;
+  const joins = `${ends.map(({ join }) => join).join(' ')} ASOF LEFT JOIN t ON v.${p}oid = t.${p}oid AND ${behindCopy('v', p)} < t.${p}pos`;
   return `t AS (SELECT *, row_number() OVER (PARTITION BY ${p}oid ORDER BY ${p}pos) AS ${p}era
-      FROM (SELECT DISTINCT ON (${p}oid, ${p}pos) ${p}oid, ${p}pos, 'truncate' AS ${p}op, ${p}at FROM k WHERE ${p}op = 'truncate')),
+      FROM (SELECT DISTINCT ON (${p}oid, ${p}pos) ${p}oid, ${p}pos, ${p}op, CASE ${p}op WHEN 'truncate' THEN ${p}at END AS ${p}at FROM k WHERE ${OF_TABLE(p)})),
     ${ends.map(({ common }) => common).join(', ')}
     SELECT * EXCLUDE (${p}first), ${p}first.op AS ended_by, ${p}first.moment AS ended_at
     FROM (SELECT ${columns}, ${firstOf([...ends.map((_, g) => `e${g}`), 't'], p)} AS ${p}first FROM v ${joins})`;
 }
 
-/** The earliest of what was joined. */
+/** SQL condition: an event that is about every row of its table. */
+const OF_TABLE = (p: string): string => `${p}op IN ('truncate', 'gone')`;
+
+/** A copied row is no earlier than the end of its copy, where all that the copy did not hold is gone. */
+function behindCopy(from: string, p: string): string {
+  return `CASE ${from}.${p}op WHEN 'copy' THEN ${from}.${p}pos // 4294967296 * 4294967296 + ${BEHIND_COPY} ELSE ${from}.${p}pos END`;
+}
+
+/** The earliest of what was joined. A delete that comes behind a copy without the row, and nothing in between, is how the row went: the copy's snapshot is younger than its position. */
 function firstOf(candidates: readonly string[], p: string): string {
   const event = (from: string): string => `{op: ${from}.${p}op, moment: ${from}.${p}at}`;
   const [first, ...others] = candidates as [string, ...string[]];
   if (others.length === 0) return event(first);
   const rest = firstOf(others, p);
-  const earliest = others.map((other) => `coalesce(${first}.${p}pos < ${other}.${p}pos, true)`).join(' AND ');
+  const earliest = others
+    .map((other) =>
+      other === 't'
+        ? `coalesce(${first}.${p}pos < t.${p}pos OR (t.${p}op = 'gone' AND ${first}.${p}op IN ('delete', 'prune')), true)`
+        : `coalesce(${first}.${p}pos < ${other}.${p}pos, true)`,
+    )
+    .join(' AND ');
   return `CASE WHEN ${first}.${p}pos IS NOT NULL AND ${earliest} THEN ${event(first)} ELSE ${rest} END`;
 }
 
@@ -137,7 +152,7 @@ type Ends = { readonly common: string; readonly join: string };
 /** The next event of the same key: a change that names it, or another insert. */
 function endsByKey(key: readonly string[], g: number, p: string): Ends {
   const listed = `${p}oid, ${key.map((name) => `${name}, `).join('')}${p}pos`;
-  const common = `e${g} AS (SELECT ${listed}, ${p}op, ${p}at FROM k WHERE ${p}g = ${g} AND ${p}op <> 'truncate'
+  const common = `e${g} AS (SELECT ${listed}, ${p}op, ${p}at FROM k WHERE ${p}g = ${g} AND NOT ${OF_TABLE(p)}
       UNION ALL SELECT ${listed}, 'insert', ${p}at FROM v WHERE ${p}g = ${g} AND ${p}op IN ('insert', 'copy'))`;
   const same = key.map((name) => `v.${name} = e${g}.${name}`).join(' AND ');
   return { common, join: `ASOF LEFT JOIN e${g} ON v.${p}oid = e${g}.${p}oid AND ${same} AND v.${p}pos < e${g}.${p}pos` };
@@ -146,9 +161,9 @@ function endsByKey(key: readonly string[], g: number, p: string): Ends {
 /** Equal rows cannot be told apart, nor need they be: the nth event that names such a row, since the last truncate, ends the nth version of it. */
 function endsByDigest(g: number, p: string): Ends {
   const ranked = (from: string): string =>
-    `(SELECT c.*, coalesce(u.${p}era, 0) AS ${p}era FROM ${from} c ASOF LEFT JOIN t u ON c.${p}oid = u.${p}oid AND c.${p}pos > u.${p}pos)`;
+    `(SELECT c.*, coalesce(u.${p}era, 0) AS ${p}era FROM ${from} c ASOF LEFT JOIN t u ON c.${p}oid = u.${p}oid AND ${behindCopy('c', p)} >= u.${p}pos)`;
   const rank = `row_number() OVER (PARTITION BY ${p}oid, ${p}d, ${p}era ORDER BY ${p}pos) AS ${p}n`;
-  const common = `e${g} AS (SELECT ${p}oid, ${p}d, ${p}era, ${p}pos, ${p}op, ${p}at, ${rank} FROM ${ranked(`(SELECT * FROM k WHERE ${p}g = ${g} AND ${p}op <> 'truncate')`)}),
+  const common = `e${g} AS (SELECT ${p}oid, ${p}d, ${p}era, ${p}pos, ${p}op, ${p}at, ${rank} FROM ${ranked(`(SELECT * FROM k WHERE ${p}g = ${g} AND NOT ${OF_TABLE(p)})`)}),
     r${g} AS (SELECT ${p}oid, ${p}d, ${p}era, ${p}pos, ${rank} FROM ${ranked('v')})`;
   const join = `LEFT JOIN r${g} ON v.${p}oid = r${g}.${p}oid AND v.${p}pos = r${g}.${p}pos
       LEFT JOIN e${g} ON v.${p}oid = e${g}.${p}oid AND v.${p}d = e${g}.${p}d AND r${g}.${p}era = e${g}.${p}era AND r${g}.${p}n = e${g}.${p}n AND v.${p}pos < e${g}.${p}pos`;

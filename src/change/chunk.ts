@@ -65,8 +65,8 @@ export type RecopyBegin = {
   readonly published: string;
 };
 
-/** Payload of `recopy-end`. */
-export type RecopyEnd = { readonly rows: number };
+/** Payload of `recopy-end`. `form`: frames of the description and the Relation of its rows, base64. */
+export type RecopyEnd = { readonly rows: number; readonly form: string };
 
 /** NATS header names. */
 const NAMES = {

@@ -14,7 +14,7 @@ import { readHorizon, readInsertLsn } from './fence.js';
 import { applicationName, quoteIdentifier, quoteLiteral, quoteTable } from './identifier.js';
 import { type PublishedTable, readPublished } from './publication-entry.js';
 import { connectClient } from './session.js';
-import { type CopyPart, tableRows } from './table-rows.js';
+import { type CopyPart, tableForm, tableRows } from './table-rows.js';
 
 const MARK_PREFIX = 'tidemark.recopy';
 const LOCK_TIMEOUT_MS = 3000;
@@ -98,6 +98,11 @@ export class TableRecopy implements AsyncDisposable {
 
   async *parts(): AsyncGenerator<CopyPart> {
     yield* tableRows(this.#client, this.relation, this.#keys === undefined ? undefined : await keyConditions(this.#client, this.relation, this.#keys));
+  }
+
+  /** What its rows look like, as frames. */
+  form(): Promise<Buffer> {
+    return tableForm(this.#client, this.relation);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

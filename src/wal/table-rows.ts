@@ -10,13 +10,18 @@ import { quoteIdentifier, quoteTable } from './identifier.js';
 /** Frames of one chunk of copied rows. */
 export type CopyPart = { readonly oid: number; readonly payload: Buffer; readonly rows: number };
 
+/** Frames that say what the rows of a table look like, and come before them in every part. */
+export async function tableForm(client: pg.Client, relation: Relation): Promise<Buffer> {
+  const frames = [descriptionFrame(await describeTable(client, relation)), relationFrame(relation)];
+  return joinFrames(
+    frames,
+    frames.reduce((sum, frame) => sum + 4 + frame.length, 0),
+  );
+}
+
 /** Every row that meets one of `conditions` (SQL; all rows without any), in parts of about 256 KB. */
 export async function* tableRows(client: pg.Client, relation: Relation, conditions: readonly string[] = ['true']): AsyncGenerator<CopyPart> {
-  const heads = [descriptionFrame(await describeTable(client, relation)), relationFrame(relation)];
-  const head = joinFrames(
-    heads,
-    heads.reduce((sum, frame) => sum + 4 + frame.length, 0),
-  );
+  const head = await tableForm(client, relation);
   const rows = new CopyRows(relation.oid, relation.columns.length);
   const columns = relation.columns.map((column) => quoteIdentifier(column.name)).join(', ');
   const part = (): CopyPart => {

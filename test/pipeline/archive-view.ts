@@ -21,8 +21,8 @@ export async function archiveView(pipeline: Pipeline, table: string): Promise<Ma
     for (const row of await readRows(pipeline, file)) {
       const id = String(row['id']);
       if (file.kind === 'daily') view.set(id, [...(view.get(id) ?? []), row]);
-      else if (row._op === 'truncate') truncates.push({ ...row, _keys: true });
-      else events.set(id, [...(events.get(id) ?? []), { ...row, _keys: file.kind === 'keys' }]);
+      else if (row._op === 'truncate' || row._op === 'gone') truncates.push({ ...row, _keys: true, _oid: file.oid });
+      else events.set(id, [...(events.get(id) ?? []), { ...row, _keys: file.kind === 'keys', _oid: file.oid }]);
     }
   }
   for (const [id, versions] of events) {
@@ -37,7 +37,7 @@ export async function readRows(pipeline: Pipeline, file: FileEntry): Promise<Ver
   return (await parquetReadObjects({ file: await asyncBufferFromFile(path.join(pipeline.archiveDir, file.file)), compressors })) as Version[];
 }
 
-/** Versions of one key, in commit order: one survives unless an update, another insert or a user's delete follows it. */
+/** Versions of one key, in commit order: one survives unless an update, another insert or a user's delete follows it, or a copy of the whole table that does not hold it. */
 function lastOfEachLife(events: Version[]): Version[] {
   const order = (event: Version): [bigint, bigint] => [BigInt(event._lsn ?? 0), BigInt(event._ordinal ?? 0)];
   const versions = events.filter((event) => !event['_keys']);
@@ -45,7 +45,10 @@ function lastOfEachLife(events: Version[]): Version[] {
     const [lsn, ordinal] = order(version);
     const after = events
       .filter((event) => order(event)[0] > lsn || (order(event)[0] === lsn && order(event)[1] > ordinal))
+      .filter((event) => event['_oid'] === version['_oid'] || (event._op !== 'truncate' && event._op !== 'gone'))
+      .filter((event) => !(event._op === 'gone' && version._op === 'copy' && event._lsn === version._lsn))
       .sort((a, b) => Number(order(a)[0] - order(b)[0]) || Number(order(a)[1] - order(b)[1]));
-    return after.length === 0 || after[0]?._op === 'prune';
+    const [next, second] = after;
+    return next === undefined || next._op === 'prune' || (next._op === 'gone' && second?._op === 'prune');
   });
 }

@@ -12,7 +12,7 @@ import { ArchiveFollower } from '../../src/archive/manifest.js';
 import { type PruneResult, runPrune } from '../../src/prune/run.js';
 import { loadConfig } from '../../src/runtime/config.js';
 import { connectStream, type StreamConnection } from '../../src/stream/topology.js';
-import { archiveView, type Version } from './archive-view.js';
+import { archiveView, readRows, type Version } from './archive-view.js';
 import { Pipeline, type Service, until } from './pipeline.js';
 
 const NAMES = [
@@ -158,11 +158,22 @@ for (const major of [15, 18]) {
       await pipeline.query(rows('a_published'));
       await pipeline.archived();
       await pipeline.query(`ALTER PUBLICATION tidemark_test DROP TABLE a_published`);
-      await pipeline.query(`UPDATE a_published SET v = 'missed' WHERE id < 5; ${rows('a_published', 100)}`);
+      await pipeline.query(`UPDATE a_published SET v = 'missed' WHERE id < 5; DELETE FROM a_published WHERE id IN (7, 8); ${rows('a_published', 100)}`);
       assert.match((await prune('a_published')).problem ?? '', /not in the publication/);
       await pipeline.query(`ALTER PUBLICATION tidemark_test ADD TABLE a_published`);
       assert.match((await prune('a_published')).problem ?? '', /taken out of the publication/);
       await pruneAll('a_published');
+      // Nobody saw the two rows go: the copy that does not hold them says that they are gone, and their days can be sealed.
+      await pipeline.cli(['seal', 'a_published', '-c', pipeline.configFile]);
+      const files = [...((await pipeline.state())?.files.values() ?? [])].filter((file) => file.table === 'a_published');
+      assert.deepEqual(
+        files.filter((file) => file.kind === 'segment'),
+        [],
+      );
+      const rowsOf = async (kind: string): Promise<Version[]> =>
+        (await Promise.all(files.filter((file) => file.kind === kind).map((file) => readRows(pipeline, file)))).flat();
+      assert.deepEqual((await rowsOf('history')).map((row) => `${row['id']} ${row['_deleted_at']}`).sort(), ['7 null', '8 null']);
+      assert.equal((await rowsOf('daily')).length, 2 * ROWS - 2);
     });
 
     test('a table renamed is not archived, and not pruned when it has its name again before it is copied', async () => {
