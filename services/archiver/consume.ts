@@ -73,7 +73,7 @@ class Gap {
     return new Halt('STREAM_GAP', {
       seen: `${this.#seen}.`,
       safe: 'Nothing behind the gap was taken; the source still holds everything that is not archived.',
-      remedy: `stop the services, remove the stream (nats stream rm ${this.#parts.stream.name}) and start them: capture sends again what is not archived`,
+      remedy: 'stop the services, `tidemark repair --stream`, and start them: capture publishes again what is not archived',
     });
   }
 }

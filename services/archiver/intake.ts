@@ -198,7 +198,7 @@ export class Intake {
     throw new Halt('IDENTITY', {
       seen: `the stream brings epoch ${formatEpoch(chunk.header.epoch)}, the archive holds ${this.#epoch === null ? 'none' : formatEpoch(this.#epoch)}.`,
       safe: 'Nothing of the other epoch was taken; what is archived stays as it is.',
-      remedy: 'let capture read the server of this archive; for a new slot or server: `tidemark teardown`, then a new archive folder (archive.dir)',
+      remedy: 'let capture read the server of this archive; for a new slot: stop the services and `tidemark resync`',
     });
   }
 
@@ -254,9 +254,11 @@ export class Intake {
     const { header, payload } = chunk;
     const copy = this.#copy;
     if (copy === null) return 'gap';
-    if (copy.state === 'complete' || header.end.k <= this.#copied) return 'duplicate';
+    if (copy.state === 'complete' || header.end.k < this.#copied) return 'duplicate';
     if (header.prev.k > this.#copied) return 'gap';
+    const reached = header.end.k > this.#copied;
     this.#copyReader.read(payload, copy, { prev: header.prev.k, end: header.end.k }, this.#copied);
+    if (!reached) return 'taken'; // a form: after a restart it is read again
     this.#copied = header.end.k;
     this.#copyReached(copy, chunk);
     faultPoint('A1');
@@ -284,9 +286,19 @@ export class Intake {
     this.#batch.completed.push(copy.generation);
     this.#batch.ends = true;
     this.#parts.tables.open(end.tables.map((table) => table.oid));
+    this.#endEarlierLives(copy);
     this.#parts.log.info({ event: 'copy-end', rows: this.#copied }, 'the copy has come whole');
     this.#cutNow();
     return 'taken';
+  }
+
+  /** After a resync: archived rows that this copy does not hold went while nobody looked. */
+  #endEarlierLives(copy: CopyState): void {
+    const earlier = new Set([...this.#parts.state.files.values()].filter((entry) => entry.pendingCopy === null).map((entry) => entry.oid));
+    for (const { oid } of this.#parts.tables.states()) {
+      const table = earlier.has(oid) ? this.#parts.tables.route(oid) : undefined;
+      if (table !== undefined) this.#batch.gone(table, parseLsn(copy.consistentPoint) - 1n);
+    }
   }
 
   #recopy(chunk: StreamChunk): Taken {

@@ -149,7 +149,7 @@ class PoisonCount {
     return new Halt('POISON', {
       seen: `message ${chunk.sequence} of stream ${stream.name}, changes from ${formatPosition(chunk.header.prev)} to ${formatPosition(chunk.header.end)}, cannot be decoded (${error.message}).`,
       safe: 'Nothing of it and nothing behind it was taken; the source still holds what is not archived.',
-      remedy: `stop the services, remove the stream (nats stream rm ${stream.name}) and start them: capture sends it again; if it halts again, use a newer tidemark`,
+      remedy: 'stop the services, `tidemark repair --stream`, and start them: capture publishes it again; if it halts again, use a newer tidemark',
       cause: error,
     });
   }

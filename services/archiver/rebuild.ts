@@ -56,11 +56,11 @@ export async function rebuildArchive(config: Config, options: RebuildOptions): P
   const key = await readKey(original === undefined ? into : config.archive.dir);
   const context = await openContext(config, into, original?.archive ?? own.archive, key, options.log);
   try {
-    const from = await replay(context, options);
+    const { from, copied } = await replay(context, options);
     const { state } = context;
     const rows = [...state.files.values()].reduce((sum, entry) => sum + (entry.kind === 'keys' ? 0 : entry.rows), 0);
     const result = {
-      from: from === LSN_ZERO ? null : formatLsn(from),
+      from: copied ? null : formatLsn(from),
       position: state.position,
       rows,
       differences: [],
@@ -89,8 +89,8 @@ async function requireEmpty(into: string, archiveDir: string): Promise<void> {
 
 type Context = Awaited<ReturnType<typeof openContext>>;
 
-/** Reads all that the stream holds now. Returns where it began: zero with a copy, else the position it continues from. */
-async function replay(context: Context, options: RebuildOptions): Promise<Lsn> {
+/** Reads all that the stream holds now. Returns where it began: with a copy, at the place of its rows; else at the position it continues from. */
+async function replay(context: Context, options: RebuildOptions): Promise<{ from: Lsn; copied: boolean }> {
   const { config, log } = context;
   const stream = await connectStream(config, `tidemark_${config.source.name}_rebuild`);
   try {
@@ -103,7 +103,7 @@ async function replay(context: Context, options: RebuildOptions): Promise<Lsn> {
     options.signal.addEventListener('abort', abort, { once: true });
     const flusher = new Flusher(context, abort);
     const { first_seq: first, last_seq: last } = info.state;
-    let began: Lsn | undefined;
+    let began: { from: Lsn; copied: boolean } | undefined;
     await consume(
       {
         config,
@@ -115,7 +115,8 @@ async function replay(context: Context, options: RebuildOptions): Promise<Lsn> {
         from: {},
         until: last,
         taken: (chunk) => {
-          began ??= chunk.header.kind === 'copy-begin' ? LSN_ZERO : chunk.header.prev.lsn;
+          const { kind, prev } = chunk.header;
+          began ??= kind === 'copy-begin' ? { from: (prev.lsn - 1n) as Lsn, copied: true } : { from: prev.lsn, copied: false };
           options.progress?.(chunk.sequence - first + 1, last - first + 1);
         },
       },
@@ -125,10 +126,14 @@ async function replay(context: Context, options: RebuildOptions): Promise<Lsn> {
     if (options.signal.aborted)
       throw new TidemarkError('failed', 'the rebuild was stopped before it reached the end of the stream', { remedy: 'empty the folder and start it again' });
     log.info(
-      { event: 'rebuilt', from: began === undefined ? null : formatLsn(began), reached: intake.position === null ? null : formatPosition(intake.position) },
+      {
+        event: 'rebuilt',
+        from: began === undefined ? null : formatLsn(began.from),
+        reached: intake.position === null ? null : formatPosition(intake.position),
+      },
       'replayed',
     );
-    return began ?? LSN_ZERO;
+    return began ?? { from: LSN_ZERO, copied: false };
   } finally {
     await stream.connection.close();
   }

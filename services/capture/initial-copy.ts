@@ -1,12 +1,15 @@
 /** The initial copy on its way into the stream: copy-begin, rows, copy-end, as one generation. A copy that is stopped leaves a generation that the next one replaces. */
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
+import type { ArchiveState } from '../../src/archive/manifest.js';
+import { newestLsn } from '../../src/archive/resync.js';
 import type { ChunkKind, CopyBegin, CopyEnd } from '../../src/change/chunk.js';
 import { TAG } from '../../src/change/pgoutput.js';
 import type { Epoch } from '../../src/position/epoch.js';
-import { formatLsn } from '../../src/position/lsn.js';
+import { formatLsn, LSN_ZERO, type Lsn } from '../../src/position/lsn.js';
 import { boundary } from '../../src/position/position.js';
 import type { Config } from '../../src/runtime/config.js';
+import { Halt } from '../../src/runtime/errors.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
 import type { ChunkPublisher } from '../../src/stream/publish.js';
@@ -20,7 +23,7 @@ import type { ArchivedTable } from '../../src/wal/recopy.js';
 import type { SlotDecision } from '../../src/wal/slot.js';
 
 /** What capture reads in a manifest. */
-export type CapturedArchive = ArchivedState & { readonly tables: readonly ArchivedTable[] };
+export type CapturedArchive = ArchivedState & { readonly tables: readonly ArchivedTable[] } & Pick<ArchiveState, 'files'>;
 
 /** What every step of capture works with. */
 export type CaptureContext = {
@@ -45,6 +48,7 @@ export async function runInitialCopy(context: CaptureContext): Promise<Extract<S
     { onWaiting: (reason) => log.info({ event: 'copy-waiting', reason }, 'waiting'), signal },
   );
   const server = await readServerIdentity(control);
+  refuseBehind(copy.consistentPoint, await context.archived());
   const epoch: Epoch = { systemId: server.systemId, timeline: server.timeline, generation: randomUUID() };
   const lane = new CopyLane(publisher, epoch, copy);
   log.info(
@@ -65,6 +69,17 @@ export async function runInitialCopy(context: CaptureContext): Promise<Extract<S
   await lane.end();
   log.info({ event: 'copy-end', rows: lane.rows }, 'copied');
   return { act: 'resume', epoch, slotAt: copy.consistentPoint, resumeAt: boundary(copy.consistentPoint), anchored: false };
+}
+
+/** An archive that goes on after a resync holds changes already: copied rows must stand behind all of them. */
+function refuseBehind(consistentPoint: Lsn, archived: CapturedArchive | undefined): void {
+  const newest = archived === undefined ? LSN_ZERO : newestLsn(archived);
+  if (consistentPoint > newest + 1n) return;
+  throw new Halt('LSN_BACKWARD', {
+    seen: `the copy would stand at ${formatLsn(consistentPoint)}, before the newest archived change (${formatLsn(newest)}): the server went back.`,
+    safe: 'Nothing was copied, published or confirmed.',
+    remedy: 'stop the services, `tidemark resync` (it has the server write on), and start them',
+  });
 }
 
 /** Numbers the rows of a generation. */
@@ -96,8 +111,9 @@ class CopyLane {
     await this.#publish('copy', part.rows, part.payload);
   }
 
-  /** Resolves when the whole copy is stored. */
+  /** What the rows of each table look like, also where there are none; then the end. Resolves when the whole copy is stored. */
   async end(): Promise<void> {
+    for await (const form of this.#copy.forms()) await this.#publish('copy', 0, form);
     const payload: CopyEnd = { rows: this.rows, tables: this.#copy.relations.map(({ oid }) => ({ oid, rows: this.#perTable.get(oid) ?? 0 })) };
     await this.#publish('copy-end', 0, Buffer.from(JSON.stringify(payload)));
     await this.#publisher.drain();

@@ -92,6 +92,33 @@ command(
   'tidemark seal prices --day 2026-01-12',
   () => import('./commands/seal.js'),
 ).option('--day <day>', 'only this UTC day, as 2026-01-12');
+command(
+  'pause',
+  'stop pruning until resume, through every restart; archiving goes on',
+  "tidemark pause --reason 'month-end close'",
+  () => import('./commands/pause.js'),
+).option('--reason <text>', 'shown wherever pruning says why it stands still');
+command('resume', 'let pruning go on', 'tidemark resume', async () => ({ run: (await import('./commands/pause.js')).resume }));
+command(
+  'repair [table]',
+  'copy all rows of a table again (DIGEST), or remove a damaged stream that capture then fills again (STREAM_GAP, POISON)',
+  'tidemark repair prices',
+  () => import('./commands/repair.js'),
+)
+  .option('--stream', 'the stream instead of a table')
+  .option('--yes <name>', 'confirm by the name of the source, for scripts');
+command(
+  'resync',
+  'go on with this archive after its slot was lost, dropped or advanced, or the server went another way: a new slot and a new copy',
+  'tidemark resync --yes goat',
+  () => import('./commands/resync.js'),
+).option('--yes <name>', 'confirm by the name of the source, for scripts');
+command(
+  'adopt',
+  'take another server for the one of this archive (pg_upgrade, a restored backup), then as resync',
+  'tidemark adopt',
+  () => import('./commands/adopt.js'),
+).option('--yes <identifier>', 'confirm by the system identifier of the new server, for scripts');
 command('teardown', 'remove slot, publication and stream (never archive files)', 'tidemark teardown --yes goat', () => import('./commands/teardown.js')).option(
   '--yes <name>',
   'confirm by the name of the source, for scripts',

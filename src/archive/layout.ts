@@ -15,6 +15,8 @@ export function archivePaths(dir: string) {
     identity: path.join(own, 'archive.json'),
     /** Key that signs fences and prune messages, 32 random bytes as hex, mode 0640. */
     key: path.join(own, 'key'),
+    /** The brake on pruning, while it is on. */
+    pause: path.join(own, 'pause.json'),
     manifests: path.join(own, 'manifest'),
     open: path.join(own, 'open'),
     history: path.join(own, 'history'),

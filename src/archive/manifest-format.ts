@@ -102,7 +102,7 @@ export type Manifest = {
   readonly archive: string;
   readonly writer: { readonly incarnation: string /** The number of this writer's claim manifest. */; readonly claim: number; readonly pid: number };
   readonly writtenAt: string;
-  readonly reason: 'claim' | 'flush' | 'copy-begin' | 'copy-end' | 'merge' | 'seal';
+  readonly reason: 'claim' | 'flush' | 'copy-begin' | 'copy-end' | 'merge' | 'seal' | 'resync';
   readonly epoch: Epoch | null;
   /** W, `lsn:0`; null until the first copy is complete. */
   readonly position: string | null;

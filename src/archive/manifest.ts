@@ -250,6 +250,7 @@ function compose(before: ArchiveState, change: ManifestChange, writer: Manifest[
     ...delta,
     files: isCheckpoint(number) ? [...files.values()] : null,
   };
+  if (change.reason === 'resync') return { manifest, files };
   if (positionGoesBack(before.position, manifest.position))
     throw new Error(`manifest ${number} refused: W would go from ${before.position} to ${manifest.position}`);
   if (before.position !== null && before.epoch !== null && (manifest.epoch === null || !sameEpoch(before.epoch, manifest.epoch))) {

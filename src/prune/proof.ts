@@ -147,7 +147,7 @@ function unreadable(entry: FileEntry, error: unknown): unknown {
   return new Halt('DIGEST', {
     seen: `${entry.file} cannot be read back (${error instanceof Error ? error.message : String(error)}).`,
     safe: 'Nothing that rests on it was deleted; the other tables go on.',
-    remedy: `run tidemark verify, and keep ${entry.table} at prune: false until the file is explained`,
+    remedy: `run \`tidemark verify\` and bring the file back from a copy of the archive; \`tidemark repair ${entry.table}\` copies again what Postgres still holds`,
     cause: error,
   });
 }

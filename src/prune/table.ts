@@ -1,6 +1,7 @@
 /** Prunes one table: pages of nominated rows, each proved and deleted as a batch. Its failure is its own. */
 import { randomUUID } from 'node:crypto';
 import type { ArchiveFollower, ArchiveState } from '../archive/manifest.js';
+import { describePause, readPause } from '../archive/operations.js';
 import type { TableReceipt } from '../archive/receipts.js';
 import { tableCoverage } from '../coverage/coverage.js';
 import type { Config, TableConfig } from '../runtime/config.js';
@@ -105,6 +106,8 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   const { client } = run.context;
   if (target === undefined) return 'the table does not exist';
   if (!table.prune) return 'prune: false';
+  const paused = await pauseProblem(run);
+  if (paused !== undefined) return paused;
   if (!run.dryRun && table.retentionMs < SHORTEST_RETENTION_MS) throw new RangeError(`a retention of ${table.retentionMs} ms`);
   if (target.obstacles.length > 0) return target.obstacles.map(({ reason, remedy }) => `${reason} → ${remedy}`).join('; ');
   const keepWhile = await keepWhileProblem(client, table, target);
@@ -135,7 +138,9 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   let after: Nominated | undefined;
   while (!run.signal.aborted) {
     const held =
-      clocks(await databaseClock(client)) ?? (run.dryRun ? undefined : await waitForStandbys(client, run.config.prune.maxStandbyLag, run.log, run.signal));
+      (await pauseProblem(run)) ??
+      clocks(await databaseClock(client)) ??
+      (run.dryRun ? undefined : await waitForStandbys(client, run.config.prune.maxStandbyLag, run.log, run.signal));
     if (held !== undefined) return held;
     const page = await nominate(client, table, target, { cutoff, horizon, rows: run.config.prune.batch, after });
     if (page.rows.length === 0) return null;
@@ -149,6 +154,12 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
     if (done !== undefined) return done;
   }
   return 'stopped before the end';
+}
+
+/** A dry run deletes nothing, so the brake is not for it. */
+async function pauseProblem({ dryRun, config }: TableRun): Promise<string | undefined> {
+  const pause = dryRun ? undefined : await readPause(config.archive.dir);
+  return pause === undefined ? undefined : `${describePause(pause)} → tidemark resume`;
 }
 
 type PageParts = { table: TableConfig; target: Target; cutoff: Cutoff; horizon: string; copiedBefore: string; lookup: ArchiveLookup; tally: Tally };
@@ -237,6 +248,6 @@ function digestHalt(parts: PageParts, file: string | undefined): Halt {
   return new Halt('DIGEST', {
     seen: `a row of ${parts.table.key} differs from its archived version in ${file ?? 'the archive'} under the same columns.`,
     safe: 'Nothing of this batch was deleted; the other tables go on.',
-    remedy: `run tidemark verify, and keep ${parts.table.key} at prune: false until the file is explained; if a column was dropped and made again under its name: run without the table in the configuration once, then with it, and its rows are copied again`,
+    remedy: `run \`tidemark verify\` and find out why; then \`tidemark repair ${parts.table.key}\` copies all its rows again`,
   });
 }

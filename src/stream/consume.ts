@@ -62,7 +62,7 @@ function readHeader(stream: StreamConnection, message: Msg, sequence: number): C
     throw new Halt('POISON', {
       seen: `message ${sequence} of stream ${stream.name} is not a chunk (${(error as Error).message}).`,
       safe: 'Nothing behind it was taken; the source still holds what is not archived.',
-      remedy: `let only capture publish to ${stream.subject}; stop the services, delete the stream and start them: capture publishes again what is not archived`,
+      remedy: `let only capture publish to ${stream.subject}; stop the services, \`tidemark repair --stream\`, and start them: capture publishes again what is not archived`,
       cause: error,
     });
   }

@@ -25,7 +25,7 @@ export async function readTail(stream: StreamConnection, sequence: number): Prom
     throw new Halt('STREAM_GAP', {
       seen: `the last message (${sequence}) of stream ${stream.name} is missing or is not a chunk.`,
       safe: 'The source still holds everything that is not archived.',
-      remedy: `delete the stream and start capture again: it publishes again what is not archived`,
+      remedy: 'stop the services, `tidemark repair --stream`, and start them: capture publishes again what is not archived',
     });
   }
   const { n, of } = header.fragment;

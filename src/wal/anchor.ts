@@ -121,7 +121,7 @@ export class AnchorCheck {
     return new Halt('IDENTITY', {
       seen: `${seen}: another server, or a copy of this one restored from earlier.`,
       safe: 'Nothing was confirmed; what is archived stays as it is and nothing is pruned by it.',
-      remedy: 'let source.url name the server the archive was made from; for a restored one: `tidemark teardown`, then a new archive folder (archive.dir)',
+      remedy: 'let source.url name the server the archive was made from; if that one was restored from a backup: stop the services and `tidemark resync`',
     });
   }
 }

@@ -11,7 +11,7 @@ import { applicationName, quoteTable } from './identifier.js';
 import { readPublished } from './publication-entry.js';
 import { connectClient } from './session.js';
 import { createSlot, readServerVersion } from './slot.js';
-import { type CopyPart, tableRows } from './table-rows.js';
+import { type CopyPart, tableForm, tableRows } from './table-rows.js';
 
 const LOCK_TIMEOUT_MS = 3000;
 
@@ -96,6 +96,11 @@ export class InitialCopy implements AsyncDisposable {
   /** Every row of every table, in parts of about 256 KB, each decodable alone. */
   async *parts(): AsyncGenerator<CopyPart> {
     for (const relation of this.relations) yield* tableRows(this.#reader, relation);
+  }
+
+  /** Frames of each table's description and Relation. */
+  async *forms(): AsyncGenerator<Buffer> {
+    for (const relation of this.relations) yield await tableForm(this.#reader, relation);
   }
 
   /** Lets DDL in again and ends the connections. */

@@ -61,7 +61,7 @@ export type SlotDecision =
   | { readonly act: 'resume'; readonly epoch: Epoch; readonly slotAt: Lsn; readonly resumeAt: Position; readonly anchored: boolean }
   | { readonly act: 'halt'; readonly halt: HaltName; readonly seen: string; readonly safe: string; readonly remedy: string };
 
-const NEW_START = '`tidemark teardown`, then a new archive folder (archive.dir) and `tidemark run`: the old archive stays readable as it is';
+const NEW_START = 'stop the services, `tidemark resync`, and start them: the archive stays as it is and goes on with a copy of what Postgres holds';
 
 /** Pure: from what is there to what to do. */
 export function decideSlot(facts: SlotFacts): SlotDecision {
@@ -153,7 +153,7 @@ function checkServer(server: ServerIdentity, epoch: Epoch, w: Position): SlotDec
       'IDENTITY',
       `this server is ${server.systemId}, the archive is of ${epoch.systemId}.`,
       safe,
-      'let source.url name the server the archive was made from, or use a new archive folder (archive.dir) for this one',
+      'let source.url name the server the archive was made from; if this one carries its data on (pg_upgrade, a restored backup): stop the services and `tidemark adopt`',
     );
   }
   if (server.timeline !== epoch.timeline) {

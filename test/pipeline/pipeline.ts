@@ -94,6 +94,13 @@ export class Service {
   }
 }
 
+async function superuser(connectionString: string): Promise<pg.Client> {
+  const sql = new pg.Client({ connectionString, types: { getTypeParser: () => (text: string) => text } as never });
+  sql.on('error', () => undefined); // servers are stopped under us on purpose
+  await sql.connect();
+  return sql;
+}
+
 export class Pipeline implements AsyncDisposable {
   readonly postgres: PostgresServer;
   readonly nats: NatsServer;
@@ -102,7 +109,7 @@ export class Pipeline implements AsyncDisposable {
   readonly configFile: string;
   readonly databaseUrl: string;
   /** Superuser connection to the test's database; results as text. */
-  readonly sql: pg.Client;
+  sql: pg.Client;
   readonly #services: Service[] = [];
   readonly #commands = new Set<ChildProcess>();
 
@@ -120,9 +127,7 @@ export class Pipeline implements AsyncDisposable {
     const dir = await mkdtemp(path.join(tmpdir(), 'tidemark-test-'));
     const [postgres, nats] = await Promise.all([startPostgres(options.major === undefined ? {} : { major: options.major }), startNats()]);
     const databaseUrl = await postgres.createDatabase();
-    const sql = new pg.Client({ connectionString: databaseUrl, types: { getTypeParser: () => (text: string) => text } as never });
-    sql.on('error', () => undefined); // servers are stopped under us on purpose
-    await sql.connect();
+    const sql = await superuser(databaseUrl);
     await sql.query(`CREATE TABLE beat (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); ${options.schema}`);
     const archiveDir = options.archiveDir ?? path.join(dir, 'archived_data');
     await mkdir(archiveDir, { recursive: true });
@@ -141,6 +146,12 @@ export class Pipeline implements AsyncDisposable {
       ].join('\n'),
     );
     return pipeline;
+  }
+
+  /** Connects again after a restart of the server. */
+  async reconnect(): Promise<void> {
+    await this.sql.end().catch(() => undefined);
+    this.sql = await superuser(this.databaseUrl);
   }
 
   /** Starts a service process; `fault` arms TIDEMARK_FAULT. */

@@ -1,15 +1,13 @@
 /** `tidemark teardown`: removes slot, publication and stream after a typed confirmation. Archive files are never touched; a record is left beside them. */
-import { appendFile } from 'node:fs/promises';
-import path from 'node:path';
-import { createInterface } from 'node:readline/promises';
-import { archivePaths } from '../../../src/archive/layout.js';
 import { openIdentity } from '../../../src/archive/manifest.js';
+import { recordOperation } from '../../../src/archive/operations.js';
 import { loadConfig } from '../../../src/runtime/config.js';
-import { configError, TidemarkError } from '../../../src/runtime/errors.js';
+import { TidemarkError } from '../../../src/runtime/errors.js';
 import { connectStream, findStream } from '../../../src/stream/topology.js';
 import { applicationName, quoteIdentifier, slotName } from '../../../src/wal/identifier.js';
 import { connectClient } from '../../../src/wal/session.js';
 import { dropSlot, readSlot } from '../../../src/wal/slot.js';
+import { confirm } from '../confirm.js';
 
 export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
@@ -34,15 +32,14 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
       return 0;
     }
     process.stdout.write(
-      `this removes:\n${doomed.map((part) => `  ${part}\n`).join('')}the archive in ${config.archive.dir} stays as it is, and cannot be continued afterwards: a new start needs an empty folder\n`,
+      `this removes:\n${doomed.map((part) => `  ${part}\n`).join('')}the archive in ${config.archive.dir} stays as it is; it can only be continued by \`tidemark resync\`, which copies anew\n`,
     );
-    await confirm(config.source.name, options['yes']);
+    await confirm('teardown', config.source.name, options['yes']);
     if (slot) await dropSlot(client, name);
     if (rows.length > 0) await client.query(`DROP PUBLICATION ${quoteIdentifier(name)}`);
     if (stream) await manager.streams.delete(stream.config.name);
     if (await openIdentity(config.archive.dir).catch(() => undefined)) {
-      const record = { type: 'teardown', at: new Date().toISOString(), removed: doomed };
-      await appendFile(path.join(archivePaths(config.archive.dir).own, 'operations.jsonl'), `${JSON.stringify(record)}\n`, { mode: 0o640 });
+      await recordOperation(config.archive.dir, { type: 'teardown', removed: doomed });
     }
     process.stdout.write('removed\n');
     return 0;
@@ -50,16 +47,4 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
     await connection.close().catch(() => undefined);
     await client.end().catch(() => undefined);
   }
-}
-
-async function confirm(source: string, yes: string | boolean | undefined): Promise<void> {
-  if (yes !== undefined) {
-    if (yes !== source) throw configError(`--yes: ${JSON.stringify(yes)} is not the name of the source`, `write --yes ${source}`);
-    return;
-  }
-  if (process.stdin.isTTY !== true) throw configError('teardown asks for a confirmation, and there is no terminal', `write --yes ${source}`);
-  const prompt = createInterface({ input: process.stdin, output: process.stdout });
-  const typed = await prompt.question(`type the name of the source (${source}) to go on: `);
-  prompt.close();
-  if (typed.trim() !== source) throw configError('not confirmed', 'nothing was removed');
 }
