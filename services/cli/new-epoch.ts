@@ -65,13 +65,12 @@ export async function beginNewEpoch(config: Config, { command, judge, yes }: New
     if (slot !== undefined) await dropSlot(client, name);
     if (found !== undefined) await stream.manager.streams.delete(found.config.name);
     await advance(client, newest);
-    const server_ = `${server.systemId}, timeline ${server.timeline}`;
     await recordOperation(dir, {
       type: command,
       epoch: state.epoch === null ? null : formatEpoch(state.epoch),
       position: state.position,
-      slot,
-      server: server_,
+      slot: slot === undefined ? null : { confirmed: slot.confirmed === null ? null : formatLsn(slot.confirmed), walStatus: slot.walStatus },
+      server: { systemId: server.systemId, timeline: server.timeline, insertLsn: formatLsn(server.insertLsn) },
     });
   } finally {
     await stream.connection.close().catch(() => undefined);
