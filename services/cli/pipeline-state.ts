@@ -1,6 +1,7 @@
 /** What the pipeline looks like now, gathered from Postgres, the stream and the archive: for status and explain. Each part may be missing, with its reason. */
 import type pg from 'pg';
 import { ArchiveFollower, type ArchiveState } from '../../src/archive/manifest.js';
+import { describePause, readPause } from '../../src/archive/operations.js';
 import { ReceiptIndex, type RunReceipt } from '../../src/archive/receipts.js';
 import { decodeChunkHeader } from '../../src/change/chunk.js';
 import { tableCoverage } from '../../src/coverage/coverage.js';
@@ -143,6 +144,8 @@ async function databaseOf(config: Config, state: ArchiveState | undefined): Prom
     );
     const { now, next, ms } = rows[0] as { now: string; next: string; ms: string };
     const tables = new Map<string, DatabaseTable>();
+    const pause = config.prune.enabled ? await readPause(config.archive.dir).catch(() => undefined) : undefined;
+    const held = config.prune.enabled ? (pause === undefined ? null : describePause(pause)) : 'prune.enabled: false';
     for (const table of config.tables) {
       const target = await readTarget(client, config.source.name, table);
       const coverage = target && tableCoverage(state, target, { systemId: identity.systemId, timeline: identity.timeline, nextXid: next });
@@ -151,7 +154,7 @@ async function databaseOf(config: Config, state: ArchiveState | undefined): Prom
         ? 'prune: false'
         : !target
           ? 'the table does not exist'
-          : (target.obstacles[0]?.reason ?? (coverage?.state === 'not' ? coverage.reason : config.prune.enabled ? null : 'prune.enabled: false'));
+          : (target.obstacles[0]?.reason ?? (coverage?.state === 'not' ? coverage.reason : held));
       tables.set(table.key, { hotRows: estimate < 0 ? null : estimate, why });
     }
     return {

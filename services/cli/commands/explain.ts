@@ -1,6 +1,7 @@
 /** `tidemark explain TABLE [KEY…]`: why a table or a row is not prunable yet, and where the archive holds the row. Reads only. */
 import path from 'node:path';
 import { ArchiveFollower, type ArchiveState } from '../../../src/archive/manifest.js';
+import { describePause, readPause } from '../../../src/archive/operations.js';
 import { tableCoverage } from '../../../src/coverage/coverage.js';
 import { formatLsn, type Lsn } from '../../../src/position/lsn.js';
 import { covered, notKept, oldEnough, readCutoff, tableSql, unreferenced } from '../../../src/prune/eligible.js';
@@ -43,7 +44,9 @@ async function explain(config: Config, table: TableConfig, key: readonly string[
     const identity = await readServerIdentity(client);
     const { rows } = await client.query<{ next: string }>('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next');
     const coverage = tableCoverage(state, target, { ...identity, nextXid: rows[0]?.next ?? '0' });
+    const pause = await readPause(config.archive.dir);
     const reasons = [
+      ...(pause === undefined ? [] : [`pruning is ${describePause(pause)} → tidemark resume`]),
       ...(config.prune.enabled ? [] : ['pruning is off: prune.enabled is false']),
       ...(table.prune ? [] : ['prune: false']),
       ...target.obstacles.map(({ reason, remedy }) => `${reason} → ${remedy}`),
