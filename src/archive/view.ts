@@ -105,26 +105,23 @@ function noEvents({ names }: Identities): string {
 
 /** The rest of a WITH that has versions `v` (versionColumns and more) and events `k` (eventColumns): `columns` of every version, `ended_by` and `ended_at`. */
 export function endsSql(identities: Identities, columns: string, p = 'tm_'): string {
-  const ends = identities.keys.map((key, g) =>
-    key.length === 0
-      ? endsByDigest(g, p)
-      : endsByKey(
-          key.map((name) => `${p}k${identities.names.indexOf(name)}`),
-          g,
-          p,
-        ),
-  );
-  const joins = `${ends.map(({ join }) => join).join(' ')} ASOF LEFT JOIN t ON v.${p}oid = t.${p}oid AND v.${p}pos < t.${p}pos`;
+  const byKey = identities.keys.flatMap((key, g) => {
+    const names = key.map((name) => `${p}k${identities.names.indexOf(name)}`);
+    return key.length === 0 ? [] : [endsByKey(names, g, p)];
+  });
+  const digest = identities.keys.findIndex((key) => key.length === 0);
+  const ends = digest < 0 ? byKey : [...byKey, endsByDigest(digest, byKey, p)];
+  const truncated = `ASOF LEFT JOIN t ON v.${p}oid = t.${p}oid AND v.${p}pos < t.${p}pos`;
   return `t AS (SELECT *, row_number() OVER (PARTITION BY ${p}oid ORDER BY ${p}pos) AS ${p}era
       FROM (SELECT DISTINCT ON (${p}oid, ${p}pos) ${p}oid, ${p}pos, 'truncate' AS ${p}op, ${p}at FROM k WHERE ${p}op = 'truncate')),
     ${ends.map(({ common }) => common).join(', ')}
     SELECT * EXCLUDE (${p}first), ${p}first.op AS ended_by, ${p}first.moment AS ended_at
-    FROM (SELECT ${columns}, ${firstOf([...ends.map((_, g) => `e${g}`), 't'], p)} AS ${p}first FROM v ${joins})`;
+    FROM (SELECT ${columns}, ${firstOf([...ends.map(({ name }) => name), 't'], p)} AS ${p}first FROM v ${ends.map(({ join }) => join).join(' ')} ${truncated})`;
 }
 
 /** The earliest of what was joined. */
 function firstOf(candidates: readonly string[], p: string): string {
-  const event = (from: string): string => `{op: ${from}.${p}op, moment: ${from}.${p}at}`;
+  const event = (from: string): string => `{op: ${from}.${p}op, moment: ${from}.${p}at, pos: ${from}.${p}pos}`;
   const [first, ...others] = candidates as [string, ...string[]];
   if (others.length === 0) return event(first);
   const rest = firstOf(others, p);
@@ -132,7 +129,8 @@ function firstOf(candidates: readonly string[], p: string): string {
   return `CASE WHEN ${first}.${p}pos IS NOT NULL AND ${earliest} THEN ${event(first)} ELSE ${rest} END`;
 }
 
-type Ends = { readonly common: string; readonly join: string };
+/** `name`: of the ends in `join`; `common`: CTEs. */
+type Ends = { readonly name: string; readonly common: string; readonly join: string };
 
 /** The next event of the same key: a change that names it, or another insert. */
 function endsByKey(key: readonly string[], g: number, p: string): Ends {
@@ -140,19 +138,36 @@ function endsByKey(key: readonly string[], g: number, p: string): Ends {
   const common = `e${g} AS (SELECT ${listed}, ${p}op, ${p}at FROM k WHERE ${p}g = ${g} AND ${p}op <> 'truncate'
       UNION ALL SELECT ${listed}, 'insert', ${p}at FROM v WHERE ${p}g = ${g} AND ${p}op IN ('insert', 'copy'))`;
   const same = key.map((name) => `v.${name} = e${g}.${name}`).join(' AND ');
-  return { common, join: `ASOF LEFT JOIN e${g} ON v.${p}oid = e${g}.${p}oid AND ${same} AND v.${p}pos < e${g}.${p}pos` };
+  return { name: `e${g}`, common, join: `ASOF LEFT JOIN e${g} ON v.${p}oid = e${g}.${p}oid AND ${same} AND v.${p}pos < e${g}.${p}pos` };
 }
 
-/** Equal rows cannot be told apart, nor need they be: the nth event that names such a row, since the last truncate, ends the nth version of it. */
-function endsByDigest(g: number, p: string): Ends {
-  const ranked = (from: string): string =>
-    `(SELECT c.*, coalesce(u.${p}era, 0) AS ${p}era FROM ${from} c ASOF LEFT JOIN t u ON c.${p}oid = u.${p}oid AND c.${p}pos > u.${p}pos)`;
-  const rank = `row_number() OVER (PARTITION BY ${p}oid, ${p}d, ${p}era ORDER BY ${p}pos) AS ${p}n`;
-  const common = `e${g} AS (SELECT ${p}oid, ${p}d, ${p}era, ${p}pos, ${p}op, ${p}at, ${rank} FROM ${ranked(`(SELECT * FROM k WHERE ${p}g = ${g} AND ${p}op <> 'truncate')`)}),
-    r${g} AS (SELECT ${p}oid, ${p}d, ${p}era, ${p}pos, ${rank} FROM ${ranked('v')})`;
+/**
+ * Equal rows cannot be told apart, nor need they be: of those since the last truncate, the nth that was made is the nth that ended. An end counts only while such a row is
+ * there (`level`; `lost` of them came when none was): the others are of rows that are sealed. What ended by a key that the table had is among the ends.
+ */
+function endsByDigest(g: number, byKey: readonly Ends[], p: string): Ends {
+  const keyed =
+    byKey.length === 0
+      ? ''
+      : ` UNION ALL SELECT oid, d, first.pos, -1, first.op, first.moment FROM (
+          SELECT v.${p}oid AS oid, v.${p}d AS d, ${firstOf(
+            byKey.map(({ name }) => name),
+            p,
+          )} AS first, t.${p}pos AS emptied
+          FROM v ${byKey.map(({ join }) => join).join(' ')} ASOF LEFT JOIN t ON v.${p}oid = t.${p}oid AND v.${p}pos < t.${p}pos)
+        WHERE first.pos IS NOT NULL AND coalesce(first.pos < emptied, true)`;
+  const since = `OVER (PARTITION BY ${p}oid, ${p}d, ${p}era ORDER BY ${p}pos, step ROWS UNBOUNDED PRECEDING)`;
+  const common = `s${g} AS (SELECT c.*, coalesce(u.${p}era, 0) AS ${p}era
+      FROM (SELECT ${p}oid, ${p}d, ${p}pos, -1 AS step, ${p}op, ${p}at FROM k WHERE ${p}g = ${g} AND ${p}op <> 'truncate'
+        UNION ALL SELECT ${p}oid, ${p}d, ${p}pos, 1, ${p}op, ${p}at FROM v${keyed}) c ASOF LEFT JOIN t u ON c.${p}oid = u.${p}oid AND c.${p}pos > u.${p}pos),
+    n${g} AS (SELECT *, count(*) FILTER (step > 0) ${since} AS made, count(*) FILTER (step < 0) ${since} AS ended, sum(step) ${since} AS level FROM s${g}),
+    l${g} AS (SELECT *, greatest(0, -min(level) ${since}) AS lost FROM n${g}),
+    d${g} AS (SELECT *, lag(lost, 1, 0) OVER (PARTITION BY ${p}oid, ${p}d, ${p}era ORDER BY ${p}pos, step) AS before FROM l${g}),
+    r${g} AS (SELECT ${p}oid, ${p}d, ${p}era, ${p}pos, made AS ${p}n FROM d${g} WHERE step > 0),
+    e${g} AS (SELECT ${p}oid, ${p}d, ${p}era, ${p}pos, ${p}op, ${p}at, ended - lost AS ${p}n FROM d${g} WHERE step < 0 AND lost = before)`;
   const join = `LEFT JOIN r${g} ON v.${p}oid = r${g}.${p}oid AND v.${p}pos = r${g}.${p}pos
-      LEFT JOIN e${g} ON v.${p}oid = e${g}.${p}oid AND v.${p}d = e${g}.${p}d AND r${g}.${p}era = e${g}.${p}era AND r${g}.${p}n = e${g}.${p}n AND v.${p}pos < e${g}.${p}pos`;
-  return { common, join };
+      LEFT JOIN e${g} ON v.${p}oid = e${g}.${p}oid AND v.${p}d = e${g}.${p}d AND r${g}.${p}era = e${g}.${p}era AND r${g}.${p}n = e${g}.${p}n`;
+  return { name: `e${g}`, common, join };
 }
 
 /** `read_parquet([…])` of files with equal columns. */
