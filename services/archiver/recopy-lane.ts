@@ -15,6 +15,8 @@ import { InsertsOnly } from './copy-lane.js';
 import type { ArchivedTable, TableBook } from './tables.js';
 import { rowDay } from './transactions.js';
 
+const NOTHING = Buffer.alloc(0);
+
 export class RecopyLane {
   readonly #log: Log;
   readonly #tables: TableBook;
@@ -62,11 +64,18 @@ export class RecopyLane {
     if (end.rows !== running.rows) return this.#break(running, `${running.rows} of ${end.rows} rows came`);
     this.#reached({ ...running, state: 'complete' });
     this.#batch().completed.push(running.id);
-    const { oid, schema, table, snapshotXmax, published } = running;
-    if (running.whole) this.#tables.copied({ oid, schema, table }, this.#reader?.table, { snapshotXmax, published });
+    const { schema, table } = running;
+    if (running.whole) this.#wholeCopied(running, this.#reader?.table);
     this.#reader = undefined;
     this.#log.info({ event: 'recopy-end', table: `${schema}.${table}`, rows: running.rows }, 'copied again');
     return true;
+  }
+
+  /** Opens coverage. The table begins anew before its copied rows: what lived until then and is not among them has gone. */
+  #wholeCopied({ at, oid, schema, table, snapshotXmax, published }: RecopyState, version: ArchivedTable | undefined): void {
+    this.#tables.copied({ oid, schema, table }, version, { snapshotXmax, published });
+    const form = version ?? this.#tables.newest(oid);
+    if (form !== undefined) this.#batch().key(form, NOTHING, -1, { op: 'copied', lsn: parseLsn(at) - 1n, ordinal: 0, xid: 0, committedAtMicros: 0n });
   }
 
   #break(running: RecopyState, reason: string): boolean {

@@ -115,6 +115,11 @@ export class TableBook {
     return route.table;
   }
 
+  /** A table as its newest Relation has it; undefined: none came since the start, or it is not archived. */
+  newest(oid: number): ArchivedTable | undefined {
+    return this.#routes.get(oid)?.table;
+  }
+
   /** Begins a copy generation: its tables, and no others. */
   beginCopy(tables: readonly CopiedTable[], snapshotXmax: string): void {
     this.#states.clear();

@@ -14,22 +14,24 @@ export type FileGroup = { readonly files: readonly string[]; readonly metadata: 
 export type LivesOptions = {
   readonly segments: readonly FileGroup[];
   readonly keys: readonly FileGroup[];
+  /** Segments of other days: a row that was copied again may lie there now. */
+  readonly elsewhere?: readonly FileGroup[];
   /** Only what committed below it; everything without it. */
   readonly before?: Lsn;
 };
 
 /** What ended a version: null = it is the last one known and its life goes on. */
-export type EndedBy = 'update' | 'insert' | 'delete' | 'prune' | 'truncate' | null;
+export type EndedBy = 'update' | 'insert' | 'copy' | 'delete' | 'prune' | 'truncate' | null;
 
 /** SQL condition on `ended_by`: superseded by a newer version of the same row. */
-export const SUPERSEDED = `coalesce(ended_by IN ('update', 'insert'), false)`;
+export const SUPERSEDED = `coalesce(ended_by IN ('update', 'insert', 'copy'), false)`;
 /** SQL condition on `ended_by`: ended by somebody's own delete. */
 export const USER_DELETED = `coalesce(ended_by IN ('delete', 'truncate'), false)`;
 
 /** `SELECT _lsn, _ordinal, _digest, _unresolved, part, ended_by, ended_at`: one row per version; `part` is the index in `segments`. (_lsn, _ordinal) names a version of a table. */
 export function livesSql(options: LivesOptions): string {
   const { segments, keys } = options;
-  const identities = identitiesOf([...segments, ...keys].map(({ metadata }) => metadata));
+  const identities = identitiesOf([...segments, ...keys, ...(options.elsewhere ?? [])].map(({ metadata }) => metadata));
   const read = ({ files, metadata }: FileGroup): string => {
     const before = options.before === undefined ? '' : ` WHERE ${systemIdentifier('lsn', metadata.columns)} < ${options.before}`;
     return `FROM ${parquet(files)}${before}`;
@@ -50,7 +52,12 @@ export function livesSql(options: LivesOptions): string {
     const { key } = group.metadata;
     return `SELECT ${eventColumns(identities, group.metadata, placed(group), key, key.length === 0)} ${read(group)}`;
   });
+  const elsewhere = (options.elsewhere ?? []).map((group) => {
+    const copied = `${systemIdentifier('op', group.metadata.columns)} = 'copy'`;
+    return `SELECT ${versionColumns(identities, group.metadata, placed(group))} FROM (SELECT * ${read(group)}) WHERE ${copied}`;
+  });
   return `WITH v AS (${versions.join(' UNION ALL ')}),
+    w AS (${[noEvents(identities), ...elsewhere].join(' UNION ALL ')}),
     k AS (${[noEvents(identities), ...events].join(' UNION ALL ')}),
     ${endsSql(identities, 'v._lsn, v._ordinal, v._digest, v._unresolved, v.part')}`;
 }
@@ -98,12 +105,15 @@ function changeColumns(keys: readonly string[], digest: string, { columns }: Seg
   return `${oid} AS ${p}oid, ${listed}${digest} AS ${p}d, (${lsn}::HUGEINT * 4294967296 + ${ordinal}) AS ${p}pos, ${op} AS ${p}op, ${at} AS ${p}at, ${identity} AS ${p}g`;
 }
 
-function noEvents({ names }: Identities): string {
+export function noEvents({ names }: Identities): string {
   const keys = names.map((_, i) => `NULL::VARCHAR AS tm_k${i}, `).join('');
   return `SELECT 0 AS tm_oid, ${keys}NULL::VARCHAR AS tm_d, NULL::HUGEINT AS tm_pos, NULL::VARCHAR AS tm_op, NULL::TIMESTAMPTZ AS tm_at, 0 AS tm_g WHERE false`;
 }
 
-/** The rest of a WITH that has versions `v` (versionColumns and more) and events `k` (eventColumns): `columns` of every version, `ended_by` and `ended_at`. */
+/**
+ * The rest of a WITH that has versions `v` (versionColumns and more), copied rows of other days `w` (versionColumns) and events `k` (eventColumns): `columns` of every version, `ended_by`
+ * and `ended_at`. A table that was copied again as a whole begins anew: what lived before, was not copied and has no other end was deleted while nobody looked.
+ */
 export function endsSql(identities: Identities, columns: string, p = 'tm_'): string {
   const byKey = identities.keys.flatMap((key, g) => {
     const names = key.map((name) => `${p}k${identities.names.indexOf(name)}`);
@@ -111,12 +121,24 @@ export function endsSql(identities: Identities, columns: string, p = 'tm_'): str
   });
   const digest = identities.keys.findIndex((key) => key.length === 0);
   const ends = digest < 0 ? byKey : [...byKey, endsByDigest(digest, byKey, p)];
-  const truncated = `ASOF LEFT JOIN t ON v.${p}oid = t.${p}oid AND v.${p}pos < t.${p}pos`;
-  return `t AS (SELECT *, row_number() OVER (PARTITION BY ${p}oid ORDER BY ${p}pos) AS ${p}era
-      FROM (SELECT DISTINCT ON (${p}oid, ${p}pos) ${p}oid, ${p}pos, 'truncate' AS ${p}op, ${p}at FROM k WHERE ${p}op = 'truncate')),
+  const next = (events: string): string => `ASOF LEFT JOIN ${events} ON v.${p}oid = ${events}.${p}oid AND v.${p}pos < ${events}.${p}pos`;
+  const again = digest < 0 ? '' : `LEFT JOIN a ON v.${p}oid = a.${p}oid AND v.${p}d = a.${p}d AND ${lsnOf(`c.${p}pos`)} = a.lsn`;
+  const copied = `${p}first.op = 'copy' AND ${lsnOf(`${p}first.pos`)} = ${lsnOf(`${p}copied`)}`;
+  return `t AS (SELECT DISTINCT ON (${p}oid, ${p}pos) ${p}oid, ${p}pos, 'truncate' AS ${p}op, ${p}at FROM k WHERE ${p}op = 'truncate'),
+    c AS (SELECT DISTINCT ${p}oid, ${p}pos FROM k WHERE ${p}op = 'copied'),
+    a AS (SELECT DISTINCT ${p}oid, ${p}d, ${lsnOf(`${p}pos`)} AS lsn FROM v WHERE ${p}op = 'copy'),
+    b AS (SELECT *, row_number() OVER (PARTITION BY ${p}oid ORDER BY ${p}pos) AS ${p}era FROM (SELECT ${p}oid, ${p}pos FROM t UNION ALL FROM c)),
     ${ends.map(({ common }) => common).join(', ')}
-    SELECT * EXCLUDE (${p}first), ${p}first.op AS ended_by, ${p}first.moment AS ended_at
-    FROM (SELECT ${columns}, ${firstOf([...ends.map(({ name }) => name), 't'], p)} AS ${p}first FROM v ${ends.map(({ join }) => join).join(' ')} ${truncated})`;
+    SELECT * EXCLUDE (${p}first, ${p}copied, ${p}again, ${p}unseen),
+      CASE WHEN ${p}unseen THEN CASE WHEN ${p}again THEN 'copy' ELSE 'delete' END ELSE ${p}first.op END AS ended_by,
+      CASE WHEN ${p}unseen THEN NULL ELSE ${p}first.moment END AS ended_at
+    FROM (SELECT *, ${p}copied IS NOT NULL AND coalesce(${p}first.pos > ${p}copied, true) AND coalesce(${p}first.op NOT IN ('update', 'delete', 'prune') AND NOT (${copied}), true) AS ${p}unseen
+      FROM (SELECT ${columns}, ${firstOf([...ends.map(({ name }) => name), 't'], p)} AS ${p}first, c.${p}pos AS ${p}copied, ${digest < 0 ? 'false' : 'a.lsn IS NOT NULL'} AS ${p}again
+        FROM v ${ends.map(({ join }) => join).join(' ')} ${next('t')} ${next('c')} ${again}))`;
+}
+
+function lsnOf(pos: string): string {
+  return `(${pos} // 4294967296)`;
 }
 
 /** The earliest of what was joined. */
@@ -135,8 +157,8 @@ type Ends = { readonly name: string; readonly common: string; readonly join: str
 /** The next event of the same key: a change that names it, or another insert. */
 function endsByKey(key: readonly string[], g: number, p: string): Ends {
   const listed = `${p}oid, ${key.map((name) => `${name}, `).join('')}${p}pos`;
-  const common = `e${g} AS (SELECT ${listed}, ${p}op, ${p}at FROM k WHERE ${p}g = ${g} AND ${p}op <> 'truncate'
-      UNION ALL SELECT ${listed}, 'insert', ${p}at FROM v WHERE ${p}g = ${g} AND ${p}op IN ('insert', 'copy'))`;
+  const common = `e${g} AS (SELECT ${listed}, ${p}op, ${p}at FROM k WHERE ${p}g = ${g} AND ${p}op NOT IN ('truncate', 'copied')
+      UNION ALL SELECT ${listed}, ${p}op, ${p}at FROM v WHERE ${p}g = ${g} AND ${p}op IN ('insert', 'copy') UNION ALL SELECT ${listed}, ${p}op, ${p}at FROM w WHERE ${p}g = ${g})`;
   const same = key.map((name) => `v.${name} = e${g}.${name}`).join(' AND ');
   return { name: `e${g}`, common, join: `ASOF LEFT JOIN e${g} ON v.${p}oid = e${g}.${p}oid AND ${same} AND v.${p}pos < e${g}.${p}pos` };
 }
@@ -158,8 +180,8 @@ function endsByDigest(g: number, byKey: readonly Ends[], p: string): Ends {
         WHERE first.pos IS NOT NULL AND coalesce(first.pos < emptied, true)`;
   const since = `OVER (PARTITION BY ${p}oid, ${p}d, ${p}era ORDER BY ${p}pos, step ROWS UNBOUNDED PRECEDING)`;
   const common = `s${g} AS (SELECT c.*, coalesce(u.${p}era, 0) AS ${p}era
-      FROM (SELECT ${p}oid, ${p}d, ${p}pos, -1 AS step, ${p}op, ${p}at FROM k WHERE ${p}g = ${g} AND ${p}op <> 'truncate'
-        UNION ALL SELECT ${p}oid, ${p}d, ${p}pos, 1, ${p}op, ${p}at FROM v${keyed}) c ASOF LEFT JOIN t u ON c.${p}oid = u.${p}oid AND c.${p}pos > u.${p}pos),
+      FROM (SELECT ${p}oid, ${p}d, ${p}pos, -1 AS step, ${p}op, ${p}at FROM k WHERE ${p}g = ${g} AND ${p}op NOT IN ('truncate', 'copied')
+        UNION ALL SELECT ${p}oid, ${p}d, ${p}pos, 1, ${p}op, ${p}at FROM v${keyed}) c ASOF LEFT JOIN b u ON c.${p}oid = u.${p}oid AND c.${p}pos > u.${p}pos),
     n${g} AS (SELECT *, count(*) FILTER (step > 0) ${since} AS made, count(*) FILTER (step < 0) ${since} AS ended, sum(step) ${since} AS level FROM s${g}),
     l${g} AS (SELECT *, greatest(0, -min(level) ${since}) AS lost FROM n${g}),
     d${g} AS (SELECT *, lag(lost, 1, 0) OVER (PARTITION BY ${p}oid, ${p}d, ${p}era ORDER BY ${p}pos, step) AS before FROM l${g}),

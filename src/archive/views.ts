@@ -85,6 +85,7 @@ function tableView(dir: string, view: ViewedTable): string {
   return `CREATE OR REPLACE VIEW ${name} AS
 WITH live AS MATERIALIZED (SELECT ${literal(`${dir}/`)} || file AS path, kind AS file_kind, oid AS table_oid FROM ${FILES} WHERE "schema" = ${literal(schema)} AND "table" = ${literal(table)}),
 v AS (SELECT ${versionColumns(identities, newest, ofVersion)}, ${lived.map((column) => `r.${column}`).join(', ')} FROM ${of('segment', segments)}),
+w AS (SELECT * EXCLUDE (${lived.join(', ')}) FROM v WHERE false),
 k AS (SELECT ${eventColumns(identities, newest, ofEvent, found.names, keyless)} FROM ${of('keys', read(`${open}_keys_*.parquet`))}),
 lives AS (WITH ${endsSql(identities, lived.map((column) => `v.${column}`).join(', '), p)})
 SELECT ${lived.join(', ')} FROM lives WHERE NOT ${ended}
@@ -102,7 +103,7 @@ function identityOfEvent({ names, keys }: Identities, { schema, table, columns }
       .join(' AND ');
   const cases = keys.map((key, g) => `WHEN ${has(key.length === 0 ? [digest] : key)} THEN ${g}`);
   const unknown = `error(${literal(`the key or replica identity of ${schema}.${table} has changed: make the views again (tidemark views)`)})`;
-  return `CASE WHEN ${identifier(systemName('op', own))} = 'truncate' THEN NULL ${cases.join(' ')} ELSE ${unknown} END`;
+  return `CASE WHEN ${identifier(systemName('op', own))} IN ('truncate', 'copied') THEN NULL ${cases.join(' ')} ELSE ${unknown} END`;
 }
 
 function prefixOf({ columns }: SegmentMetadata): string {

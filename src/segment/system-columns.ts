@@ -1,6 +1,6 @@
 /** What a row of a segment records of the change that wrote it. */
 
-export type Op = 'insert' | 'update' | 'delete' | 'copy' | 'prune' | 'truncate';
+export type Op = 'insert' | 'update' | 'delete' | 'copy' | 'prune' | 'truncate' | 'copied';
 
 /** The boundary and transaction of one row. */
 export type ChangeOrigin = {

@@ -50,13 +50,21 @@ export class Views {
   }
 
   async texts(kind: Kind): Promise<Map<string, number>> {
+    const key = kind.key.map((name) => `${name}::VARCHAR AS ${name}`).join(', ');
+    const rows = await this.#read(`SELECT ${key}, epoch("at")::BIGINT::VARCHAR AS "at", ver, big, n, _text FROM ${kind.name}`);
+    return counted(rows.map((row) => rowText(kind, row)));
+  }
+
+  /** Values of a query's rows, in the order of its columns. */
+  async rows(sql: string): Promise<unknown[][]> {
+    return (await this.#read(sql)).map((row) => Object.values(row));
+  }
+
+  async #read(sql: string): Promise<Row[]> {
     const connection = await this.#instance.connect();
     try {
       await connection.run(`SET TimeZone = 'UTC'`);
-      const reader = await connection.runAndReadAll(
-        `SELECT ${kind.key.map((name) => `${name}::VARCHAR AS ${name}`).join(', ')}, epoch("at")::BIGINT::VARCHAR AS "at", ver, big, n, _text FROM ${kind.name}`,
-      );
-      return counted(reader.getRowObjects().map((row) => rowText(kind, row)));
+      return (await connection.runAndReadAll(sql)).getRowObjects();
     } finally {
       connection.closeSync();
     }
