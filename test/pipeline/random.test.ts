@@ -7,8 +7,8 @@ import { describe, test } from 'node:test';
 import { Run } from './random/run.js';
 
 const { SEED, SEEDS, ROUNDS, MAJOR } = process.env;
-const rounds = Number(ROUNDS ?? 14);
-const seeds = SEED === undefined ? [20260101] : Array.from({ length: Number(SEEDS ?? 1) }, (_, i) => Number(SEED) + i);
+const rounds = Number(ROUNDS ?? 8);
+const seeds = SEED === undefined ? [1000] : Array.from({ length: Number(SEEDS ?? 1) }, (_, i) => Number(SEED) + i);
 
 for (const major of MAJOR === undefined ? [15, 18] : [Number(MAJOR)]) {
   describe(`Postgres ${major}`, () => {
