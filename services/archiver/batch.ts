@@ -8,7 +8,7 @@ import type { ArchivedFence, CopyState, RecopyState } from '../../src/archive/ma
 import type { Epoch } from '../../src/position/epoch.js';
 import type { Position } from '../../src/position/position.js';
 import { type ResolvedValues, SegmentBuilder, type SegmentShape } from '../../src/segment/builder.js';
-import { BEHIND_COPY, type ChangeOrigin } from '../../src/segment/system-columns.js';
+import type { ChangeOrigin } from '../../src/segment/system-columns.js';
 import type { ArchivedTable } from './tables.js';
 
 export type BatchLimits = { readonly rows: number; readonly bytes: number };
@@ -138,9 +138,9 @@ export class Batch {
     this.#count(table, 'keys', builder);
   }
 
-  /** A whole copy of a table at `lsn` is complete: what it did not hold is no more. */
-  gone(table: ArchivedTable, lsn: bigint): void {
-    this.key(table, NOTHING, -1, { op: 'gone', lsn, ordinal: BEHIND_COPY, xid: 0, committedAtMicros: 0n });
+  /** A whole copy of a table, whose rows stand at `lsn`, is complete: the table begins anew before them, and what they do not hold is no more. */
+  copied(table: ArchivedTable, lsn: bigint): void {
+    this.key(table, NOTHING, -1, { op: 'copied', lsn, ordinal: 0, xid: 0, committedAtMicros: 0n });
   }
 
   #builder(table: ArchivedTable, label: string, kind: SegmentShape['kind'], day: string | null): SegmentBuilder {

@@ -23,9 +23,9 @@ export class EmptyFiles {
     this.#claim = claim;
   }
 
-  /** Makes those of a segment's form that are not there. */
-  async ensure(shape: SegmentShape, group: string): Promise<void> {
-    if (shape.kind !== 'segment') return;
+  /** Makes those of a form that are not there. A form may be known by its keys only: its first change under another key may be a delete. */
+  async ensure(of: SegmentShape, group: string): Promise<void> {
+    const shape: SegmentShape = { ...of, kind: 'segment' };
     const files = emptyFiles(group, shape.relation.table, shape);
     const making = this.#made.get(files.segment) ?? this.#makeAll(files, shape);
     this.#made.set(files.segment, making);

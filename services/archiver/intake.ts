@@ -297,7 +297,7 @@ export class Intake {
     const earlier = new Set([...this.#parts.state.files.values()].filter((entry) => entry.pendingCopy === null).map((entry) => entry.oid));
     for (const { oid } of this.#parts.tables.states()) {
       const table = earlier.has(oid) ? this.#parts.tables.route(oid) : undefined;
-      if (table !== undefined) this.#batch.gone(table, parseLsn(copy.consistentPoint) - 1n);
+      if (table !== undefined) this.#batch.copied(table, parseLsn(copy.consistentPoint) - 1n);
     }
   }
 

@@ -66,7 +66,7 @@ export class RecopyLane {
     if (running.whole) {
       const form = new RecopyReader(running, this.#tables, this.#batch).form(Buffer.from(end.form, 'base64'));
       this.#tables.copied({ oid, schema, table }, form, { snapshotXmax, published });
-      if (form !== undefined) this.#batch().gone(form, parseLsn(running.at) - 1n);
+      if (form !== undefined) this.#batch().copied(form, parseLsn(running.at) - 1n);
     }
     this.#reader = undefined;
     this.#log.info({ event: 'recopy-end', table: `${schema}.${table}`, rows: running.rows }, 'copied again');

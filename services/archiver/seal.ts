@@ -69,11 +69,13 @@ class DaySeal {
     const { dir, state, config } = this.#context;
     const segments = await groupFiles(dir, tableFiles(state, this.#table.oid, 'segment', this.#day));
     const keys = await groupFiles(dir, tableFiles(state, this.#table.oid, 'keys'));
+    const others = tableFiles(state, this.#table.oid, 'segment').filter(({ day }) => day !== this.#day);
+    const elsewhere = await groupFiles(dir, others);
     const encoder = await this.#context.housekeeper();
     const configured = config.tables.find((one) => one.schema === this.#table.schema && one.table === this.#table.table);
     const wanted = { deletes: configured?.deletes ?? 'history', changes: configured?.history ?? false } as const;
     try {
-      if (segments.length > 0) await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys })}`);
+      if (segments.length > 0) await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys, elsewhere })}`);
       const counts = segments.length === 0 ? undefined : (await encoder.query<DayCounts>(dayCountsSql(LIVES, this.#asOf)))[0];
       const problem = sealProblem(counts ?? { versions: 0, livingBefore: 0, livingSince: 0, unresolved: 0 });
       if (problem !== undefined) return { ok: false, reason: problem };

@@ -46,7 +46,7 @@ export function dayCountsSql(lives: string, asOf: bigint): string {
   return `SELECT count(*)::INTEGER AS versions,
     (count(*) FILTER (ended_by IS NULL AND _lsn < ${asOf}))::INTEGER AS "livingBefore",
     (count(*) FILTER (ended_by IS NULL AND _lsn >= ${asOf}))::INTEGER AS "livingSince",
-    (count(*) FILTER (_unresolved IS NOT NULL AND coalesce(ended_by NOT IN ('update', 'insert'), true)))::INTEGER AS unresolved FROM ${lives}`;
+    (count(*) FILTER (_unresolved IS NOT NULL AND coalesce(ended_by NOT IN ('update', 'insert', 'copy'), true)))::INTEGER AS unresolved FROM ${lives}`;
 }
 
 /** Why the day cannot be sealed now; undefined when it can. */
@@ -64,7 +64,7 @@ export type Fate = 'daily' | 'history' | 'changes';
 /** SQL condition on a life. */
 export function fateCondition(fate: Fate, deletes: 'history' | 'keep'): string {
   if (fate === 'changes') return 'true';
-  const last = `coalesce(ended_by NOT IN ('update', 'insert'), true)`;
+  const last = `coalesce(ended_by NOT IN ('update', 'insert', 'copy'), true)`;
   if (fate === 'history') return deletes === 'keep' ? 'false' : USER_DELETED;
   return deletes === 'keep' ? last : `(${last} AND NOT ${USER_DELETED})`;
 }

@@ -7,7 +7,6 @@ import type { Lsn } from '../position/lsn.js';
 import { type SegmentColumn, segmentColumn } from '../segment/columns.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
 import { identifier, literal, systemIdentifier } from '../segment/sql.js';
-import { BEHIND_COPY } from '../segment/system-columns.js';
 
 /** Segments or keys that share one metadata: absolute paths. */
 export type FileGroup = { readonly files: readonly string[]; readonly metadata: SegmentMetadata };
@@ -15,22 +14,24 @@ export type FileGroup = { readonly files: readonly string[]; readonly metadata: 
 export type LivesOptions = {
   readonly segments: readonly FileGroup[];
   readonly keys: readonly FileGroup[];
+  /** Segments of other days: a row that was copied again may lie there now. */
+  readonly elsewhere?: readonly FileGroup[];
   /** Only what committed below it; everything without it. */
   readonly before?: Lsn;
 };
 
 /** What ended a version: null = it is the last one known and its life goes on. */
-export type EndedBy = 'update' | 'insert' | 'delete' | 'prune' | 'truncate' | 'gone' | null;
+export type EndedBy = 'update' | 'insert' | 'copy' | 'delete' | 'prune' | 'truncate' | null;
 
 /** SQL condition on `ended_by`: superseded by a newer version of the same row. */
-export const SUPERSEDED = `coalesce(ended_by IN ('update', 'insert'), false)`;
-/** SQL condition on `ended_by`: ended by somebody's own delete, seen or (gone) not. */
-export const USER_DELETED = `coalesce(ended_by IN ('delete', 'truncate', 'gone'), false)`;
+export const SUPERSEDED = `coalesce(ended_by IN ('update', 'insert', 'copy'), false)`;
+/** SQL condition on `ended_by`: ended by somebody's own delete. */
+export const USER_DELETED = `coalesce(ended_by IN ('delete', 'truncate'), false)`;
 
 /** `SELECT _lsn, _ordinal, _digest, _unresolved, part, ended_by, ended_at`: one row per version; `part` is the index in `segments`. (_lsn, _ordinal) names a version of a table. */
 export function livesSql(options: LivesOptions): string {
   const { segments, keys } = options;
-  const identities = identitiesOf([...segments, ...keys].map(({ metadata }) => metadata));
+  const identities = identitiesOf([...segments, ...keys, ...(options.elsewhere ?? [])].map(({ metadata }) => metadata));
   const read = ({ files, metadata }: FileGroup): string => {
     const before = options.before === undefined ? '' : ` WHERE ${systemIdentifier('lsn', metadata.columns)} < ${options.before}`;
     return `FROM ${parquet(files)}${before}`;
@@ -51,7 +52,12 @@ export function livesSql(options: LivesOptions): string {
     const { key } = group.metadata;
     return `SELECT ${eventColumns(identities, group.metadata, placed(group), key, key.length === 0)} ${read(group)}`;
   });
+  const elsewhere = (options.elsewhere ?? []).map((group) => {
+    const copied = `${systemIdentifier('op', group.metadata.columns)} = 'copy'`;
+    return `SELECT ${versionColumns(identities, group.metadata, placed(group))} FROM (SELECT * ${read(group)}) WHERE ${copied}`;
+  });
   return `WITH v AS (${versions.join(' UNION ALL ')}),
+    w AS (${[noEvents(identities), ...elsewhere].join(' UNION ALL ')}),
     k AS (${[noEvents(identities), ...events].join(' UNION ALL ')}),
     ${endsSql(identities, 'v._lsn, v._ordinal, v._digest, v._unresolved, v.part')}`;
 }
@@ -99,75 +105,91 @@ function changeColumns(keys: readonly string[], digest: string, { columns }: Seg
   return `${oid} AS ${p}oid, ${listed}${digest} AS ${p}d, (${lsn}::HUGEINT * 4294967296 + ${ordinal}) AS ${p}pos, ${op} AS ${p}op, ${at} AS ${p}at, ${identity} AS ${p}g`;
 }
 
-function noEvents({ names }: Identities): string {
+export function noEvents({ names }: Identities): string {
   const keys = names.map((_, i) => `NULL::VARCHAR AS tm_k${i}, `).join('');
   return `SELECT 0 AS tm_oid, ${keys}NULL::VARCHAR AS tm_d, NULL::HUGEINT AS tm_pos, NULL::VARCHAR AS tm_op, NULL::TIMESTAMPTZ AS tm_at, 0 AS tm_g WHERE false`;
 }
 
-/** The rest of a WITH that has versions `v` (versionColumns and more) and events `k` (eventColumns): `columns` of every version, `ended_by` and `ended_at`. */
+/**
+ * The rest of a WITH that has versions `v` (versionColumns and more), copied rows of other days `w` (versionColumns) and events `k` (eventColumns): `columns` of every version, `ended_by`
+ * and `ended_at`. A table that was copied again as a whole begins anew: what lived before, was not copied and has no other end was deleted while nobody looked.
+ */
 export function endsSql(identities: Identities, columns: string, p = 'tm_'): string {
-  const ends = identities.keys.map((key, g) =>
-    key.length === 0
-      ? endsByDigest(g, p)
-      : endsByKey(
-          key.map((name) => `${p}k${identities.names.indexOf(name)}`),
-          g,
-          p,
-        ),
-  );
-  const joins = `${ends.map(({ join }) => join).join(' ')} ASOF LEFT JOIN t ON v.${p}oid = t.${p}oid AND ${behindCopy('v', p)} < t.${p}pos`;
-  return `t AS (SELECT *, row_number() OVER (PARTITION BY ${p}oid ORDER BY ${p}pos) AS ${p}era
-      FROM (SELECT DISTINCT ON (${p}oid, ${p}pos) ${p}oid, ${p}pos, ${p}op, CASE ${p}op WHEN 'truncate' THEN ${p}at END AS ${p}at FROM k WHERE ${OF_TABLE(p)})),
+  const byKey = identities.keys.flatMap((key, g) => {
+    const names = key.map((name) => `${p}k${identities.names.indexOf(name)}`);
+    return key.length === 0 ? [] : [endsByKey(names, g, p)];
+  });
+  const digest = identities.keys.findIndex((key) => key.length === 0);
+  const ends = digest < 0 ? byKey : [...byKey, endsByDigest(digest, byKey, p)];
+  const next = (events: string): string => `ASOF LEFT JOIN ${events} ON v.${p}oid = ${events}.${p}oid AND v.${p}pos < ${events}.${p}pos`;
+  const again = digest < 0 ? '' : `LEFT JOIN a ON v.${p}oid = a.${p}oid AND v.${p}d = a.${p}d AND ${lsnOf(`c.${p}pos`)} = a.lsn`;
+  const copied = `${p}first.op = 'copy' AND ${lsnOf(`${p}first.pos`)} = ${lsnOf(`${p}copied`)}`;
+  return `t AS (SELECT DISTINCT ON (${p}oid, ${p}pos) ${p}oid, ${p}pos, 'truncate' AS ${p}op, ${p}at FROM k WHERE ${p}op = 'truncate'),
+    c AS (SELECT DISTINCT ${p}oid, ${p}pos FROM k WHERE ${p}op = 'copied'),
+    a AS (SELECT DISTINCT ${p}oid, ${p}d, ${lsnOf(`${p}pos`)} AS lsn FROM v WHERE ${p}op = 'copy'),
+    b AS (SELECT *, row_number() OVER (PARTITION BY ${p}oid ORDER BY ${p}pos) AS ${p}era FROM (SELECT ${p}oid, ${p}pos FROM t UNION ALL FROM c)),
     ${ends.map(({ common }) => common).join(', ')}
-    SELECT * EXCLUDE (${p}first), ${p}first.op AS ended_by, ${p}first.moment AS ended_at
-    FROM (SELECT ${columns}, ${firstOf([...ends.map((_, g) => `e${g}`), 't'], p)} AS ${p}first FROM v ${joins})`;
+    SELECT * EXCLUDE (${p}first, ${p}copied, ${p}again, ${p}unseen),
+      CASE WHEN ${p}unseen THEN CASE WHEN ${p}again THEN 'copy' ELSE 'delete' END ELSE ${p}first.op END AS ended_by,
+      CASE WHEN ${p}unseen THEN NULL ELSE ${p}first.moment END AS ended_at
+    FROM (SELECT *, ${p}copied IS NOT NULL AND coalesce(${p}first.pos > ${p}copied, true) AND coalesce(${p}first.op NOT IN ('update', 'delete', 'prune') AND NOT (${copied}), true) AS ${p}unseen
+      FROM (SELECT ${columns}, ${firstOf([...ends.map(({ name }) => name), 't'], p)} AS ${p}first, c.${p}pos AS ${p}copied, ${digest < 0 ? 'false' : 'a.lsn IS NOT NULL'} AS ${p}again
+        FROM v ${ends.map(({ join }) => join).join(' ')} ${next('t')} ${next('c')} ${again}))`;
 }
 
-/** SQL condition: an event that is about every row of its table. */
-const OF_TABLE = (p: string): string => `${p}op IN ('truncate', 'gone')`;
-
-/** A copied row is no earlier than the end of its copy, where all that the copy did not hold is gone. */
-function behindCopy(from: string, p: string): string {
-  return `CASE ${from}.${p}op WHEN 'copy' THEN ${from}.${p}pos // 4294967296 * 4294967296 + ${BEHIND_COPY} ELSE ${from}.${p}pos END`;
+function lsnOf(pos: string): string {
+  return `(${pos} // 4294967296)`;
 }
 
-/** The earliest of what was joined. A delete that comes behind a copy without the row, and nothing in between, is how the row went: the copy's snapshot is younger than its position. */
+/** The earliest of what was joined. */
 function firstOf(candidates: readonly string[], p: string): string {
-  const event = (from: string): string => `{op: ${from}.${p}op, moment: ${from}.${p}at}`;
+  const event = (from: string): string => `{op: ${from}.${p}op, moment: ${from}.${p}at, pos: ${from}.${p}pos}`;
   const [first, ...others] = candidates as [string, ...string[]];
   if (others.length === 0) return event(first);
   const rest = firstOf(others, p);
-  const earliest = others
-    .map((other) =>
-      other === 't'
-        ? `coalesce(${first}.${p}pos < t.${p}pos OR (t.${p}op = 'gone' AND ${first}.${p}op IN ('delete', 'prune')), true)`
-        : `coalesce(${first}.${p}pos < ${other}.${p}pos, true)`,
-    )
-    .join(' AND ');
+  const earliest = others.map((other) => `coalesce(${first}.${p}pos < ${other}.${p}pos, true)`).join(' AND ');
   return `CASE WHEN ${first}.${p}pos IS NOT NULL AND ${earliest} THEN ${event(first)} ELSE ${rest} END`;
 }
 
-type Ends = { readonly common: string; readonly join: string };
+/** `name`: of the ends in `join`; `common`: CTEs. */
+type Ends = { readonly name: string; readonly common: string; readonly join: string };
 
 /** The next event of the same key: a change that names it, or another insert. */
 function endsByKey(key: readonly string[], g: number, p: string): Ends {
   const listed = `${p}oid, ${key.map((name) => `${name}, `).join('')}${p}pos`;
-  const common = `e${g} AS (SELECT ${listed}, ${p}op, ${p}at FROM k WHERE ${p}g = ${g} AND NOT ${OF_TABLE(p)}
-      UNION ALL SELECT ${listed}, 'insert', ${p}at FROM v WHERE ${p}g = ${g} AND ${p}op IN ('insert', 'copy'))`;
+  const common = `e${g} AS (SELECT ${listed}, ${p}op, ${p}at FROM k WHERE ${p}g = ${g} AND ${p}op NOT IN ('truncate', 'copied')
+      UNION ALL SELECT ${listed}, ${p}op, ${p}at FROM v WHERE ${p}g = ${g} AND ${p}op IN ('insert', 'copy') UNION ALL SELECT ${listed}, ${p}op, ${p}at FROM w WHERE ${p}g = ${g})`;
   const same = key.map((name) => `v.${name} = e${g}.${name}`).join(' AND ');
-  return { common, join: `ASOF LEFT JOIN e${g} ON v.${p}oid = e${g}.${p}oid AND ${same} AND v.${p}pos < e${g}.${p}pos` };
+  return { name: `e${g}`, common, join: `ASOF LEFT JOIN e${g} ON v.${p}oid = e${g}.${p}oid AND ${same} AND v.${p}pos < e${g}.${p}pos` };
 }
 
-/** Equal rows cannot be told apart, nor need they be: the nth event that names such a row, since the last truncate, ends the nth version of it. */
-function endsByDigest(g: number, p: string): Ends {
-  const ranked = (from: string): string =>
-    `(SELECT c.*, coalesce(u.${p}era, 0) AS ${p}era FROM ${from} c ASOF LEFT JOIN t u ON c.${p}oid = u.${p}oid AND ${behindCopy('c', p)} >= u.${p}pos)`;
-  const rank = `row_number() OVER (PARTITION BY ${p}oid, ${p}d, ${p}era ORDER BY ${p}pos) AS ${p}n`;
-  const common = `e${g} AS (SELECT ${p}oid, ${p}d, ${p}era, ${p}pos, ${p}op, ${p}at, ${rank} FROM ${ranked(`(SELECT * FROM k WHERE ${p}g = ${g} AND NOT ${OF_TABLE(p)})`)}),
-    r${g} AS (SELECT ${p}oid, ${p}d, ${p}era, ${p}pos, ${rank} FROM ${ranked('v')})`;
+/**
+ * Equal rows cannot be told apart, nor need they be: of those since the last truncate, the nth that was made is the nth that ended. An end counts only while such a row is
+ * there (`level`; `lost` of them came when none was): the others are of rows that are sealed. What ended by a key that the table had is among the ends.
+ */
+function endsByDigest(g: number, byKey: readonly Ends[], p: string): Ends {
+  const keyed =
+    byKey.length === 0
+      ? ''
+      : ` UNION ALL SELECT oid, d, first.pos, -1, first.op, first.moment FROM (
+          SELECT v.${p}oid AS oid, v.${p}d AS d, ${firstOf(
+            byKey.map(({ name }) => name),
+            p,
+          )} AS first, t.${p}pos AS emptied
+          FROM v ${byKey.map(({ join }) => join).join(' ')} ASOF LEFT JOIN t ON v.${p}oid = t.${p}oid AND v.${p}pos < t.${p}pos)
+        WHERE first.pos IS NOT NULL AND coalesce(first.pos < emptied, true)`;
+  const since = `OVER (PARTITION BY ${p}oid, ${p}d, ${p}era ORDER BY ${p}pos, step ROWS UNBOUNDED PRECEDING)`;
+  const common = `s${g} AS (SELECT c.*, coalesce(u.${p}era, 0) AS ${p}era
+      FROM (SELECT ${p}oid, ${p}d, ${p}pos, -1 AS step, ${p}op, ${p}at FROM k WHERE ${p}g = ${g} AND ${p}op NOT IN ('truncate', 'copied')
+        UNION ALL SELECT ${p}oid, ${p}d, ${p}pos, 1, ${p}op, ${p}at FROM v${keyed}) c ASOF LEFT JOIN b u ON c.${p}oid = u.${p}oid AND c.${p}pos > u.${p}pos),
+    n${g} AS (SELECT *, count(*) FILTER (step > 0) ${since} AS made, count(*) FILTER (step < 0) ${since} AS ended, sum(step) ${since} AS level FROM s${g}),
+    l${g} AS (SELECT *, greatest(0, -min(level) ${since}) AS lost FROM n${g}),
+    d${g} AS (SELECT *, lag(lost, 1, 0) OVER (PARTITION BY ${p}oid, ${p}d, ${p}era ORDER BY ${p}pos, step) AS before FROM l${g}),
+    r${g} AS (SELECT ${p}oid, ${p}d, ${p}era, ${p}pos, made AS ${p}n FROM d${g} WHERE step > 0),
+    e${g} AS (SELECT ${p}oid, ${p}d, ${p}era, ${p}pos, ${p}op, ${p}at, ended - lost AS ${p}n FROM d${g} WHERE step < 0 AND lost = before)`;
   const join = `LEFT JOIN r${g} ON v.${p}oid = r${g}.${p}oid AND v.${p}pos = r${g}.${p}pos
-      LEFT JOIN e${g} ON v.${p}oid = e${g}.${p}oid AND v.${p}d = e${g}.${p}d AND r${g}.${p}era = e${g}.${p}era AND r${g}.${p}n = e${g}.${p}n AND v.${p}pos < e${g}.${p}pos`;
-  return { common, join };
+      LEFT JOIN e${g} ON v.${p}oid = e${g}.${p}oid AND v.${p}d = e${g}.${p}d AND r${g}.${p}era = e${g}.${p}era AND r${g}.${p}n = e${g}.${p}n`;
+  return { name: `e${g}`, common, join };
 }
 
 /** `read_parquet([…])` of files with equal columns. */

@@ -69,7 +69,8 @@ function tableView(dir: string, view: ViewedTable): string {
   // A group's folder may have no file yet: the pattern also finds the empty one in Tidemark's own.
   const folder = `${dir}/[_${globText(group[0] as string)}]*/${globText(table)}`;
   const daily = read(`${folder}_????-??-??*.parquet`, `${folder}_undated_*.parquet`);
-  const of = (kind: string): string => `JOIN live l ON r.${p}file = l.path AND l.file_kind = '${kind}'`;
+  // `live` stands first: DuckDB lists the files of a FROM from left to right, and a merged file must not be named by a manifest that was listed after its folder.
+  const of = (kind: string, files: string): string => `live l JOIN ${files} r ON r.${p}file = l.path AND l.file_kind = '${kind}'`;
   const found = identitiesOf(forms);
   const identities = found.keys.length === 1 ? found : { ...found, keys: [...found.keys, found.names] };
   // Of several identities a row does not say which was its own: inserts end what is equal in every column of every key.
@@ -83,26 +84,26 @@ function tableView(dir: string, view: ViewedTable): string {
   const name = schema === 'public' ? identifier(table) : `${identifier(schema)}.${identifier(table)}`;
   return `CREATE OR REPLACE VIEW ${name} AS
 WITH live AS MATERIALIZED (SELECT ${literal(`${dir}/`)} || file AS path, kind AS file_kind, oid AS table_oid FROM ${FILES} WHERE "schema" = ${literal(schema)} AND "table" = ${literal(table)}),
-v AS (SELECT ${versionColumns(identities, newest, ofVersion)}, ${lived.map((column) => `r.${column}`).join(', ')} FROM ${segments} r ${of('segment')}),
-k AS (SELECT ${eventColumns(identities, newest, ofEvent, found.names, keyless)} FROM ${read(`${open}_keys_*.parquet`)} r ${of('keys')}),
+v AS (SELECT ${versionColumns(identities, newest, ofVersion)}, ${lived.map((column) => `r.${column}`).join(', ')} FROM ${of('segment', segments)}),
+w AS (SELECT * EXCLUDE (${lived.join(', ')}) FROM v WHERE false),
+k AS (SELECT ${eventColumns(identities, newest, ofEvent, found.names, keyless)} FROM ${of('keys', read(`${open}_keys_*.parquet`))}),
 lives AS (WITH ${endsSql(identities, lived.map((column) => `v.${column}`).join(', '), p)})
 SELECT ${lived.join(', ')} FROM lives WHERE NOT ${ended}
 UNION ALL
-SELECT ${columns.join(', ')}, NULL FROM ${daily} r ${of('daily')};`;
+SELECT ${columns.join(', ')}, NULL FROM ${of('daily', daily)};`;
 }
 
-/** SQL of the identity by which an event names its row: the one whose columns it has. */
-function identityOfEvent({ names, keys }: Identities, { columns }: SegmentMetadata): string {
-  if (keys.length === 1) return '0';
-  const digest = systemName(
-    'digest',
-    columns.map(({ name }) => name),
-  );
+/** SQL of the identity by which an event names its row: the one whose columns it has. Fails for one that came after the view was made: it could not be told which row is meant. */
+function identityOfEvent({ names, keys }: Identities, { schema, table, columns }: SegmentMetadata): string {
+  const own = columns.map(({ name }) => name);
+  const digest = systemName('digest', own);
   const has = (key: readonly string[]): string =>
     [...names, ...(keys.some((one) => one.length === 0) ? [digest] : [])]
       .map((name) => `${identifier(name)} IS ${key.includes(name) ? 'NOT NULL' : 'NULL'}`)
       .join(' AND ');
-  return `CASE ${keys.map((key, g) => `WHEN ${has(key.length === 0 ? [digest] : key)} THEN ${g}`).join(' ')} END`;
+  const cases = keys.map((key, g) => `WHEN ${has(key.length === 0 ? [digest] : key)} THEN ${g}`);
+  const unknown = `error(${literal(`the key or replica identity of ${schema}.${table} has changed: make the views again (tidemark views)`)})`;
+  return `CASE WHEN ${identifier(systemName('op', own))} IN ('truncate', 'copied') THEN NULL ${cases.join(' ')} ELSE ${unknown} END`;
 }
 
 function prefixOf({ columns }: SegmentMetadata): string {

@@ -64,7 +64,7 @@ SELECT c.oid::text AS oid, c.relkind, c.relpersistence, (c.relrowsecurity OR c.r
   (SELECT jsonb_agg(jsonb_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attgenerated, a.attlen, a.attndims) ORDER BY a.attnum)::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
   coalesce((SELECT jsonb_agg(a.attname ORDER BY k.n)::text FROM pg_catalog.pg_index x, LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, n)
      JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
-     WHERE x.indexrelid = (SELECT y.indexrelid FROM pg_catalog.pg_index y WHERE y.indrelid = c.oid AND (y.indisprimary OR y.indisreplident) AND y.indisvalid ORDER BY y.indisprimary DESC LIMIT 1)
+     WHERE x.indexrelid = (SELECT y.indexrelid FROM pg_catalog.pg_index y WHERE y.indrelid = c.oid AND (y.indisprimary OR y.indisreplident) AND y.indimmediate AND y.indisvalid ORDER BY y.indisprimary DESC LIMIT 1)
        AND k.n <= x.indnkeyatts), '[]') AS key
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2`;
 
@@ -163,7 +163,11 @@ function obstacles(row: Row, config: TableConfig, key: readonly string[], genera
     'its replica identity is NOTHING: its updates and deletes do not say which row they are about',
     `ALTER TABLE ${name} REPLICA IDENTITY DEFAULT`,
   );
-  add(key.length === 0, 'it has no primary key and no replica identity index', `ALTER TABLE ${name} ADD PRIMARY KEY (…), or set prune: false`);
+  add(
+    key.length === 0,
+    'it has no primary key and no replica identity index (a deferrable one does not count: two rows may have its key at once)',
+    `ALTER TABLE ${name} ADD PRIMARY KEY (…), or set prune: false`,
+  );
   add(!types.has(config.timestamp), `it has no column ${config.timestamp}`, `correct tables.${config.key}.timestamp`);
   add(
     types.has(config.timestamp) && !TIMESTAMP_TYPES.has(types.get(config.timestamp) ?? 0),

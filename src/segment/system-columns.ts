@@ -1,10 +1,7 @@
 /** What a row of a segment records of the change that wrote it. */
 
-/** gone: of a whole copy of a table, whose other rows had been deleted before it without a change in the stream. */
-export type Op = 'insert' | 'update' | 'delete' | 'copy' | 'prune' | 'truncate' | 'gone';
-
-/** The ordinal of `gone`: behind every copied row. */
-export const BEHIND_COPY = 2 ** 32 - 1;
+/** copied: of a whole copy of a table, which begins anew there. */
+export type Op = 'insert' | 'update' | 'delete' | 'copy' | 'prune' | 'truncate' | 'copied';
 
 /** The boundary and transaction of one row. */
 export type ChangeOrigin = {

@@ -62,12 +62,12 @@ async function attributes(client: pg.Client, oid: number): Promise<{ notNull: Se
   };
 }
 
-/** Primary key columns in key order. */
+/** Primary key columns in key order. None of a deferrable one: two rows may have the same key until their transaction commits, and Postgres does not tell rows apart by it either. */
 async function keyColumns(client: pg.Client, oid: number): Promise<string[]> {
   const result = await client.query<{ attname: string }>(
     `SELECT a.attname FROM pg_catalog.pg_index i, unnest(i.indkey) WITH ORDINALITY AS k(attnum, n)
        JOIN pg_catalog.pg_attribute a ON a.attnum = k.attnum
-      WHERE i.indrelid = $1 AND i.indisprimary AND a.attrelid = $1 AND k.n <= i.indnkeyatts ORDER BY k.n`,
+      WHERE i.indrelid = $1 AND i.indisprimary AND i.indimmediate AND a.attrelid = $1 AND k.n <= i.indnkeyatts ORDER BY k.n`,
     [oid],
   );
   return result.rows.map((row) => row.attname);
@@ -111,7 +111,7 @@ export async function readRelationFromCatalog(client: pg.Client, schema: string,
   const columns = await client.query<{ name: string; type: string; typmod: string; key: string }>(
     `SELECT a.attname AS name, a.atttypid::text AS type, a.atttypmod::text AS typmod,
             (c.relreplident = 'f' OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND a.attnum = ANY(i.indkey[0:i.indnkeyatts - 1])
-               AND (c.relreplident = 'd' AND i.indisprimary OR c.relreplident = 'i' AND i.indisreplident)))::text AS key
+               AND (c.relreplident = 'd' AND i.indisprimary AND i.indimmediate OR c.relreplident = 'i' AND i.indisreplident)))::text AS key
        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
       WHERE c.oid = $1 AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY a.attnum`,
     [found.oid],

@@ -47,7 +47,7 @@ async function readFacts(client: pg.Client, table: TableConfig): Promise<TableFa
   const head = await client.query<Record<'oid' | 'role' | 'kind' | 'persistence' | 'identity' | 'partition' | 'selectable' | 'pk' | 'identity_index', string>>(
     `SELECT c.oid::text, current_user::text AS role, c.relkind::text AS kind, c.relpersistence::text AS persistence, c.relreplident::text AS identity, c.relispartition::text AS partition,
             (pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))::text AS selectable,
-            EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid)::text AS pk,
+            EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid)::text AS pk,
             EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid)::text AS identity_index
        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2`,
     [table.schema, table.table],

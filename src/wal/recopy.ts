@@ -162,7 +162,7 @@ async function storage(client: pg.Client, { schema, table }: RecopyWish): Promis
 async function keyConditions(client: pg.Client, relation: Relation, keys: readonly (readonly string[])[]): Promise<string[]> {
   const { rows } = await client.query<{ name: string }>(
     `SELECT a.attname::text AS name FROM pg_catalog.pg_index x, LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY k(attnum, n) JOIN pg_catalog.pg_attribute a ON a.attrelid = $1 AND a.attnum = k.attnum
-      WHERE x.indexrelid = (SELECT y.indexrelid FROM pg_catalog.pg_index y WHERE y.indrelid = $1 AND (y.indisprimary OR y.indisreplident) AND y.indisvalid ORDER BY y.indisprimary DESC LIMIT 1)
+      WHERE x.indexrelid = (SELECT y.indexrelid FROM pg_catalog.pg_index y WHERE y.indrelid = $1 AND (y.indisprimary OR y.indisreplident) AND y.indimmediate AND y.indisvalid ORDER BY y.indisprimary DESC LIMIT 1)
         AND k.n <= x.indnkeyatts ORDER BY k.n`,
     [relation.oid],
   );

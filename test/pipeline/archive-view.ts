@@ -21,7 +21,7 @@ export async function archiveView(pipeline: Pipeline, table: string): Promise<Ma
     for (const row of await readRows(pipeline, file)) {
       const id = String(row['id']);
       if (file.kind === 'daily') view.set(id, [...(view.get(id) ?? []), row]);
-      else if (row._op === 'truncate' || row._op === 'gone') truncates.push({ ...row, _keys: true, _oid: file.oid });
+      else if (row._op === 'truncate' || row._op === 'copied') truncates.push({ ...row, _keys: true, _oid: file.oid });
       else events.set(id, [...(events.get(id) ?? []), { ...row, _keys: file.kind === 'keys', _oid: file.oid }]);
     }
   }
@@ -45,10 +45,10 @@ function lastOfEachLife(events: Version[]): Version[] {
     const [lsn, ordinal] = order(version);
     const after = events
       .filter((event) => order(event)[0] > lsn || (order(event)[0] === lsn && order(event)[1] > ordinal))
-      .filter((event) => event['_oid'] === version['_oid'] || (event._op !== 'truncate' && event._op !== 'gone'))
-      .filter((event) => !(event._op === 'gone' && version._op === 'copy' && event._lsn === version._lsn))
+      .filter((event) => event['_oid'] === version['_oid'] || (event._op !== 'truncate' && event._op !== 'copied'))
       .sort((a, b) => Number(order(a)[0] - order(b)[0]) || Number(order(a)[1] - order(b)[1]));
-    const [next, second] = after;
-    return next === undefined || next._op === 'prune' || (next._op === 'gone' && second?._op === 'prune');
+    const [next] = after.filter((event) => event._op !== 'copied');
+    if (after[0]?._op === 'copied') return next?._op === 'prune';
+    return next === undefined || next._op === 'prune';
   });
 }

@@ -33,16 +33,30 @@ function deletesOf(config: Config, { schema, table }: TableState): 'history' | '
   return config.tables.find((one) => one.schema === schema && one.table === table)?.deletes ?? 'history';
 }
 
-/** One metadata for each form of the columns, newest first. */
+/**
+ * One metadata for each form of the table, newest first: other columns, or, in open days, another key (of equal columns, when only the replica identity changed). Keys do not
+ * matter to sealed rows: their lives are over.
+ */
 async function formsOf(dir: string, state: ArchiveState, { schema, table }: TableState): Promise<SegmentMetadata[]> {
-  const newest = new Map<string, FileEntry>();
-  for (const entry of state.files.values()) {
-    if (entry.schema !== schema || entry.table !== table || (entry.kind !== 'segment' && entry.kind !== 'daily')) continue;
-    const known = newest.get(entry.signature);
-    if (known === undefined || parseLsn(entry.maxLsn) > parseLsn(known.maxLsn)) newest.set(entry.signature, entry);
+  const entries = [...state.files.values()].filter((entry) => entry.schema === schema && entry.table === table).sort(newestFirst);
+  const forms = new Map<string, SegmentMetadata>();
+  for (const entry of entries.filter(({ kind }) => kind === 'segment' || kind === 'keys')) {
+    const metadata = await metadataOf(path.join(dir, entry.file), entry.kind);
+    const form = `${entry.signature} ${JSON.stringify(metadata.key)}`;
+    if (!forms.has(form)) forms.set(form, metadata);
   }
-  const entries = [...newest.values()].sort((a, b) => (parseLsn(a.maxLsn) < parseLsn(b.maxLsn) ? 1 : -1));
-  return await Promise.all(entries.map((entry) => metadataOf(path.join(dir, entry.file), entry.kind)));
+  const open = new Set([...forms.keys()].map((form) => form.split(' ')[0]));
+  for (const entry of entries) {
+    if (entry.kind !== 'daily' || open.has(entry.signature)) continue;
+    open.add(entry.signature);
+    forms.set(entry.signature, await metadataOf(path.join(dir, entry.file), entry.kind));
+  }
+  return [...forms.values()];
+}
+
+function newestFirst(a: FileEntry, b: FileEntry): number {
+  const [x, y] = [parseLsn(a.maxLsn), parseLsn(b.maxLsn)];
+  return x < y ? 1 : x > y ? -1 : 0;
 }
 
 async function metadataOf(file: string, kind: FileEntry['kind']): Promise<SegmentMetadata> {

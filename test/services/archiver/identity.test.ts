@@ -103,3 +103,80 @@ test('a key that changes: deletes end the rows that they name by the key of thei
   assert.deepEqual(rows.sort(), ['1|again|1', '1|a|1', '2|b2|1', '2|twin of 2|2', '3|c2|1']);
   await running.stop();
 });
+
+test('a row without a key that comes again after its day was sealed has an end of its own', async () => {
+  await using bench = await ArchiverBench.start();
+  const running = bench.run();
+  const wal = bench.wal();
+  const other = insertMessage(OID, ['9', '2026-01-13 10:00:00+00', 'another day, which stays open']);
+  await bench.publish(...bench.copy([{ definition: keyless, rows: [row(1, 'twin')] }]));
+  const first = wal.transaction([keyless], [other, remove(1, 'twin')]);
+  await bench.publish(...first);
+  await bench.archived(first[0]);
+  assert.equal((await bench.seal({ day: DAY, asOf: wal.next })).history, 1);
+  const late = wal.transaction([keyless], [insert(1, 'twin'), insert(1, 'twin'), remove(1, 'twin')]);
+  await bench.publish(...late);
+  await bench.archived(late[0]);
+  await using views = await Views.of(bench);
+  const sql = `SELECT id, note FROM prices WHERE "at" < '2026-01-13'`;
+  assert.deepEqual(await views.rows(sql), ['1|twin']);
+  const last = wal.transaction([keyless], [remove(1, 'twin')]);
+  await bench.publish(...last);
+  await bench.archived(last[0]);
+  assert.deepEqual(await views.rows(sql), []);
+  assert.deepEqual(await bench.seal({ day: DAY, asOf: wal.next }), { ok: true, file: null, rows: 0, history: 2 });
+  await running.stop();
+});
+
+test('a key that is given up: equal rows of before and after it are told apart', async () => {
+  const keyed = defineTable();
+  await using bench = await ArchiverBench.start();
+  const running = bench.run();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: keyed, rows: [row(1, 'same'), row(2, 'kept')] }]));
+  const chunks = [
+    ...wal.transaction([keyed], [deleteMessage(OID, ['1', null, null])]),
+    ...wal.transaction([keyless], [insert(1, 'same'), remove(1, 'same'), update(2, 'kept', 'changed')]),
+  ];
+  await bench.publish(...chunks);
+  await bench.archived(chunks.at(-1));
+  await using views = await Views.of(bench);
+  assert.deepEqual(await views.rows('SELECT id, note FROM prices'), ['2|changed']);
+  const last = wal.transaction([keyless], [remove(2, 'changed')]);
+  await bench.publish(...last);
+  await bench.archived(last[0]);
+  assert.deepEqual((await bench.seal({ day: DAY, asOf: wal.next })).history, 3);
+  await running.stop();
+});
+
+test('views of a table whose replica identity changed and nothing else: both keys are understood; views of before say that they are too old', async () => {
+  const columns = [
+    ['id', 20],
+    ['at', 1184],
+    ['part', 23],
+  ] as const;
+  const byId = defineTable({ columns });
+  const byPart = defineTable({ columns, key: ['part'] });
+  const values = (id: number, part: number): string[] => [String(id), AT, String(part)];
+  await using bench = await ArchiverBench.start();
+  const running = bench.run();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: byId, rows: [values(1, 10), values(2, 20), values(3, 30)] }]));
+  const first = wal.transaction([byId], [deleteMessage(OID, ['1', null, null])]);
+  await bench.publish(...first);
+  await bench.archived(first[0]);
+  await using old = await Views.of(bench);
+  const sql = 'SELECT id, part FROM prices ORDER BY id';
+  assert.deepEqual(await old.rows(sql), ['2|20', '3|30']);
+  const second = wal.transaction([byPart], [deleteMessage(OID, [null, null, '20'])]);
+  await bench.publish(...second);
+  await bench.archived(second[0]);
+  await assert.rejects(old.rows(sql), /the key or replica identity of public\.prices has changed: make the views again/);
+  await using views = await Views.of(bench);
+  assert.deepEqual(await views.rows(sql), ['3|30']);
+  const third = wal.transaction([byPart], [truncateMessage([OID]), insertMessage(OID, values(1, 10))]);
+  await bench.publish(...third);
+  await bench.archived(third[0]);
+  assert.deepEqual(await views.rows(sql), ['1|10']);
+  await running.stop();
+});

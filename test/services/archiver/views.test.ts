@@ -1,4 +1,6 @@
 import assert from 'node:assert/strict';
+import { rename } from 'node:fs/promises';
+import path from 'node:path';
 import { test } from 'node:test';
 import { ReceiptWriter } from '../../../src/archive/receipts.js';
 import { defineTable, deleteMessage, insertMessage, truncateMessage, updateMessage, type WalWriter, type WrittenChunk } from '../../change/pgoutput-writer.js';
@@ -172,4 +174,19 @@ test('views: no row is missing or double while segments are merged, rows pruned 
   assert.ok(seen.open > 3 && seen.sealed > 3, JSON.stringify(seen));
   archiver.process.kill('SIGTERM');
   await archiver.ended;
+});
+
+test('views: manifests are looked up before the files that they may name', async () => {
+  await using bench = await ArchiverBench.start();
+  const running = bench.run();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [row(1, 'copied') as string[]] }]));
+  const chunk = wal.transaction([prices], [insert(2, 'x'), update(2, 'y'), remove(1)]);
+  await bench.publish(...chunk);
+  await bench.archived(chunk[0]);
+  await running.stop();
+  await using views = await Views.of(bench);
+  assert.deepEqual(await views.rows('SELECT id, note FROM prices'), ['2|y']);
+  await rename(path.join(bench.dir, '_tidemark'), path.join(bench.dir, '_gone')); // nothing can be found: what is missed first was looked up first
+  await assert.rejects(views.rows('SELECT id, note FROM prices'), /No files found that match the pattern ".*\/_tidemark\/manifest\/\*\.json"/);
 });
