@@ -1,6 +1,6 @@
 /**
  * One batch: delete and compare in one transaction (design decision 7, protocol P3s, P4, P13). The order of the steps is the safety; read it line by line.
- *   mark → lock the table → read every obstacle again → delete what may still go → compare each deleted row with the archive → check that this is still the same server
+ *   mark → no re-copy at its moment → lock the table → read every obstacle again → delete what may still go → compare each deleted row with the archive → check that this is still the same server
  *   → fsynced intent → COMMIT → outcome.
  * Whatever fails before COMMIT rolls everything back.
  */
@@ -12,6 +12,7 @@ import type { TableConfig } from '../runtime/config.js';
 import { faultPoint } from '../runtime/fault-point.js';
 import { quoteIdentifier } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
+import { holdOffRecopy } from '../wal/recopy-lock.js';
 import { compareRow, type LiveRow, type Verdict } from './compare.js';
 import { type Cutoff, mayGo, tableSql } from './eligible.js';
 import type { Nominated } from './nominate.js';
@@ -74,6 +75,8 @@ async function insideTransaction(context: BatchContext, input: BatchInput, dryRu
   if (!dryRun) {
     const mark = signMessage(context.key, { run: context.run, batch: input.batch, archive: context.archive });
     await client.query('SELECT pg_logical_emit_message(true, $1, $2)', [PRUNE_PREFIX, mark]);
+    if (!(await holdOffRecopy(client, context.source, input.target.oid)))
+      return { result: 'refused', reason: 'its rows are being copied again: the next run goes on' };
     await client.query(`LOCK TABLE ONLY ${tableSql(input.target)} IN ROW EXCLUSIVE MODE`); // from here no trigger, key, rule, policy or column can change
   }
   const target = await recheck(context, input);

@@ -13,6 +13,7 @@ import { readRelationFromCatalog } from './describe.js';
 import { readHorizon, readInsertLsn } from './fence.js';
 import { applicationName, quoteIdentifier, quoteLiteral, quoteTable } from './identifier.js';
 import { type PublishedTable, readPublished } from './publication-entry.js';
+import { beginMoment, endMoment } from './recopy-lock.js';
 import { connectClient } from './session.js';
 import { type CopyPart, tableForm, tableRows } from './table-rows.js';
 
@@ -78,13 +79,16 @@ export class TableRecopy implements AsyncDisposable {
     try {
       const { schema, table, keys } = wish;
       const before = await storage(client, wish);
+      if (before === undefined) return await ended(client);
+      await beginMoment(client, source.source, before.oid);
       const at = await position(client, signal, waiting);
       if (at === undefined) return await ended(client);
       await client.query(`SET lock_timeout = ${LOCK_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = 0`);
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
       await client.query(`LOCK TABLE ONLY ${quoteTable(schema, table)} IN ACCESS SHARE MODE`); // before the snapshot: from here its rows are not rewritten
       const { rows } = await client.query<{ snapshot: string }>('SELECT pg_catalog.pg_current_snapshot()::text AS snapshot');
-      if (before === undefined || (await storage(client, wish)) !== before)
+      await endMoment(client, source.source, before.oid);
+      if ((await storage(client, wish))?.file !== before.file)
         throw new TidemarkError('transient', `${schema}.${table} was truncated or rewritten a moment ago: its copy begins again`);
       const relation = await readRelationFromCatalog(client, schema, table);
       const entry = (await readPublished(client, source.publication)).find((one) => one.oid === relation?.oid);
@@ -148,14 +152,15 @@ async function oldestTransaction(client: pg.Client): Promise<string> {
   return row?.pid ? `it waits for running transactions; the oldest is process ${row.pid}, since ${row.since}` : 'it waits for running transactions';
 }
 
-/** Changes when a table is truncated or rewritten. */
-async function storage(client: pg.Client, { schema, table }: RecopyWish): Promise<string | undefined> {
-  const { rows } = await client.query<{ storage: string }>(
-    `SELECT c.oid::text || ' ' || pg_catalog.pg_relation_filenode(c.oid)::text AS storage FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+/** `file` changes when the table is truncated, rewritten or made again. */
+async function storage(client: pg.Client, { schema, table }: RecopyWish): Promise<{ readonly oid: number; readonly file: string } | undefined> {
+  const { rows } = await client.query<{ oid: string; file: string }>(
+    `SELECT c.oid::text AS oid, c.oid::text || ' ' || pg_catalog.pg_relation_filenode(c.oid)::text AS file FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
       WHERE n.nspname = $1 AND c.relname = $2`,
     [schema, table],
   );
-  return rows[0]?.storage;
+  const row = rows[0];
+  return row === undefined ? undefined : { oid: Number(row.oid), file: row.file };
 }
 
 /** SQL conditions that together name the wanted rows. Literals without a type take that of their column, so an index on the key is used. */

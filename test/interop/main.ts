@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { findPython } from './python.js';
+import { readingReport } from './reading.js';
 import { typesReport } from './types.js';
 
 const DOCS = fileURLToPath(new URL('../../../docs/', import.meta.url));
@@ -17,6 +18,12 @@ const types = await typesReport(found.python, 18);
 problems.push(...types.wrong);
 process.stdout.write(`types: ${types.values} values compared, ${types.wrong.length} wrong\n`);
 say('types.md', replaceTable(readFileSync(path.join(DOCS, 'types.md'), 'utf8'), types.document));
+const reading = await readingReport(found.python, 18, readFileSync(path.join(DOCS, 'reading.md'), 'utf8'));
+problems.push(...reading.wrong);
+process.stdout.write(
+  `reading: ${reading.blocks} blocks run, ${reading.wrong.length} wrong${reading.skipped === undefined ? '' : `; Spark skipped: ${reading.skipped}`}\n`,
+);
+say('reading.md', reading.document);
 for (const problem of problems.slice(0, 50)) process.stdout.write(`${problem}\n`);
 process.exit(problems.length === 0 ? 0 : 1);
 

@@ -1,7 +1,7 @@
 /** A Python with the readers of the interoperability suite, in a virtual environment under `.cache`. */
 import { execFile, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -26,21 +26,40 @@ export function findPython(): { readonly python: string } | { readonly reason: s
   if (existsSync(path.join(folder, 'ready'))) return { python };
   process.stderr.write('installing the readers (pip)\n');
   rmSync(folder, { recursive: true, force: true });
-  for (const [command, args] of [
-    ['python3', ['-m', 'venv', folder]],
-    [python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements]],
-    [python, ['-c', `open(${JSON.stringify(path.join(folder, 'making'))}, 'w').close()`]],
-  ] as const) {
-    const { status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
-    if (status !== 0) return { reason: `the readers cannot be installed: ${stderr.trim().split('\n').at(-1) ?? ''}` };
-  }
-  renameSync(path.join(folder, 'making'), path.join(folder, 'ready'));
+  const problem = failed('python3', ['-m', 'venv', folder]) ?? installed(python, requirements);
+  if (problem !== undefined) return { reason: `the readers cannot be installed: ${problem}` };
+  writeFileSync(path.join(folder, 'ready'), '');
   return { python };
 }
 
-/** What a script prints. Throws with its error output when it fails. */
-export async function runPython(python: string, args: readonly string[], options: { cwd?: string; env?: Record<string, string> } = {}): Promise<string> {
-  const env = { ...process.env, TZ: 'UTC', PYTHONWARNINGS: 'ignore', ...options.env };
-  const { stdout } = await promisify(execFile)(python, [...args], { ...options, env, maxBuffer: 1024 ** 3 });
-  return stdout;
+/** Why Spark cannot be run by this interpreter; undefined: it can. Installs it when there is a Java for it. */
+export function sparkProblem(python: string): string | undefined {
+  const java = spawnSync('java', ['-version'], { encoding: 'utf8' });
+  if (java.error !== undefined) return `java cannot be run (${java.error.message})`;
+  const version = Number(/version "(\d+)/.exec(java.stderr)?.[1] ?? 0);
+  if (version < LEAST_JAVA) return `java ${version} is older than ${LEAST_JAVA}`;
+  if (failed(python, ['-c', 'import pyspark']) === undefined) return undefined;
+  process.stderr.write('installing Spark (pip)\n');
+  return installed(python, interopFile('requirements-spark.txt'));
+}
+
+const LEAST_JAVA = 17;
+
+function installed(python: string, requirements: string): string | undefined {
+  return failed(python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '-r', requirements]);
+}
+
+/** The last line that a failing command printed. */
+function failed(command: string, args: readonly string[]): string | undefined {
+  const { status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
+  return status === 0 ? undefined : (stderr.trim().split('\n').at(-1) ?? '');
+}
+
+/** What a script prints; `input`: its standard input. Throws with its error output when it fails. */
+export async function runPython(python: string, args: readonly string[], options: { cwd?: string; input?: string } = {}): Promise<string> {
+  const { cwd, input = '' } = options;
+  const env = { ...process.env, TZ: 'UTC', PYTHONWARNINGS: 'ignore' };
+  const running = promisify(execFile)(python, [...args], { ...(cwd === undefined ? {} : { cwd }), env, maxBuffer: 1024 ** 3 });
+  running.child.stdin?.end(input);
+  return (await running).stdout;
 }

@@ -1,4 +1,4 @@
-"""Reads one Parquet file with several readers: the type each gives a column, and every value as a text that Postgres can read. Prints JSON."""
+"""Reads one Parquet file with several readers: the type each gives a column, every value as a text that Postgres can read, and the values that a filter does not find. Prints JSON."""
 import datetime
 import decimal
 import json
@@ -7,6 +7,9 @@ import sys
 import duckdb
 import pandas
 import polars
+import pyarrow
+import pyarrow.compute
+import pyarrow.dataset
 import pyarrow.parquet
 
 
@@ -60,4 +63,30 @@ found["duckdb"] = {
     "types": dict(zip(relation.columns, [str(t) for t in relation.types])),
     "values": {name: [text_of(row[i]) for row in rows] for i, name in enumerate(relation.columns)},
 }
+
+# A filter skips what statistics and Bloom filters exclude: each must find the value that it was made from.
+FILTERED = 30
+
+
+def sample(column):
+    """Values to look for. NaN is equal to none, for some readers."""
+    if pyarrow.types.is_list(column.type):
+        return []
+    values = column.unique().to_pylist()
+    return [value for value in values if value is not None and value == value][:FILTERED]
+
+
+def lost(count):
+    return [f"{name} = {value!r}" for name in table.column_names for value in sample(table.column(name)) if count(name, value, table.schema.field(name).type) == 0]
+
+
+dataset = pyarrow.dataset.dataset(file)
+lazy = polars.scan_parquet(file)
+types = dict(zip(relation.columns, relation.types))
+found["pyarrow"]["lost"] = lost(lambda name, value, kind: dataset.count_rows(filter=pyarrow.compute.field(name) == pyarrow.scalar(value, kind)))
+found["polars"]["lost"] = lost(lambda name, value, kind: lazy.filter(polars.col(name) == polars.lit(value, frame.schema[name])).select(polars.len()).collect().item())
+found["duckdb"]["lost"] = lost(
+    lambda name, value, kind: connection.execute(f"SELECT count(*) FROM read_parquet('{file}') WHERE \"{name}\" = ?::{types[name]}", [value]).fetchone()[0]
+)
+found["pandas"]["lost"] = []  # pyarrow reads for it
 json.dump(found, sys.stdout)

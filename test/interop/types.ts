@@ -1,6 +1,6 @@
 /**
  * Every value of every type as readers that are not ours see it, and docs/types.md: what each makes of a column. A reader's value is right when Postgres, reading it, prints the text that it
- * printed for the original; values that a typed column cannot hold are NULL there and stand in `_text`.
+ * printed for the original; values that a typed column cannot hold are NULL there and stand in `_text`. A filter on a value must find it: statistics and Bloom filters tell the truth.
  */
 import path from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
@@ -13,7 +13,11 @@ import { Pipeline, until } from '../pipeline/pipeline.js';
 import { TypesTable } from '../types/types-table.js';
 import { interopFile, runPython } from './python.js';
 
-type Reader = { readonly types: Readonly<Record<string, string>>; readonly values: Readonly<Record<string, readonly (string | null)[]>> };
+type Reader = {
+  readonly types: Readonly<Record<string, string>>;
+  readonly values: Readonly<Record<string, readonly (string | null)[]>>;
+  readonly lost: readonly string[];
+};
 type Seen = Readonly<Record<'pyarrow' | 'pandas' | 'polars' | 'duckdb', Reader>>;
 
 /** What was found wrong, and the text of docs/types.md. */
@@ -39,7 +43,8 @@ export async function typesReport(python: string, major: number): Promise<TypesR
   const ids = seen.pyarrow.values['id'] as string[];
   const wrong: string[] = [];
   let values = 0;
-  for (const [reader, { values: columns }] of Object.entries(seen)) {
+  for (const [reader, { values: columns, lost }] of Object.entries(seen)) {
+    wrong.push(...lost.map((condition) => `${reader}: no row is found where ${condition}`));
     for (const { column, type } of table.cases) {
       const kept = (columns['_text'] ?? []).map((text) => (text === null ? {} : (JSON.parse(text) as Record<string, string>)));
       const texts = (columns[column] as (string | null)[]).map((text, i) => text ?? kept[i]?.[column] ?? null);

@@ -16,10 +16,11 @@ import { readTarget } from '../../src/prune/target.js';
 import { type Config, loadConfig, Secret, type TableConfig } from '../../src/runtime/config.js';
 import { connectClient } from '../../src/wal/session.js';
 import { archiveView } from '../pipeline/archive-view.js';
-import { Pipeline, until } from '../pipeline/pipeline.js';
+import { Pipeline, type Service, until } from '../pipeline/pipeline.js';
 import { CommitCutter } from './cut.js';
 
 let pipeline: Pipeline;
+let capture: Service;
 let config: Config;
 let client: pg.Client;
 let ticks: TableConfig;
@@ -36,7 +37,7 @@ before(async () => {
   config = loadConfig(pipeline.configFile);
   ticks = config.tables.find((table) => table.key === 'ticks') as TableConfig;
   pipeline.service('archiver');
-  pipeline.service('capture');
+  capture = pipeline.service('capture');
   await pipeline.archived();
   client = await connectClient(pipeline.databaseUrl, { applicationName: 'test' });
 });
@@ -246,6 +247,27 @@ test('rows written while the table was out of the publication are covered by num
     return here.size === 0;
   });
   assert.deepEqual(lost, [], 'every row that went was archived');
+});
+
+test('law 1: no row is pruned between the position of a copy and its snapshot: inserted again under its key, it would pass for the pruned version', async () => {
+  await fill(3);
+  await pipeline.archived();
+  const writer = await connectClient(pipeline.databaseUrl, { applicationName: 'test' });
+  try {
+    await writer.query(`BEGIN; INSERT INTO ticks VALUES (${next}, now(), 'open')`); // the copy waits for it
+    next += 1;
+    const { code, stderr } = await pipeline.cli(['repair', 'ticks', '-c', pipeline.configFile]);
+    assert.equal(code, 0, stderr);
+    await until('the copy has its position', async () => /recopy-waiting.*public\.ticks/.test(capture.log));
+    const held = only(await prune());
+    assert.match(held.problem ?? '', /being copied again/);
+    assert.equal(held.deleted, 0);
+    await writer.query('COMMIT');
+  } finally {
+    await writer.end();
+  }
+  await until('they went', async () => only(await prune()).deleted === 3);
+  await pipeline.query('DELETE FROM ticks');
 });
 
 test('keepWhile that is no condition, or would widen the one it stands in, refuses the table', async () => {

@@ -18,7 +18,7 @@ export class TypesTable {
   static async create(pipeline: Pipeline): Promise<TypesTable> {
     const available = new Set((await pipeline.query<{ name: string }>('SELECT name FROM pg_catalog.pg_available_extensions')).map(({ name }) => name));
     const cases = TYPES.filter(({ extension }) => extension === undefined || available.has(extension));
-    const extensions = cases.flatMap(({ extension }) => (extension === undefined ? [] : [`CREATE EXTENSION ${extension};`]));
+    const extensions = [...new Set(cases.flatMap(({ extension }) => extension ?? []))].map((extension) => `CREATE EXTENSION ${extension};`);
     await pipeline.query(`${SETTINGS}; ${extensions.join(' ')} ${TYPE_DDL}`);
     await pipeline.query(
       `CREATE TABLE typed (id bigint PRIMARY KEY, at timestamptz NOT NULL, ${cases.map(({ column, type }) => `${column} ${type}`).join(', ')})`,
