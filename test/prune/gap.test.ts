@@ -254,7 +254,7 @@ test('law 1: no row is pruned between the position of a copy and its snapshot: i
   await pipeline.archived();
   const writer = await connectClient(pipeline.databaseUrl, { applicationName: 'test' });
   try {
-    await writer.query(`BEGIN; INSERT INTO ticks VALUES (${next}, now(), 'open')`); // the copy waits for it
+    await writer.query(`BEGIN; INSERT INTO public.ticks VALUES (${next}, now(), 'open')`); // the copy waits for it
     next += 1;
     const { code, stderr } = await pipeline.cli(['repair', 'ticks', '-c', pipeline.configFile]);
     assert.equal(code, 0, stderr);
