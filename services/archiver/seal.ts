@@ -134,11 +134,13 @@ class DaySeal {
   /** Writes the rows of `group` whose lives meet `condition`, checked by the other reader. Undefined: there are none. */
   async #writeFile(encoder: SegmentEncoder, group: Group, condition: string, fate: Fate, file: string): Promise<FileEntry | undefined> {
     const { metadata, entries } = group;
-    type Facts = { rows: number; sum: string; texts: number; least: string; most: string };
-    const [lsnColumn, ordinal, text, digest] = (['lsn', 'ordinal', 'text', 'digest'] as const).map((name) => `s.${systemIdentifier(name, metadata.columns)}`);
+    type Facts = { rows: number; sum: string; texts: number; unresolved: number; least: string; most: string };
+    const [lsnColumn, ordinal, text, digest, unresolved] = (['lsn', 'ordinal', 'text', 'digest', 'unresolved'] as const).map(
+      (name) => `s.${systemIdentifier(name, metadata.columns)}`,
+    );
     const joined = `FROM ${parquet(group.files)} s JOIN (SELECT _lsn, _ordinal, ended_by, ended_at FROM ${LIVES} WHERE ${condition}) l ON ${lsnColumn} = l._lsn AND ${ordinal} = l._ordinal`;
     const [facts] = await encoder.query<Facts>(
-      `SELECT count(*)::INTEGER AS rows, ${digestSum(digest)} AS sum, count(${text})::INTEGER AS texts, min(l._lsn)::VARCHAR AS least, max(l._lsn)::VARCHAR AS most ${joined}`,
+      `SELECT count(*)::INTEGER AS rows, ${digestSum(digest)} AS sum, count(${text})::INTEGER AS texts, count(${unresolved})::INTEGER AS unresolved, min(l._lsn)::VARCHAR AS least, max(l._lsn)::VARCHAR AS most ${joined}`,
     );
     if (facts === undefined || facts.rows === 0) return undefined;
     const columns = metadata.columns.map((column) => {
@@ -146,6 +148,7 @@ class DaySeal {
       return dailyType === fileType ? `s.${identifier(name)}` : `CAST(s.${identifier(name)} AS ${dailyType}) AS ${identifier(name)}`;
     });
     if (facts.texts > 0) columns.push(`${text}`);
+    if (facts.unresolved > 0) columns.push(`${unresolved}`);
     if (fate === 'history') columns.push(`l.ended_at AS ${systemIdentifier('deleted_at', metadata.columns)}`);
     if (fate === 'changes') {
       columns.push(...(['op', 'lsn', 'ordinal', 'xid', 'committed_at'] as const).map((name) => `s.${systemIdentifier(name, metadata.columns)}`));

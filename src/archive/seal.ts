@@ -5,7 +5,7 @@
 
 import { changesFile, dailyFile, historyFile } from './layout.js';
 import type { FileEntry } from './manifest-format.js';
-import { USER_DELETED } from './view.js';
+import { SUPERSEDED, USER_DELETED } from './view.js';
 
 /**
  * Request on `tidemark.<source>.seal`. `day`: `2026-01-12`, or `undated` for rows whose timestamp is no day. `asOf`: LSN text, taken after the check that Postgres holds no row of the day; on an idle server W reaches it only when something
@@ -37,7 +37,7 @@ export type DayCounts = {
   /** Last versions whose life goes on, committed before and not before `asOf`. */
   readonly livingBefore: number;
   readonly livingSince: number;
-  /** Last versions with a column that was not in the stream. */
+  /** Last versions with a column that was not in the stream, of rows that nobody deleted: pruned ones never have any. */
   readonly unresolved: number;
 };
 
@@ -46,7 +46,7 @@ export function dayCountsSql(lives: string, asOf: bigint): string {
   return `SELECT count(*)::INTEGER AS versions,
     (count(*) FILTER (ended_by IS NULL AND _lsn < ${asOf}))::INTEGER AS "livingBefore",
     (count(*) FILTER (ended_by IS NULL AND _lsn >= ${asOf}))::INTEGER AS "livingSince",
-    (count(*) FILTER (_unresolved IS NOT NULL AND coalesce(ended_by NOT IN ('update', 'insert', 'copy'), true)))::INTEGER AS unresolved FROM ${lives}`;
+    (count(*) FILTER (_unresolved IS NOT NULL AND NOT ${SUPERSEDED} AND NOT ${USER_DELETED}))::INTEGER AS unresolved FROM ${lives}`;
 }
 
 /** Why the day cannot be sealed now; undefined when it can. */
@@ -64,7 +64,7 @@ export type Fate = 'daily' | 'history' | 'changes';
 /** SQL condition on a life. */
 export function fateCondition(fate: Fate, deletes: 'history' | 'keep'): string {
   if (fate === 'changes') return 'true';
-  const last = `coalesce(ended_by NOT IN ('update', 'insert', 'copy'), true)`;
+  const last = `NOT ${SUPERSEDED}`;
   if (fate === 'history') return deletes === 'keep' ? 'false' : USER_DELETED;
   return deletes === 'keep' ? last : `(${last} AND NOT ${USER_DELETED})`;
 }

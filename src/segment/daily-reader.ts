@@ -28,6 +28,8 @@ export class DailyReader {
   readonly #forms: readonly SegmentColumn[];
   /** Name of the column of values that the typed columns could not hold; undefined when there are none. */
   readonly #text: string | undefined;
+  /** Name of the column that names the values that the stream did not carry; undefined when there are none. */
+  readonly #unresolved: string | undefined;
 
   private constructor(file: Awaited<ReturnType<typeof asyncBufferFromFile>>, footer: FileMetaData, name: string) {
     this.#file = file;
@@ -36,8 +38,9 @@ export class DailyReader {
     this.rowCount = Number(footer.num_rows);
     this.columns = this.metadata.columns.map((column) => column.name);
     this.#forms = this.metadata.columns.map((column) => segmentColumn(column, this.metadata));
-    const text = systemName('text', this.columns);
-    this.#text = footer.schema.some((element) => element.name === text) ? text : undefined;
+    const present = (name: string): string | undefined => (footer.schema.some((element) => element.name === name) ? name : undefined);
+    this.#text = present(systemName('text', this.columns));
+    this.#unresolved = present(systemName('unresolved', this.columns));
   }
 
   static async open(file: string): Promise<DailyReader> {
@@ -107,12 +110,14 @@ export class DailyReader {
   async #digests(start: number, end: number): Promise<ColumnwiseDigests> {
     const digests = new ColumnwiseDigests(end - start);
     const kept = this.#text === undefined ? undefined : (await this.#readColumns([this.#text], start, end))[0];
+    const missing = this.#unresolved === undefined ? undefined : (await this.#readColumns([this.#unresolved], start, end))[0];
     for (const [c, name] of this.columns.entries()) {
       const { digestible } = this.#forms[c] as SegmentColumn;
       const [values] = await this.#readColumns([name], start, end);
       for (let row = 0; row < end - start; row += 1) {
         const raw = values?.[row];
-        digests.fold(row, raw === null || raw === undefined ? keptText(keptOf(kept?.[row]), name) : digestible(raw));
+        if (raw !== null && raw !== undefined) digests.fold(row, digestible(raw));
+        else digests.fold(row, namesOf(missing?.[row]).includes(name) ? undefined : keptText(keptOf(kept?.[row]), name));
       }
     }
     return digests;
@@ -128,6 +133,11 @@ function rawOf(value: unknown): RawValue | null {
 
 function keptOf(raw: RawValue | null | undefined): Readonly<Record<string, string>> | undefined {
   return raw === null || raw === undefined ? undefined : parseKept(raw as Buffer);
+}
+
+/** The columns that a value of `_unresolved` names. */
+function namesOf(raw: RawValue | null | undefined): string[] {
+  return raw === null || raw === undefined ? [] : (raw as Buffer).toString('utf8').split(',');
 }
 
 /** hyparquet makes doubles of decimals; without the annotation it hands out the bytes. */

@@ -320,16 +320,26 @@ test('a large value that the archiver found and a replay of a shorter stream can
   assert.deepEqual([result.equal, result.rows, result.differences], [true, 2, []]);
 });
 
-test('a day with a value that was never in the stream is not sealed', async () => {
+test('a deleted row with a value that was never in the stream keeps no day open: the history names what it lacks', async () => {
   await using bench = await ArchiverBench.start();
   const running = bench.run();
   const wal = bench.wal();
   await archivedCopy(bench);
-  const chunks = wal.transaction([prices], [updateMessage(OID, ['1', `${DAY} 10:00:00+00`, undefined]), remove(1)]);
+  const chunks = wal.transaction([prices], [insert(2, 'whole'), remove(2), updateMessage(OID, ['1', `${DAY} 10:00:00+00`, undefined]), remove(1)]);
   await bench.publish(...chunks);
   await bench.archived(chunks[0]);
-  assert.match((await bench.seal({ day: DAY, asOf: wal.next })).reason ?? '', /unchanged TOAST/);
+  assert.deepEqual(await bench.seal({ day: DAY, asOf: wal.next }), { ok: true, file: null, rows: 0, history: 2 });
+  const file = await asyncBufferFromFile(path.join(bench.dir, `_tidemark/history/prices/prices_${DAY}.parquet`));
+  const rows = (await parquetReadObjects({ file, compressors })) as Record<string, unknown>[];
+  assert.deepEqual(
+    rows.map((found) => [found['id'], found['note'], found['_unresolved']]),
+    [
+      [1n, null, 'note'],
+      [2n, 'whole', null],
+    ],
+  );
   await running.stop();
+  assert.deepEqual((await verifyArchive(bench.dir)).damages, []);
 });
 
 test('a stream whose beginning is purged is replayed from there, and what is older is not compared', async () => {
