@@ -113,11 +113,13 @@ export async function auditFiles(pipeline: Pipeline, journal: Journal, kind: Kin
   const state = (await pipeline.state()) as ArchiveState;
   const found = await places(pipeline, state, kind);
   const problems: string[] = [];
-  // A row that somebody deleted before its large value was found keeps its day open (sealProblem): such a day is left out.
-  const blocked = new Set((found.get('open') ?? []).filter((row) => typeof row['_unresolved'] === 'string').map((row) => String(row['#day'])));
-  for (const [place, rows] of found) {
-    const kept = rows.filter((row) => !blocked.has(String(row['#day'])));
-    found.set(place, kept);
+  const mine = journal.versions.filter((version) => version.kind === kind);
+  // A row that somebody deleted before its large value could be copied lacks it for ever, and says so.
+  for (const row of [...found.values()].flat()) {
+    if (row['_unresolved'] !== 'big') continue;
+    const version = mine.find(({ ver }) => ver === row['ver']);
+    if (version?.fate === 'pruned') problems.push(`${kind.name}: pruned without its large value: ${textOf(version)}`);
+    row['big'] = version?.big;
   }
   const of = (place: Place): Map<string, number> => counted((found.get(place) ?? []).map((row) => rowText(kind, row)));
   for (const rows of found.values()) {
@@ -129,7 +131,6 @@ export async function auditFiles(pipeline: Pipeline, journal: Journal, kind: Kin
   }
   const left = [...new Set((found.get('open') ?? []).map((row) => String(row['#day'])))].filter((day) => day < firstOpen || day === 'undated');
   if (left.length > 0) problems.push(`${kind.name}: days that were not sealed: ${left.sort().join(' ')}`);
-  const mine = journal.versions.filter((version) => version.kind === kind && !blocked.has(dayText(version)));
   const over = mine.filter((version) => dayText(version) < firstOpen || dayText(version) === 'undated');
   const still = mine.filter((version) => !over.includes(version));
   const inDaily = texts(over.filter(({ fate }) => fate === 'pruned' || (fate === 'deleted' && kind.deletes === 'keep')));

@@ -71,8 +71,7 @@ export class Run implements AsyncDisposable {
       else if (roll < 70) await this.#alter();
       else if (roll < 80) {
         await this.#load.settle();
-        this.#revive();
-        await this.#pipeline.archived();
+        await this.#archived();
       }
       this.#revive();
     }
@@ -118,6 +117,16 @@ export class Run implements AsyncDisposable {
     if (!this.#capture.running) this.#capture = this.#pipeline.service('capture', this.#random.chance(0.3) ? this.#random.pick(CAPTURE_FAULTS) : undefined);
   }
 
+  /** Waits until everything is archived, whoever of the two dies at an armed fault meanwhile. */
+  async #archived(): Promise<void> {
+    const reviving = setInterval(() => this.#revive(), 100);
+    try {
+      await this.#pipeline.archived();
+    } finally {
+      clearInterval(reviving);
+    }
+  }
+
   async #alter(): Promise<void> {
     await this.#load.settle();
     const keyed = KINDS.filter((kind) => !kind.keyless);
@@ -139,8 +148,7 @@ export class Run implements AsyncDisposable {
 
   /** Rows without a key are copied again while nobody changes them: which of two equal ones a change was about could not be told. */
   async #copyAgain(): Promise<void> {
-    this.#revive();
-    await this.#pipeline.archived();
+    await this.#archived();
     const entry = async (): Promise<string | undefined> => (await this.#pipeline.state())?.tables.find(({ table }) => table === 'f_none')?.copied?.published;
     const before = await entry();
     this.#say('again f_none is copied again');
