@@ -23,6 +23,14 @@ function rowText(kind: Kind, row: Row): string {
   return print(key, seconds, text(row['ver']), text(row['big']), text(row['n']));
 }
 
+/** A row whose large value is not known yet, or was deleted before it could be copied, says so: here it gets the value it should have. Returns its version; undefined: it is whole. */
+function fillUnresolved(row: Row, versions: readonly Version[]): Version | undefined {
+  if (row['_unresolved'] !== 'big') return undefined;
+  const version = versions.find(({ ver }) => ver === row['ver']);
+  row['big'] = version?.big;
+  return version;
+}
+
 /** In what `there` differs from `least` to `most` of every text. */
 function differences(what: string, there: ReadonlyMap<string, number>, least: ReadonlyMap<string, number>, most: ReadonlyMap<string, number>): string[] {
   const found: string[] = [];
@@ -49,9 +57,10 @@ export class Views {
     return new Views(instance);
   }
 
-  async texts(kind: Kind): Promise<Map<string, number>> {
+  async texts(kind: Kind, versions: readonly Version[]): Promise<Map<string, number>> {
     const key = kind.key.map((name) => `${name}::VARCHAR AS ${name}`).join(', ');
-    const rows = await this.#read(`SELECT ${key}, epoch("at")::BIGINT::VARCHAR AS "at", ver, big, n, _text FROM ${kind.name}`);
+    const rows = await this.#read(`SELECT ${key}, epoch("at")::BIGINT::VARCHAR AS "at", ver, big, n, _text, _unresolved FROM ${kind.name}`);
+    for (const row of rows) fillUnresolved(row, versions);
     return counted(rows.map((row) => rowText(kind, row)));
   }
 
@@ -80,9 +89,9 @@ export async function auditView(pipeline: Pipeline, views: Views, journal: Journ
   const state = await pipeline.state();
   if (!state?.position || state.copy?.state !== 'complete') return [];
   const reached = parsePosition(state.position).lsn;
-  const there = await views.texts(kind);
   const shown = (version: Version): boolean => version.fate === 'live' || version.fate === 'pruned' || (version.fate === 'deleted' && kind.deletes === 'keep');
   const mine = journal.versions.filter((version) => version.kind === kind);
+  const there = await views.texts(kind, mine);
   const least = texts(mine.filter((version) => version.made <= reached && shown(version)));
   const most = texts(mine.filter((version) => shown(version) || version.ended > reached));
   return differences(`view of ${kind.name} at ${state.position}`, there, least, most);
@@ -114,12 +123,9 @@ export async function auditFiles(pipeline: Pipeline, journal: Journal, kind: Kin
   const found = await places(pipeline, state, kind);
   const problems: string[] = [];
   const mine = journal.versions.filter((version) => version.kind === kind);
-  // A row that somebody deleted before its large value could be copied lacks it for ever, and says so.
   for (const row of [...found.values()].flat()) {
-    if (row['_unresolved'] !== 'big') continue;
-    const version = mine.find(({ ver }) => ver === row['ver']);
-    if (version?.fate === 'pruned') problems.push(`${kind.name}: pruned without its large value: ${textOf(version)}`);
-    row['big'] = version?.big;
+    const version = fillUnresolved(row, mine);
+    if (version?.fate === 'pruned' && row['#kind'] === 'daily') problems.push(`${kind.name}: pruned without its large value: ${textOf(version)}`);
   }
   const of = (place: Place): Map<string, number> => counted((found.get(place) ?? []).map((row) => rowText(kind, row)));
   for (const rows of found.values()) {
