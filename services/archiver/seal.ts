@@ -132,11 +132,12 @@ class DaySeal {
   /** Writes the rows of `group` whose lives meet `condition`, checked by the other reader. Undefined: there are none. */
   async #writeFile(encoder: SegmentEncoder, group: Group, condition: string, fate: Fate, file: string): Promise<FileEntry | undefined> {
     const { metadata, entries } = group;
-    type Facts = { rows: number; sum: string; texts: number; least: string; most: string };
+    type Facts = { rows: number; sum: string; texts: number; least: string; most: string; earliest: string | null; latest: string | null };
     const [lsnColumn, ordinal, text, digest] = (['lsn', 'ordinal', 'text', 'digest'] as const).map((name) => `s.${systemIdentifier(name, metadata.columns)}`);
     const joined = `FROM ${parquet(group.files)} s JOIN (SELECT _lsn, _ordinal, ended_by, ended_at FROM ${LIVES} WHERE ${condition}) l ON ${lsnColumn} = l._lsn AND ${ordinal} = l._ordinal`;
     const [facts] = await encoder.query<Facts>(
-      `SELECT count(*)::INTEGER AS rows, ${digestSum(digest)} AS sum, count(${text})::INTEGER AS texts, min(l._lsn)::VARCHAR AS least, max(l._lsn)::VARCHAR AS most ${joined}`,
+      `SELECT count(*)::INTEGER AS rows, ${digestSum(digest)} AS sum, count(${text})::INTEGER AS texts, min(l._lsn)::VARCHAR AS least, max(l._lsn)::VARCHAR AS most,
+        ${timeText('min', metadata.timestamp)} AS earliest, ${timeText('max', metadata.timestamp)} AS latest ${joined}`,
     );
     if (facts === undefined || facts.rows === 0) return undefined;
     const columns = metadata.columns.map((column) => {
@@ -168,9 +169,6 @@ class DaySeal {
       throw error;
     }
     const published = await output.publish(path.join(this.#context.dir, file), (temporary) => requireRows(temporary, facts.rows, facts.sum));
-    const times = await encoder.query<{ least: string | null; most: string | null }>(
-      `SELECT ${timeText('min', metadata.timestamp)} AS least, ${timeText('max', metadata.timestamp)} AS most ${joined}`,
-    );
     return {
       ...(entries[0] as FileEntry),
       file,
@@ -179,8 +177,8 @@ class DaySeal {
       bytes: published.bytes,
       sha256: published.sha256,
       digestSum: facts.sum,
-      minTimestamp: times[0]?.least ?? null,
-      maxTimestamp: times[0]?.most ?? null,
+      minTimestamp: facts.earliest,
+      maxTimestamp: facts.latest,
       minLsn: formatLsn(lsn(BigInt(facts.least))),
       maxLsn: formatLsn(lsn(BigInt(facts.most))),
     };
