@@ -20,7 +20,7 @@ import {
   spentKeys,
   UNDATED,
 } from '../../src/archive/seal.js';
-import { digestSum, type FileGroup, livesSql, parquet } from '../../src/archive/view.js';
+import { digestSum, type FileGroup, livesMemory, livesSql, parquet } from '../../src/archive/view.js';
 import { formatLsn, lsn, parseLsn } from '../../src/position/lsn.js';
 import { parsePosition } from '../../src/position/position.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
@@ -73,7 +73,8 @@ class DaySeal {
     const configured = config.tables.find((one) => one.schema === this.#table.schema && one.table === this.#table.table);
     const wanted = { deletes: configured?.deletes ?? 'history', changes: configured?.history ?? false } as const;
     try {
-      if (segments.length > 0) await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys })}`);
+      const rows = [...segments, ...keys].flatMap(({ entries }) => entries).reduce((sum, entry) => sum + entry.rows, 0);
+      if (segments.length > 0) await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys })}`, livesMemory(rows));
       const counts = segments.length === 0 ? undefined : (await encoder.query<DayCounts>(dayCountsSql(LIVES, this.#asOf)))[0];
       const problem = sealProblem(counts ?? { versions: 0, livingBefore: 0, livingSince: 0, unresolved: 0 });
       if (problem !== undefined) return { ok: false, reason: problem };

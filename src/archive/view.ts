@@ -56,6 +56,14 @@ export function livesSql(options: LivesOptions): string {
     ${endsSql(identities, 'v._lsn, v._ordinal, v._digest, v._unresolved, v.part')}`;
 }
 
+/** What DuckDB needs to join and sort while it spills, in bytes for each version and event: 40 million were too many for 192 MB and well within 384. */
+const LIVES_BYTES = 10;
+
+/** Memory that livesSql takes over this many versions and events, bytes: said beforehand, because what is tried with too little begins anew. */
+export function livesMemory(rows: number): number {
+  return rows * LIVES_BYTES;
+}
+
 /**
  * What told the rows of a table apart, over time: the columns of its key, or, without one, the digest of the whole row. A change of the key is another identity: an event ends
  * the versions of before that it names by its own.
