@@ -22,6 +22,7 @@ const TASKS = {
   test: () => ['--test', '--test-concurrency=2', ...testFiles()],
   'test:faults': () => ['dist/test/faults/main.js', ...args],
   'test:interop': () => ['dist/test/interop/main.js', ...args],
+  bench: () => ['dist/test/bench/main.js', ...args],
 };
 
 if (task !== 'check' && TASKS[task] === undefined) fail(`no task is named ${JSON.stringify(task)}; known: ${Object.keys(TASKS).join(', ')}, check`, 2);

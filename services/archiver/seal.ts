@@ -6,6 +6,7 @@ import { lstat, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { groupFiles, tableFiles } from '../../src/archive/groups.js';
 import { changesFile, dailyFile, historyFile } from '../../src/archive/layout.js';
+import type { ArchiveState } from '../../src/archive/manifest.js';
 import type { FileEntry, TableState } from '../../src/archive/manifest-format.js';
 import { storageError } from '../../src/archive/put.js';
 import {
@@ -20,7 +21,7 @@ import {
   spentKeys,
   UNDATED,
 } from '../../src/archive/seal.js';
-import { digestSum, type FileGroup, livesSql, parquet } from '../../src/archive/view.js';
+import { digestSum, type FileGroup, livesMemory, livesSql, parquet } from '../../src/archive/view.js';
 import { formatLsn, lsn, parseLsn } from '../../src/position/lsn.js';
 import { parsePosition } from '../../src/position/position.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
@@ -37,6 +38,7 @@ import type { SealNote } from './sweep.js';
 const REACH_MS = 20_000;
 
 const LIVES = 'lives';
+const COPIED_AGAIN: SealReply = { ok: false, reason: 'its rows are being copied again: seal it later' };
 
 /** Seals a day, or says why not. Throws only what also ends the archiver: halts and errors of the volume. */
 export async function sealDay(context: ArchiverContext, request: SealRequest, signal: AbortSignal): Promise<SealReply> {
@@ -67,15 +69,16 @@ class DaySeal {
 
   async run(): Promise<SealReply> {
     const { dir, state, config } = this.#context;
+    if (this.#isCopiedAgain(state)) return COPIED_AGAIN;
     const segments = await groupFiles(dir, tableFiles(state, this.#table.oid, 'segment', this.#day));
     const keys = await groupFiles(dir, tableFiles(state, this.#table.oid, 'keys'));
-    const others = tableFiles(state, this.#table.oid, 'segment').filter(({ day }) => day !== this.#day);
-    const elsewhere = await groupFiles(dir, others);
     const encoder = await this.#context.housekeeper();
     const configured = config.tables.find((one) => one.schema === this.#table.schema && one.table === this.#table.table);
     const wanted = { deletes: configured?.deletes ?? 'history', changes: configured?.history ?? false } as const;
     try {
-      if (segments.length > 0) await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys, elsewhere })}`);
+      const elsewhere = await this.#elsewhere(encoder, keys);
+      const rows = [...segments, ...keys, ...elsewhere].flatMap(({ entries }) => entries).reduce((sum, entry) => sum + entry.rows, 0);
+      if (segments.length > 0) await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys, elsewhere })}`, livesMemory(rows));
       const counts = segments.length === 0 ? undefined : (await encoder.query<DayCounts>(dayCountsSql(LIVES, this.#asOf)))[0];
       const problem = sealProblem(counts ?? { versions: 0, livingBefore: 0, livingSince: 0, unresolved: 0 });
       if (problem !== undefined) return { ok: false, reason: problem };
@@ -83,6 +86,27 @@ class DaySeal {
     } finally {
       await encoder.run(`DROP TABLE IF EXISTS ${LIVES}`);
     }
+  }
+
+  /** Its rows are in the copy as well, and count from its end on: sealed before, they would be there twice. */
+  #isCopiedAgain({ recopy }: ArchiveState): boolean {
+    return recopy?.state === 'running' && recopy.oid === this.#table.oid;
+  }
+
+  /** Segments of other days matter only where a table began anew (`copied`): a row of this day may have been copied into another. */
+  async #elsewhere(encoder: SegmentEncoder, keys: readonly Group[]): Promise<Group[]> {
+    const { dir, state } = this.#context;
+    for (const { files, metadata } of keys) {
+      const [found] = await encoder.query<{ any: boolean }>(
+        `SELECT coalesce(bool_or(${systemIdentifier('op', metadata.columns)} = 'copied'), false) AS any FROM ${parquet(files)}`,
+      );
+      if (found?.any)
+        return await groupFiles(
+          dir,
+          tableFiles(state, this.#table.oid, 'segment').filter(({ day }) => day !== this.#day),
+        );
+    }
+    return [];
   }
 
   async #write(encoder: SegmentEncoder, segments: readonly Group[], wanted: Wanted): Promise<SealReply> {
@@ -112,6 +136,7 @@ class DaySeal {
       throw storageError(error);
     }
     const done = await this.#commit(segments, add);
+    if (!done.ok) for (const name of names) await rm(path.join(dir, name), { force: true });
     await rm(note, { force: true });
     return done;
   }
@@ -134,13 +159,14 @@ class DaySeal {
   /** Writes the rows of `group` whose lives meet `condition`, checked by the other reader. Undefined: there are none. */
   async #writeFile(encoder: SegmentEncoder, group: Group, condition: string, fate: Fate, file: string): Promise<FileEntry | undefined> {
     const { metadata, entries } = group;
-    type Facts = { rows: number; sum: string; texts: number; unresolved: number; least: string; most: string };
+    type Facts = { rows: number; sum: string; texts: number; unresolved: number; least: string; most: string; earliest: string | null; latest: string | null };
     const [lsnColumn, ordinal, text, digest, unresolved] = (['lsn', 'ordinal', 'text', 'digest', 'unresolved'] as const).map(
       (name) => `s.${systemIdentifier(name, metadata.columns)}`,
     );
     const joined = `FROM ${parquet(group.files)} s JOIN (SELECT _lsn, _ordinal, ended_by, ended_at FROM ${LIVES} WHERE ${condition}) l ON ${lsnColumn} = l._lsn AND ${ordinal} = l._ordinal`;
     const [facts] = await encoder.query<Facts>(
-      `SELECT count(*)::INTEGER AS rows, ${digestSum(digest)} AS sum, count(${text})::INTEGER AS texts, count(${unresolved})::INTEGER AS unresolved, min(l._lsn)::VARCHAR AS least, max(l._lsn)::VARCHAR AS most ${joined}`,
+      `SELECT count(*)::INTEGER AS rows, ${digestSum(digest)} AS sum, count(${text})::INTEGER AS texts, count(${unresolved})::INTEGER AS unresolved,
+        min(l._lsn)::VARCHAR AS least, max(l._lsn)::VARCHAR AS most, ${timeText('min', metadata.timestamp)} AS earliest, ${timeText('max', metadata.timestamp)} AS latest ${joined}`,
     );
     if (facts === undefined || facts.rows === 0) return undefined;
     const columns = metadata.columns.map((column) => {
@@ -173,9 +199,6 @@ class DaySeal {
       throw error;
     }
     const published = await output.publish(path.join(this.#context.dir, file), (temporary) => requireRows(temporary, facts.rows, facts.sum));
-    const times = await encoder.query<{ least: string | null; most: string | null }>(
-      `SELECT ${timeText('min', metadata.timestamp)} AS least, ${timeText('max', metadata.timestamp)} AS most ${joined}`,
-    );
     return {
       ...(entries[0] as FileEntry),
       file,
@@ -184,8 +207,8 @@ class DaySeal {
       bytes: published.bytes,
       sha256: published.sha256,
       digestSum: facts.sum,
-      minTimestamp: times[0]?.least ?? null,
-      maxTimestamp: times[0]?.most ?? null,
+      minTimestamp: facts.earliest,
+      maxTimestamp: facts.latest,
       minLsn: formatLsn(lsn(BigInt(facts.least))),
       maxLsn: formatLsn(lsn(BigInt(facts.most))),
     };
@@ -194,11 +217,15 @@ class DaySeal {
   async #commit(segments: readonly Group[], add: readonly FileEntry[]): Promise<SealReply> {
     const sealed = new Set(segments.flatMap((group) => group.entries.map((entry) => entry.file)));
     const { oid } = this.#table;
+    let refused = false;
     const state = await this.#context.commit((before) => {
+      refused = this.#isCopiedAgain(before);
+      if (refused) return undefined;
       const open = tableFiles(before, oid, 'segment').filter((entry) => !sealed.has(entry.file));
       const spent = spentKeys(open, tableFiles(before, oid, 'keys'), parseLsn);
       return { reason: 'seal', add, drop: [...sealed, ...spent.map((entry) => entry.file)] };
     });
+    if (refused) return COPIED_AGAIN;
     faultPoint('K2');
     const count = (kind: FileEntry['kind']): number => add.filter((entry) => entry.kind === kind).reduce((sum, entry) => sum + entry.rows, 0);
     const reply: SealReply = { ok: true, file: add.find((entry) => entry.kind === 'daily')?.file ?? null, rows: count('daily'), history: count('history') };

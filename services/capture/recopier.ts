@@ -106,6 +106,7 @@ export class Recopier {
     log.info({ event: 'recopy-begin', table: name, whole, rows: wish.keys?.length, at: formatLsn(at) }, 'copying again');
     const begin: RecopyBegin = { archive, id, at: formatLsn(at), snapshot, oid, schema, table, whole, published };
     await publish({ kind: 'recopy-begin', recopy: { id, at, prev: 0, end: 0 }, payload: Buffer.from(JSON.stringify(begin)) });
+    await copy.begun();
     let rows = 0;
     let sayAt = Date.now() + PROGRESS_MS;
     for await (const part of copy.parts()) {

@@ -81,11 +81,17 @@ function typed(name: string, type: string): string {
   return `E'line one\\tof ' || md5(random()::text) || E'\\nline "two" \\\\N'`;
 }
 
-/** INSERT of rows `from`…`to` whose times are given by the expression `at` over `i`. The serial id is left to its sequence. */
+/** SELECT of `columns` of rows `from`…`to` whose times are given by the expression `at` over `i`. A serial id is `i`. */
+export function rowsSql(columns: readonly DemoColumn[], from: number, to: number, at: string): string {
+  const values = columns.map((column) => (column.name === 'id' ? 'i' : expression(column, 's.at')));
+  return `SELECT ${values.join(', ')} FROM (SELECT i, ${at} AS at FROM generate_series(${from}, ${to}) i) s`;
+}
+
+/** INSERT of such rows. The serial id is left to its sequence. */
 export function insertSql(table: DemoTable, from: number, to: number, at: string): string {
   const columns = table.columns.filter((column) => column.name !== 'id');
   return `INSERT INTO public.${quoteIdentifier(table.name)} (${columns.map((column) => quoteIdentifier(column.name)).join(', ')})
-    SELECT ${columns.map((column) => expression(column, 's.at')).join(', ')} FROM (SELECT i, ${at} AS at FROM generate_series(${from}, ${to}) i) s`;
+    ${rowsSql(columns, from, to, at)}`;
 }
 
 /** The present as the reference tables keep it: a timestamp without time zone in UTC. */

@@ -56,10 +56,19 @@ export function livesSql(options: LivesOptions): string {
     const copied = `${systemIdentifier('op', group.metadata.columns)} = 'copy'`;
     return `SELECT ${versionColumns(identities, group.metadata, placed(group))} FROM (SELECT * ${read(group)}) WHERE ${copied}`;
   });
-  return `WITH v AS (${versions.join(' UNION ALL ')}),
-    w AS (${[noEvents(identities), ...elsewhere].join(' UNION ALL ')}),
-    k AS (${[noEvents(identities), ...events].join(' UNION ALL ')}),
+  // Read again for each use, and then only the columns that it needs: all of them, kept aside for a day of millions, are many times the work of its join.
+  return `WITH v AS NOT MATERIALIZED (${versions.join(' UNION ALL ')}),
+    w AS NOT MATERIALIZED (${[noEvents(identities), ...elsewhere].join(' UNION ALL ')}),
+    k AS NOT MATERIALIZED (${[noEvents(identities), ...events].join(' UNION ALL ')}),
     ${endsSql(identities, 'v._lsn, v._ordinal, v._digest, v._unresolved, v.part')}`;
+}
+
+/** What DuckDB needs to join and sort while it spills, in bytes for each version and event: 40 million were too many for 192 MB and well within 384. */
+const LIVES_BYTES = 10;
+
+/** Memory that livesSql takes over this many versions and events, bytes: said beforehand, because what is tried with too little begins anew. */
+export function livesMemory(rows: number): number {
+  return rows * LIVES_BYTES;
 }
 
 /**

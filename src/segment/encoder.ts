@@ -79,7 +79,7 @@ export class SegmentEncoder {
 
   /** Runs a statement with at least `memory` bytes, again with twice as much as long as it has too little: what a row group of wide rows takes cannot be told beforehand. */
   async #withMemory<T>(memory: number, statement: () => Promise<T>): Promise<T> {
-    let limit = Math.min(memory, this.#ceiling);
+    let limit = Math.min(Math.max(memory, this.#memory), this.#ceiling);
     if (limit > this.#memory) await this.#limit(limit);
     try {
       for (;;) {

@@ -1,6 +1,7 @@
 /**
- * Keeps prunes out of the moment between the position of a re-copy and its snapshot: a row pruned there and inserted again under its key would be in the copy, which stands before
- * the prune, and the copied row would pass for the newer version of the pruned one (law 1). Advisory locks of the source's own server.
+ * Keeps prunes out of the moment between the position of a re-copy and its beginning in the stream. A row pruned before the snapshot and inserted again under its key would be in the copy, which
+ * stands before the prune, and the copied row would pass for the newer version of the pruned one (law 1); one pruned before the beginning could be sealed without anybody knowing of the copy.
+ * Advisory locks of the source's own server.
  */
 import type pg from 'pg';
 

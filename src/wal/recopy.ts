@@ -58,8 +58,18 @@ export class TableRecopy implements AsyncDisposable {
   readonly published: string;
   readonly #client: pg.Client;
   readonly #keys: RecopyWish['keys'];
+  readonly #source: string;
 
-  private constructor(parts: { at: Lsn; snapshot: string; relation: Relation; published: string; client: pg.Client; keys: RecopyWish['keys'] }) {
+  private constructor(parts: {
+    at: Lsn;
+    snapshot: string;
+    relation: Relation;
+    published: string;
+    client: pg.Client;
+    keys: RecopyWish['keys'];
+    source: string;
+  }) {
+    this.#source = parts.source;
     this.at = parts.at;
     this.snapshot = parts.snapshot;
     this.relation = parts.relation;
@@ -72,7 +82,7 @@ export class TableRecopy implements AsyncDisposable {
     return this.#keys === undefined;
   }
 
-  /** Waits, locks (ACCESS SHARE, for as long as the copy lasts), takes the snapshot. `waiting` hears of what is waited for. undefined: stopped, or the table is not published. */
+  /** Waits, keeps prunes away until `begun`, locks (ACCESS SHARE, for as long as the copy lasts), takes the snapshot. `waiting` hears of what is waited for. undefined: stopped, or the table is not published. */
   static async begin(source: RecopySource, wish: RecopyWish, signal: AbortSignal, waiting: (reason: string) => void): Promise<TableRecopy | undefined> {
     const open = (): Promise<pg.Client> => connectClient(source.url, { applicationName: applicationName(source.source, 'capture') });
     const client = await open();
@@ -87,17 +97,21 @@ export class TableRecopy implements AsyncDisposable {
       await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
       await client.query(`LOCK TABLE ONLY ${quoteTable(schema, table)} IN ACCESS SHARE MODE`); // before the snapshot: from here its rows are not rewritten
       const { rows } = await client.query<{ snapshot: string }>('SELECT pg_catalog.pg_current_snapshot()::text AS snapshot');
-      await endMoment(client, source.source, before.oid);
       if ((await storage(client, wish))?.file !== before.file)
         throw new TidemarkError('transient', `${schema}.${table} was truncated or rewritten a moment ago: its copy begins again`);
       const relation = await readRelationFromCatalog(client, schema, table);
       const entry = (await readPublished(client, source.publication)).find((one) => one.oid === relation?.oid);
       if (relation === undefined || entry === undefined) return await ended(client);
-      return new TableRecopy({ at, snapshot: rows[0]?.snapshot ?? '', relation, published: entry.published, client, keys });
+      return new TableRecopy({ at, snapshot: rows[0]?.snapshot ?? '', relation, published: entry.published, client, keys, source: source.source });
     } catch (error) {
       await client.end().catch(() => undefined);
       throw error;
     }
+  }
+
+  /** Its beginning is published: prunes that come now stand behind that. */
+  async begun(): Promise<void> {
+    await endMoment(this.#client, this.#source, this.relation.oid);
   }
 
   async *parts(): AsyncGenerator<CopyPart> {

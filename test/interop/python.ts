@@ -14,12 +14,11 @@ export function interopFile(name: string): string {
   return path.join(FOLDER, name);
 }
 
-/** The interpreter, or why there is none. Installs what is missing. */
-export function findPython(): { readonly python: string } | { readonly reason: string } {
+/** The interpreter with the packages of `requirements`, or why there is none. Installs what is missing. */
+export function findPython(requirements = interopFile('requirements.txt')): { readonly python: string } | { readonly reason: string } {
   const version = spawnSync('python3', ['-c', 'import sys, venv, ensurepip; print(sys.version_info >= (3, 10))'], { encoding: 'utf8' });
   if (version.error !== undefined) return { reason: `python3 cannot be run (${version.error.message})` };
   if (version.stdout.trim() !== 'True') return { reason: `python3 is older than 3.10, or has no venv (${version.stderr.trim().split('\n').at(-1) ?? ''})` };
-  const requirements = interopFile('requirements.txt');
   const hash = createHash('sha256').update(readFileSync(requirements)).digest('hex').slice(0, 12);
   const folder = path.join(ROOT, '.cache', `interop-${hash}`);
   const python = path.join(folder, 'bin', 'python');

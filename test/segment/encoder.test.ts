@@ -36,6 +36,22 @@ test('what was told too little is tried again with more; only the ceiling ends i
   assert.deepEqual((await poor.encoder.query<{ n: number }>('SELECT 1 AS n'))[0]?.n, 1, 'the encoder lives on');
 });
 
+test('a statement has the memory it is said to need, never less than the limit, and the limit is back afterwards', async () => {
+  await using world = await SegmentWorld.open({ memoryLimit: 64 * MB, memoryCeiling: 512 * MB });
+  const { encoder } = world;
+  const before = await encoder.query(LIMIT);
+  const seen: unknown[] = [];
+  for (const memory of [1, 200 * MB, 4096 * MB]) {
+    await encoder.run(`CREATE OR REPLACE TABLE seen AS ${LIMIT}`, memory);
+    seen.push((await encoder.query<{ value: string }>('SELECT value FROM seen'))[0]?.value);
+    assert.deepEqual(await encoder.query(LIMIT), before);
+  }
+  assert.deepEqual(seen, ['64.0 MiB', '200.0 MiB', '512.0 MiB']);
+  // Too little by a word of its own: the next try has more than the limit, not twice that word.
+  await encoder.run(`CREATE TABLE wide AS SELECT list(i) AS l FROM range(8000000) t(i)`, 1);
+  assert.deepEqual(await encoder.query(LIMIT), before);
+});
+
 test('a value of 20 MB, quotes and tabs throughout, as text and as bytea', async () => {
   await using world = await SegmentWorld.open();
   const rows = [

@@ -1,0 +1,106 @@
+/**
+ * What every benchmark shares: baseline and Tidemark measured alternately in one run, the ratio of their medians with its extremes, printed and kept as JSON.
+ * Compares nothing with a target by itself: whoever reads it does. No test depends on a time taken here.
+ */
+import { readFileSync } from 'node:fs';
+
+/** What one run of one side took. */
+export type Measured = {
+  readonly seconds: number;
+  readonly rows: number;
+  readonly bytes: number;
+  /** Bytes; of the process that did the work. */
+  readonly peakMemory: number;
+  /** Seconds of CPU by process. */
+  readonly cpu?: Readonly<Record<string, number>>;
+};
+
+export type Side = { readonly name: string; readonly run: (round: number) => Promise<Measured> };
+
+/** One row of the table in docs/performance.md. */
+export type Comparison = {
+  readonly what: string;
+  /** What is divided: Tidemark's by the baseline's. */
+  readonly of: 'seconds' | 'bytes';
+  /** In words. */
+  readonly target: string;
+  readonly baseline: string;
+  readonly runs: readonly { readonly baseline: Measured; readonly tidemark: Measured }[];
+  /** What else was found, a line each. */
+  readonly notes: readonly string[];
+};
+
+export type Benchmark = {
+  readonly name: string;
+  readonly about: string;
+  /** Makes its own data in `scratch`, which is removed afterwards. */
+  readonly run: (scratch: string, say: (line: string) => void) => Promise<readonly Comparison[] | { readonly skipped: string }>;
+};
+
+/** Runs both sides `rounds` times; who begins alternates, so that neither always finds the warmer cache. */
+export async function alternate(rounds: number, baseline: Side, tidemark: Side, say: (line: string) => void): Promise<Comparison['runs']> {
+  const runs: { baseline: Measured; tidemark: Measured }[] = [];
+  for (let round = 0; round < rounds; round += 1) {
+    const found = new Map<Side, Measured>();
+    for (const side of round % 2 === 0 ? [baseline, tidemark] : [tidemark, baseline]) {
+      const measured = await side.run(round);
+      found.set(side, measured);
+      say(`  ${side.name}: ${describe(measured)}`);
+    }
+    runs.push({ baseline: found.get(baseline) as Measured, tidemark: found.get(tidemark) as Measured });
+  }
+  return runs;
+}
+
+function describe({ seconds, rows, bytes, peakMemory, cpu = {} }: Measured): string {
+  const perRow = Object.entries(cpu).map(([name, used]) => `, ${name} ${((used / rows) * 1e6).toFixed(2)} µs of CPU a row`);
+  return `${rows} rows in ${seconds.toFixed(1)} s, ${megabytes(bytes)}, at most ${megabytes(peakMemory)} of memory${perRow.join('')}`;
+}
+
+/** Tidemark's median over the baseline's, and the least and the greatest ratio of a round. */
+export function ratio({ of, runs }: Pick<Comparison, 'of' | 'runs'>): { readonly median: number; readonly least: number; readonly most: number } {
+  const each = runs.map(({ baseline, tidemark }) => tidemark[of] / baseline[of]);
+  const median = medianOf(runs.map(({ tidemark }) => tidemark[of])) / medianOf(runs.map(({ baseline }) => baseline[of]));
+  return { median, least: Math.min(...each), most: Math.max(...each) };
+}
+
+function medianOf(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 === 1 ? (sorted[middle] as number) : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+}
+
+/** The lines printed for a comparison. */
+export function summary(comparison: Comparison): string[] {
+  const { median, least, most } = ratio(comparison);
+  const peak = Math.max(...comparison.runs.map(({ tidemark }) => tidemark.peakMemory));
+  const rounds = comparison.runs.length;
+  return [
+    `${comparison.what}: ${median.toFixed(2)} of the ${comparison.of} of ${comparison.baseline} (${least.toFixed(2)}–${most.toFixed(2)}, ${rounds} ${rounds === 1 ? 'run' : 'runs'}), at most ${megabytes(peak)} of memory`,
+    `  target: ${comparison.target}`,
+    ...comparison.notes.map((note) => `  ${note}`),
+  ];
+}
+
+export function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+/** The most memory a running process has held, bytes: VmHWM. NaN where the system does not say. */
+export function peakMemory(pid: number): number {
+  return Number(/^VmHWM:\s+(\d+) kB/m.exec(readProcess(pid, 'status'))?.[1] ?? Number.NaN) * 1024;
+}
+
+/** Seconds of CPU that a running process has used, user and system. NaN where the system does not say. */
+export function cpuSeconds(pid: number): number {
+  const fields = readProcess(pid, 'stat').split(') ')[1]?.split(' ') ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / 100; // USER_HZ
+}
+
+function readProcess(pid: number, file: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/${file}`, 'utf8');
+  } catch {
+    return '';
+  }
+}

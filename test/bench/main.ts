@@ -1,0 +1,42 @@
+/** `npm run bench [-- NAME…]`: the benchmarks, all of them or those named. Prints what it found and writes it to `.cache/bench/NAME.json`. Exit code 1 only when one cannot be run. */
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { cpus, tmpdir, totalmem } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Benchmark } from './frame.js';
+import { megabytes, ratio, summary } from './frame.js';
+import { sealTwentyMillion } from './seal-20m.js';
+import { size } from './size.js';
+
+const BENCHMARKS: readonly Benchmark[] = [size, sealTwentyMillion];
+const RESULTS = fileURLToPath(new URL('../../../.cache/bench/', import.meta.url));
+
+const names = process.argv.slice(2);
+const unknown = names.filter((name) => !BENCHMARKS.some((benchmark) => benchmark.name === name));
+if (unknown.length > 0) {
+  process.stderr.write(`no benchmark is named ${unknown.join(', ')}; known:\n${BENCHMARKS.map(({ name, about }) => `  ${name}  ${about}\n`).join('')}`);
+  process.exit(2);
+}
+const say = (line: string): void => void process.stdout.write(`${line}\n`);
+const machine = { node: process.version, cpus: cpus().length, cpu: cpus()[0]?.model ?? '', memory: totalmem() };
+say(`${machine.cpus} × ${machine.cpu}, ${megabytes(machine.memory)} of memory, Node ${machine.node}`);
+for (const benchmark of BENCHMARKS) {
+  if (names.length > 0 && !names.includes(benchmark.name)) continue;
+  say(`\n${benchmark.name}: ${benchmark.about}`);
+  const scratch = await mkdtemp(path.join(tmpdir(), `tidemark-bench-${benchmark.name}-`));
+  try {
+    const found = await benchmark.run(scratch, say);
+    if ('skipped' in found) {
+      say(`skipped: ${found.skipped}`);
+      continue;
+    }
+    for (const line of found.flatMap(summary)) say(line);
+    await mkdir(RESULTS, { recursive: true });
+    const results = found.map((comparison) => ({ ...comparison, ratio: ratio(comparison) }));
+    const file = path.join(RESULTS, `${benchmark.name}.json`);
+    await writeFile(file, `${JSON.stringify({ benchmark: benchmark.name, at: new Date().toISOString(), machine, results }, null, 2)}\n`);
+    say(`written to ${path.relative(process.cwd(), file)}`);
+  } finally {
+    await rm(scratch, { recursive: true, force: true });
+  }
+}
