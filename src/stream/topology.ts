@@ -27,10 +27,11 @@ const REQUEST_MS = 5000;
 
 /** Connects; reconnects for ever by itself. `name` is shown by the server. Fails transiently when the server is not there, with `config` when it refuses us. */
 export async function connectStream(config: Config, name: string): Promise<StreamConnection> {
+  const address = addressOf(config.stream.url);
   let connection: NatsConnection;
   try {
     connection = await connect({
-      ...addressOf(config.stream.url),
+      ...address,
       name,
       maxReconnectAttempts: -1,
       reconnectTimeWait: 250,

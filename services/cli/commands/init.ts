@@ -24,7 +24,8 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
   const url = options['url'] === undefined ? process.env['DATABASE_URL'] : String(options['url']);
   if (url === undefined) throw configError('init: which database?', 'give --url, or set DATABASE_URL');
   const out = path.resolve(String(options['out']));
-  const client = await connectClient(url, { applicationName: 'tidemark_init', queryTimeoutMs: 30_000 });
+  const field = options['url'] === undefined ? 'DATABASE_URL' : '--url';
+  const client = await connectClient(url, { applicationName: 'tidemark_init', queryTimeoutMs: 30_000, field });
   let text: string;
   let chosen: Guess[];
   let refused: Refused[];

@@ -144,6 +144,19 @@ test('wrong password: one line, for every command that asks the database', async
   }
 });
 
+test("the pruner's own address is named when it is the wrong one", async () => {
+  const { url } = await database(PRICES);
+  const wrong = new URL(url);
+  wrong.password = 'not-the-password';
+  const file = await configuration(url, '  prices: { timestamp: at }');
+  const { code, stdout } = await tidemark(['doctor', '-c', file], { TIDEMARK_SOURCE_PRUNER_URL: wrong.toString() });
+  assert.equal(code, 1);
+  assert.match(stdout, /Postgres, pruner +source\.prunerUrl: the server refuses this login .*\n +→ correct user and password in source\.prunerUrl/);
+  const pruner = await tidemark(['run', 'pruner', '-c', file], { TIDEMARK_SOURCE_PRUNER_URL: wrong.toString() });
+  assert.equal(pruner.code, 2);
+  assert.match(pruner.stderr, /source\.prunerUrl: the server refuses this login/);
+});
+
 test('wal_level=replica: doctor and capture say so', async () => {
   await using replica = await startPostgres({ settings: { wal_level: 'replica' } });
   const { url } = await database(PRICES, replica);
