@@ -97,6 +97,7 @@ function refusal(table: Found): Refused | undefined {
     table.relkind === 'p' ? 'it is partitioned; list its partitions instead'
     : table.relkind === 'f' ? 'it is a foreign table'
     : table.persistence !== 'p' ? 'it is unlogged: its rows are not in the WAL'
+    : table.schema.includes('.') ? 'the configuration cannot name a schema with a dot in its name'
     : !table.has_key ? 'it has no primary key, so its UPDATEs and DELETEs could not be published'
     : timestampColumn(table) === undefined ? 'it has no date or timestamp column'
     : undefined; // biome-ignore format: a table of reasons

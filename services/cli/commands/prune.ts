@@ -16,7 +16,7 @@ export async function run([table]: readonly (string | undefined)[], options: Rec
   if (options['json'] === true) process.stdout.write(`${JSON.stringify({ by, ...result })}\n`);
   else {
     const rows = result.tables.map((entry) => [
-      entry.table,
+      entry.schema === 'public' ? entry.table : `${entry.schema}.${entry.table}`,
       String(entry.nominated),
       String(entry.deleted),
       Object.entries(entry.left)

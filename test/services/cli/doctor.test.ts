@@ -211,6 +211,8 @@ test('init says of each awkward table why it is left, or not pruned, and doctor 
     CREATE TABLE plain (id int PRIMARY KEY, updated_at timestamptz, created_at timestamptz NOT NULL);
     CREATE TABLE other.plain (id int PRIMARY KEY, happened timestamp NOT NULL);
     CREATE TABLE "We ird" (id int PRIMARY KEY, "Time" timestamptz NOT NULL);
+    CREATE SCHEMA "dot.ted";
+    CREATE TABLE "dot.ted".plain (id int PRIMARY KEY, at timestamptz NOT NULL);
     CREATE TABLE keyless (at timestamptz);
     CREATE TABLE timeless (id int PRIMARY KEY);
     CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY, at timestamptz);
@@ -235,7 +237,8 @@ test('init says of each awkward table why it is left, or not pruned, and doctor 
   assert.equal(chosen.get('computed')?.timestamp, 'at');
   assert.equal(chosen.get('referred')?.prune, true);
   for (const key of ['guarded', 'hidden']) assert.equal(chosen.get(key)?.prune, false, key);
-  for (const line of [/# +keyless: .*key/, /# +timeless: .*timestamp/, /# +unlogged: .*unlogged/, /# +parted: .*partitioned/]) assert.match(text, line);
+  for (const line of [/# +dot\.ted\.plain: .*dot/, /# +keyless: .*key/, /# +timeless: .*timestamp/, /# +unlogged: .*unlogged/, /# +parted: .*partitioned/])
+    assert.match(text, line);
   assert.match(text, /rows that others refer to stay \(referring\.referring_id_fkey\)/);
   assert.match(text, /trigger/);
   await mkdir(config.archive.dir, { recursive: true });
