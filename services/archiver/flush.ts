@@ -26,14 +26,16 @@ export type ReadyBatch = { readonly batch: Batch; readonly tables: readonly Tabl
 export class Flusher {
   readonly #context: ArchiverContext;
   readonly #failed: (error: unknown) => void;
+  readonly #flushed: () => void;
   readonly #waiting: Promise<void>[] = [];
   #tail: Promise<void> = Promise.resolve();
   #failure: unknown;
 
-  /** `failed` hears of the first failure. */
-  constructor(context: ArchiverContext, failed: (error: unknown) => void) {
+  /** `failed` hears of the first failure, `flushed` of every batch that is archived. */
+  constructor(context: ArchiverContext, failed: (error: unknown) => void, flushed: () => void = () => undefined) {
     this.#context = context;
     this.#failed = failed;
+    this.#flushed = flushed;
   }
 
   /** True while a batch is on its way. */
@@ -51,6 +53,7 @@ export class Flusher {
     if (this.#failure !== undefined) return ready.batch.discard();
     try {
       await flushBatch(this.#context, ready);
+      this.#flushed();
     } catch (error) {
       this.#failure = error ?? new Error('flush failed');
       this.#failed(error);

@@ -119,10 +119,11 @@ async function archive(context: ArchiverContext, stream: StreamConnection, signa
     stop.abort();
   };
   const intake = openIntake(context, new ReceiptIndex(context.dir));
-  const flusher = new Flusher(context, fail);
+  // Steady is what commits: on a volume that takes a claim and no segment, every try would be the first one, and each claims.
+  const flusher = new Flusher(context, fail, healthy);
   const hint = context.state.streamHint;
   const work = [
-    consume({ config: context.config, log: context.log, stream, intake, flusher, from: hint ?? {}, earlier: earlierIn(context), taken: healthy }, stop.signal),
+    consume({ config: context.config, log: context.log, stream, intake, flusher, from: hint ?? {}, earlier: earlierIn(context) }, stop.signal),
     maintain(context, stream, stop.signal),
     answerRequests(context, stream, stop.signal),
   ];

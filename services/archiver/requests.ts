@@ -1,27 +1,19 @@
 /** Answers seal requests on `tidemark.<source>.seal`, one at a time. A request is refused with its reason; only what ends the archiver is thrown. */
 import { parseSealRequest, type SealReply } from '../../src/archive/seal.js';
 import { describeError, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
-import { answerAlive } from '../../src/stream/request.js';
+import { takeRequests } from '../../src/stream/request.js';
 import { requestSubject, type StreamConnection } from '../../src/stream/topology.js';
 import type { ArchiverContext } from './context.js';
 import { sealDay } from './seal.js';
 
 /** Runs until the signal aborts. */
 export async function answerRequests(context: ArchiverContext, stream: StreamConnection, signal: AbortSignal): Promise<void> {
-  const subject = requestSubject(context.config.source.name, 'seal');
-  const alive = answerAlive(stream.connection, subject);
-  const subscription = stream.connection.subscribe(subject);
-  const end = (): void => {
-    alive.unsubscribe();
-    subscription.unsubscribe();
-  };
+  const requests = takeRequests(stream.connection, requestSubject(context.config.source.name, 'seal'));
+  const end = (): void => requests.unsubscribe();
   signal.addEventListener('abort', end, { once: true });
   if (signal.aborted) end();
   try {
-    for await (const message of subscription) {
-      const reply = await answer(context, message.string(), signal);
-      message.respond(JSON.stringify(reply));
-    }
+    for await (const asked of requests) asked.answer(await answer(context, asked.body, signal));
   } finally {
     signal.removeEventListener('abort', end);
   }

@@ -30,6 +30,7 @@ const EXIT_HALT = 3;
 
 /** Runs until SIGTERM or SIGINT, or until no service is left. The worst exit code of what ended for good. */
 export async function supervise(config: Config, log: Log): Promise<number> {
+  for (const notice of config.notices) log.info({ event: 'notice' }, notice);
   const controller = new AbortController();
   let asked = 0;
   for (const name of ['SIGTERM', 'SIGINT'] as const) {

@@ -1,6 +1,6 @@
 /** The pruner service: runs by schedule and on request, one run at a time. Also how the command line prunes. */
 import { Cron } from 'croner';
-import type { Msg, NatsConnection } from 'nats';
+import type { NatsConnection } from 'nats';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
 import { closeClient, connectPruner } from '../../src/prune/connection.js';
 import { prunePreflight } from '../../src/prune/preflight.js';
@@ -9,7 +9,7 @@ import type { Config } from '../../src/runtime/config.js';
 import { configError, describeError, exitCodeOf, Halt, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
 import { runWithRetry } from '../../src/runtime/service.js';
-import { answerAlive, requestReply } from '../../src/stream/request.js';
+import { type Asked, requestReply, takeRequests } from '../../src/stream/request.js';
 import { connectStream, requestSubject } from '../../src/stream/topology.js';
 import { recopyRequester, sealRequester } from './requesters.js';
 import { type PruneReply, type PruneRequest, parsePruneRequest } from './requests.js';
@@ -116,17 +116,15 @@ class Runs {
 
 /** Until the runs end or the connection does. Of several pruners of a source one answers. */
 async function answerRequests(config: Config, connection: NatsConnection, runs: Runs): Promise<void> {
-  const subject = requestSubject(config.source.name, 'prune');
-  answerAlive(connection, subject);
-  const subscription = connection.subscribe(subject, { queue: 'pruner' });
-  const stop = (): void => subscription.unsubscribe();
+  const requests = takeRequests(connection, requestSubject(config.source.name, 'prune'), { queue: 'pruner' });
+  const stop = (): void => requests.unsubscribe();
   runs.signal.addEventListener('abort', stop, { once: true });
   if (runs.signal.aborted) stop();
   const answers = new Set<Promise<void>>();
   runs.connection = connection;
   try {
-    for await (const message of subscription) {
-      const done = answer(config, message, runs);
+    for await (const asked of requests) {
+      const done = answer(config, asked, runs);
       answers.add(done);
       void done.then(() => answers.delete(done));
     }
@@ -140,11 +138,11 @@ async function answerRequests(config: Config, connection: NatsConnection, runs: 
 }
 
 /** Never throws: a failure is an answer too. */
-async function answer(config: Config, message: Msg, runs: Runs): Promise<void> {
-  const reply = await serve(config, message.string(), runs).catch(
+async function answer(config: Config, asked: Asked, runs: Runs): Promise<void> {
+  const reply = await serve(config, asked.body, runs).catch(
     (error: unknown): PruneReply => ({ ok: false, reason: describeError(error), exitCode: exitCodeOf(error) }),
   );
-  message.respond(JSON.stringify(reply));
+  asked.answer(reply);
 }
 
 async function serve(config: Config, body: string, runs: Runs): Promise<PruneReply> {

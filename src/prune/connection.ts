@@ -19,8 +19,13 @@ const LOCK_LOOK_MS = 200;
 
 /** Connects with the pruner's own role where there is one. */
 export function connectPruner(config: Config): Promise<pg.Client> {
-  const url = (config.source.prunerUrl ?? config.source.url).reveal();
-  return connectClient(url, { applicationName: applicationName(config.source.name, 'pruner'), queryTimeoutMs: QUERY_TIMEOUT_MS });
+  const { url, prunerUrl } = config.source;
+  const field = prunerUrl === undefined ? 'source.url' : 'source.prunerUrl';
+  return connectClient((prunerUrl ?? url).reveal(), {
+    field,
+    applicationName: applicationName(config.source.name, 'pruner'),
+    queryTimeoutMs: QUERY_TIMEOUT_MS,
+  });
 }
 
 /**

@@ -185,7 +185,7 @@ export function parseConfig(text: string, options: { file: string; overrides?: O
   const { file, overrides = {}, env = {} } = options;
   const document = parseDocument(text, { prettyErrors: true });
   if (document.errors.length > 0) {
-    throw configError(`configuration ${file}: ${document.errors.map((error) => error.message.split('\n')[0]).join('; ')}`);
+    throw configError(`configuration ${file}: ${document.errors.map((error) => error.message.split('\n')[0]?.replace(/:$/, '')).join('; ')}`);
   }
   const missing: string[] = [];
   const plain: unknown = document.toJS() ?? {};
@@ -193,11 +193,11 @@ export function parseConfig(text: string, options: { file: string; overrides?: O
     throw configError(`configuration ${file}: it holds ${Array.isArray(plain) ? 'a list' : 'a single value'}, not sections`, 'begin with `source:`');
   }
   const raw = expandVariables(plain, env, missing) as Record<string, unknown>;
-  const notices = applyEnvironment(raw, env);
+  const { notices, from } = applyEnvironment(raw, env);
   if (overrides.archiveDir !== undefined) section(raw, 'archive')['dir'] = overrides.archiveDir;
   const result = configSchema.safeParse(raw);
   const problems = missing.map((name) => `\${${name}}: the variable is not set`);
-  if (!result.success) problems.push(...result.error.issues.map((issue) => describeIssue(issue, raw)));
+  if (!result.success) problems.push(...result.error.issues.map((issue) => describeIssue(issue, raw, from)));
   else problems.push(...crossCheck(result.data));
   if (problems.length > 0 || !result.success) {
     throw configError(
@@ -261,12 +261,17 @@ function crossCheck(data: Parsed): string[] {
   return problems;
 }
 
-function describeIssue(issue: z.core.$ZodIssue, raw: unknown): string {
-  const where = issue.path.join('.') || '(top level)';
+/** `from`: which variable of the environment a field's value came from. */
+function describeIssue(issue: z.core.$ZodIssue, raw: unknown, from: ReadonlyMap<string, string>): string {
+  const field = issue.path.join('.');
+  const variable = from.get(field);
+  const where = `${field || '(top level)'}${variable === undefined ? '' : ` (from ${variable})`}`;
   if (issue.code === 'unrecognized_keys') return `${where}: unknown ${issue.keys.map((key) => JSON.stringify(key)).join(', ')}; remove or correct the name`;
   let seen: unknown = raw;
   for (const step of issue.path) seen = (seen as Record<PropertyKey, unknown> | undefined)?.[step];
   const secret = issue.path[0] === 'source' && /url$/i.test(String(issue.path[1]));
-  const shown = seen === undefined ? 'missing' : secret ? 'not usable' : `found ${JSON.stringify(seen)}`;
+  if (seen === undefined) return `${where}: missing; it is needed`;
+  if (seen === '') return `${where}: empty; give a value, or take it out`;
+  const shown = secret ? 'not usable' : `found ${JSON.stringify(seen)}`;
   return `${where}: ${shown}; ${issue.message.replace(/^Invalid input: /, '')}`;
 }

@@ -4,14 +4,14 @@ import { configError } from './errors.js';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Puts `${VAR}` and `${VAR:-fallback}` into every text of a parsed file; names that are not set go to `missing`. */
+/** Puts `${VAR}` and `${VAR:-fallback}` into every text of a parsed file; names that are not set go to `missing` and stay as they are. */
 export function expandVariables(value: unknown, env: Environment, missing: string[]): unknown {
   if (typeof value === 'string') {
-    return value.replace(/\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}/g, (_, name: string, fallback: string | undefined) => {
+    return value.replace(/\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}/g, (written: string, name: string, fallback: string | undefined) => {
       const found = env[name] ?? fromFile(`${name}_FILE`, env) ?? fallback;
       if (found === undefined && name !== 'DATABASE_URL') missing.push(name);
       if (found === undefined && name === 'DATABASE_URL' && readVariable('TIDEMARK_SOURCE_URL', env) === undefined) missing.push(name);
-      return found ?? '';
+      return found ?? written;
     });
   }
   if (Array.isArray(value)) return value.map((entry) => expandVariables(entry, env, missing));
@@ -60,31 +60,39 @@ const OVERRIDABLE: readonly [variable: string, section: string, key: string, as:
   ['TIDEMARK_LOG_LEVEL', 'log', 'level', 'text'],
 ];
 
+/** `from`: `section.key` → the variable its value came from. */
+export type Applied = { readonly notices: string[]; readonly from: ReadonlyMap<string, string> };
+
 /** Lays the environment over the file. Returns what to say of the old script's names. */
-export function applyEnvironment(raw: Record<string, unknown>, env: Environment): string[] {
+export function applyEnvironment(raw: Record<string, unknown>, env: Environment): Applied {
   const notices: string[] = [];
+  const from = new Map<string, string>();
+  const set = (variable: string, name: string, key: string, value: unknown): void => {
+    section(raw, name)[key] = value;
+    from.set(`${name}.${key}`, variable);
+  };
   const truth = (text: string): unknown => (/^(1|true|yes|on)$/i.test(text) ? true : /^(0|false|no|off)$/i.test(text) ? false : text);
   if (env['ARCHIVE_BASE_DIR'] !== undefined) {
-    section(raw, 'archive')['dir'] = env['ARCHIVE_BASE_DIR'];
+    set('ARCHIVE_BASE_DIR', 'archive', 'dir', env['ARCHIVE_BASE_DIR']);
     notices.push(`ARCHIVE_BASE_DIR is honoured: archive.dir is ${env['ARCHIVE_BASE_DIR']}`);
   }
   if (env['RETENTION_HOURS'] !== undefined) {
-    section(raw, 'prune')['retention'] = `${env['RETENTION_HOURS']}h`;
+    set('RETENTION_HOURS', 'prune', 'retention', `${env['RETENTION_HOURS']}h`);
     notices.push(`RETENTION_HOURS is honoured: prune.retention is ${env['RETENTION_HOURS']}h`);
   }
   if (env['ARCHIVE_DRY_RUN'] !== undefined) {
-    section(raw, 'prune')['dryRun'] = truth(env['ARCHIVE_DRY_RUN']);
+    set('ARCHIVE_DRY_RUN', 'prune', 'dryRun', truth(env['ARCHIVE_DRY_RUN']));
     notices.push(`ARCHIVE_DRY_RUN is honoured: prune.dryRun is ${String(truth(env['ARCHIVE_DRY_RUN']))}`);
   }
   if (env['DATA_ARCHIVAL_ENABLED'] !== undefined) {
     const enabled = truth(env['DATA_ARCHIVAL_ENABLED']);
-    if (enabled !== true) section(raw, 'prune')['enabled'] = enabled;
+    if (enabled !== true) set('DATA_ARCHIVAL_ENABLED', 'prune', 'enabled', enabled);
     notices.push(`DATA_ARCHIVAL_ENABLED is honoured: ${enabled === true ? 'pruning stays as configured' : 'pruning is off'}`);
   }
   for (const [variable, name, key, as] of OVERRIDABLE) {
     const value = readVariable(variable, env);
     if (value === undefined) continue;
-    section(raw, name)[key] = as === 'number' ? Number(value) : as === 'boolean' ? truth(value) : value;
+    set(variable, name, key, as === 'boolean' ? truth(value) : as === 'number' && value.trim() !== '' && !Number.isNaN(Number(value)) ? Number(value) : value);
   }
-  return notices;
+  return { notices, from };
 }

@@ -27,9 +27,9 @@ export async function runService(name: string, file: string, loop: ServiceLoop):
     return refuse(error);
   }
   const log = createLog(name, { level: config.log.level });
-  for (const notice of config.notices) log.info({ event: 'notice' }, notice);
-  // A supervisor holds an IPC channel to us: when it dies, however it dies, we stop.
+  // A supervisor holds an IPC channel to us: when it dies, however it dies, we stop. It has said the notices already.
   if (process.channel) process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
+  else for (const notice of config.notices) log.info({ event: 'notice' }, notice);
   return runMain(log, (signal) => loop(config, log, signal));
 }
 

@@ -1,27 +1,78 @@
 /**
- * Requests whose work may take hours: the asker waits as long as the answerer is alive, and no longer. The answerer says so on `<subject>.alive`, also while it works.
+ * Requests whose work may take hours: the asker waits as long as the answerer has the request, and no longer. The answerer says so on `<subject>.alive` from a request's arrival until its
+ * answer; of one that NATS lost, or whose answer it lost, nobody says it, though the answerer lives.
  */
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { type NatsConnection, StringCodec } from 'nats';
+import { headers, type NatsConnection, StringCodec } from 'nats';
 import { TidemarkError } from '../runtime/errors.js';
 
 const text = StringCodec();
 const LONGEST_MS = 24 * 3_600_000;
 const ASK_EVERY_MS = 2000;
-/** So often in a row the answerer may be silent: a restart of NATS is no death. */
+/** So often in a row nobody may have it: a restart of NATS is no loss. */
 const SILENCES = 5;
+/** Names a request, so that it can be asked for. A person's request needs none. */
+const ID = 'Tidemark-Request';
 
-/** Subscribes the answerer's sign of life. Ends with the connection, or by unsubscribing. */
-export function answerAlive(connection: NatsConnection, subject: string): { unsubscribe(): void } {
-  return connection.subscribe(`${subject}.alive`, { callback: (_error, message) => void message.respond() });
+/** A request as it came. It is known until `answer` was called, which must be. */
+export type Asked = { readonly body: string; answer(reply: unknown): void };
+
+export type TakenRequests = AsyncIterable<Asked> & { unsubscribe(): void };
+
+/** Requests on `subject` in the order of their arrival. Ends with the connection, or by unsubscribing. `queue`: of several answerers one takes each. */
+export function takeRequests(connection: NatsConnection, subject: string, options: { queue?: string } = {}): TakenRequests {
+  const known = new Set<string>();
+  let arrive: (asked: Asked) => void = () => undefined;
+  let end: () => void = () => undefined;
+  const unsubscribe = (): void => {
+    requests.unsubscribe();
+    alive.unsubscribe();
+  };
+  const waiting = new ReadableStream<Asked>({
+    start(controller) {
+      arrive = (asked) => controller.enqueue(asked);
+      end = () => controller.close();
+    },
+    cancel() {
+      arrive = end = () => undefined;
+      unsubscribe();
+    },
+  });
+  const alive = connection.subscribe(`${subject}.alive`, {
+    callback: (_error, message) => {
+      const id = text.decode(message.data);
+      if (id === '' || known.has(id)) message.respond();
+    },
+  });
+  const requests = connection.subscribe(subject, {
+    ...options,
+    callback: (error, message) => {
+      if (error !== null) return;
+      const id = message.headers?.get(ID) ?? '';
+      if (id !== '') known.add(id);
+      arrive({
+        body: text.decode(message.data),
+        answer: (reply) => {
+          message.respond(text.encode(JSON.stringify(reply)));
+          known.delete(id);
+        },
+      });
+    },
+  });
+  void requests.closed.then(() => end());
+  return { [Symbol.asyncIterator]: () => waiting.values(), unsubscribe };
 }
 
-/** The JSON reply to a JSON request; undefined when nobody answers this subject. Throws `transient` when the answerer is gone before its answer, or `signal` aborts. */
+/** The JSON reply to a JSON request; undefined when nobody answers this subject. Throws `transient` when the request or its answer is lost, the answerer gone, or `signal` aborts. */
 export async function requestReply<T>(connection: NatsConnection, subject: string, request: unknown, signal?: AbortSignal): Promise<T | undefined> {
   const over = new AbortController();
-  const answered = connection.request(subject, text.encode(JSON.stringify(request)), { timeout: LONGEST_MS });
+  const id = randomUUID();
+  const named = headers();
+  named.set(ID, id);
+  const answered = connection.request(subject, text.encode(JSON.stringify(request)), { timeout: LONGEST_MS, headers: named });
   try {
-    const message = await Promise.race([answered, watchAlive(connection, subject, over.signal), ...(signal ? [aborted(signal, over.signal)] : [])]);
+    const message = await Promise.race([answered, watchAlive(connection, subject, id, over.signal), ...(signal ? [aborted(signal, over.signal)] : [])]);
     return JSON.parse(text.decode(message.data)) as T;
   } catch (error) {
     if ((error as { code?: string }).code === '503') return undefined;
@@ -38,18 +89,20 @@ async function aborted(signal: AbortSignal, over: AbortSignal): Promise<never> {
   throw new TidemarkError('transient', 'stopped while waiting for an answer');
 }
 
-/** Throws when the answerer has been silent for too long. */
-async function watchAlive(connection: NatsConnection, subject: string, signal: AbortSignal): Promise<never> {
+/** Throws when nobody has had the request for too long. */
+async function watchAlive(connection: NatsConnection, subject: string, id: string, signal: AbortSignal): Promise<never> {
   let silent = 0;
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS).unref());
     if (signal.aborted) return new Promise<never>(() => undefined);
-    const alive = await connection.request(`${subject}.alive`, undefined, { timeout: ASK_EVERY_MS }).then(
+    const alive = await connection.request(`${subject}.alive`, text.encode(id), { timeout: ASK_EVERY_MS }).then(
       () => true,
       () => false,
     );
     silent = alive ? 0 : silent + 1;
     if (silent >= SILENCES)
-      throw new TidemarkError('transient', `nobody answers on ${subject} any more`, { remedy: 'look at the log of the service, then ask again' });
+      throw new TidemarkError('transient', `nobody is at work on what was asked on ${subject}: the request or its answer is lost`, {
+        remedy: 'look at the log of the service, then ask again',
+      });
   }
 }

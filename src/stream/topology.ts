@@ -27,10 +27,11 @@ const REQUEST_MS = 5000;
 
 /** Connects; reconnects for ever by itself. `name` is shown by the server. Fails transiently when the server is not there, with `config` when it refuses us. */
 export async function connectStream(config: Config, name: string): Promise<StreamConnection> {
+  const address = addressOf(config.stream.url);
   let connection: NatsConnection;
   try {
     connection = await connect({
-      ...addressOf(config.stream.url),
+      ...address,
       name,
       maxReconnectAttempts: -1,
       reconnectTimeWait: 250,
@@ -104,15 +105,17 @@ export async function ensureStream(manager: JetStreamManager, config: Config): P
   if (found === undefined) return await addStream(manager, config);
   const problems = settingProblems(found.config, config);
   if (problems.length > 0) {
-    throw configError(
-      `stream ${found.config.name} has settings that can lose chunks: ${problems.join('; ')}`,
-      'set them back with `nats stream edit`, or remove the stream with `tidemark teardown`',
-    );
+    throw configError(`stream ${found.config.name} has settings that can lose chunks: ${problems.join('; ')}`, settingsRemedy(found.config.name));
   }
   if (found.config.max_bytes === config.stream.replay.bytes) return found;
   return await manager.streams.update(found.config.name, { max_bytes: config.stream.replay.bytes }).catch((error: unknown) => {
     throw spaceError(config, error);
   });
+}
+
+/** Not teardown: it would take the slot too, and end the archive. */
+function settingsRemedy(name: string): string {
+  return `set them back (nats stream edit ${name}); or stop the services, remove the stream (nats stream rm ${name}) and start them: capture publishes again what is not archived`;
 }
 
 async function addStream(manager: JetStreamManager, config: Config): Promise<StreamInfo> {
@@ -211,7 +214,7 @@ async function settingsCheck(stream: StreamConnection, config: Config): Promise<
         name,
         status: 'failed',
         seen: problems.join('; '),
-        remedy: 'set them back with `nats stream edit`, or remove the stream with `tidemark teardown`',
+        remedy: settingsRemedy(stream.name),
       };
     return { name, status: 'ok', seen: `${found.state.messages} messages, ${Math.round(found.state.bytes / 1024 ** 2)} MB` };
   } catch (error) {

@@ -32,18 +32,23 @@ export type ClientOptions = {
   statementTimeoutMs?: number;
   /** Client-side deadline of every query: a server that hangs cannot hold us. 0 or absent: none. */
   queryTimeoutMs?: number;
+  /** Where the url was given, for messages. Default: source.url. */
+  field?: string;
 };
+
+const DEFAULT_FIELD = 'source.url';
 
 /** The settings of a `pg` client for this url: also for the replication library, which makes its client itself. Throws `config` for a url that is none. */
 export function clientConfig(url: string, options: ClientOptions): pg.ClientConfig {
+  const field = options.field ?? DEFAULT_FIELD;
   let parsed: URL;
   try {
     parsed = new URL(url);
   } catch {
-    throw configError('source.url: not an address', 'write for instance postgres://user:password@host:5432/database');
+    throw configError(`${field}: not an address`, 'write for instance postgres://user:password@host:5432/database');
   }
   if (!/^postgres(ql)?:$/.test(parsed.protocol))
-    throw configError(`source.url: ${parsed.protocol}// is not Postgres`, 'write for instance postgres://user:password@host:5432/database');
+    throw configError(`${field}: ${parsed.protocol}// is not Postgres`, 'write for instance postgres://user:password@host:5432/database');
   parsed.searchParams.delete('options');
   parsed.searchParams.delete('application_name');
   return {
@@ -69,16 +74,16 @@ export async function connectClient(url: string, options: ClientOptions): Promis
   client.on('error', () => undefined); // a lost connection also fails the query that runs on it; without a listener it would end the process
   try {
     await client.connect();
-    await checkSession(client);
+    await checkSession(client, options.field);
     return client;
   } catch (error) {
     await client.end().catch(() => undefined);
-    throw explainConnectError(error);
+    throw explainConnectError(error, options.field);
   }
 }
 
 /** Reads the settings back. Throws `config` when they were not taken, which is what a connection pooler in between does. */
-export async function checkSession(client: pg.Client): Promise<void> {
+export async function checkSession(client: pg.Client, field = DEFAULT_FIELD): Promise<void> {
   const wrong: string[] = [];
   for (const [name, wanted] of Object.entries(PRINTING)) {
     const result = await client.query<Record<string, string>>(`SHOW ${name}`);
@@ -86,36 +91,42 @@ export async function checkSession(client: pg.Client): Promise<void> {
     const bare = (text: string): string => text.replaceAll('"', '').replaceAll(' ', '').toLowerCase();
     if (bare(seen) !== bare(wanted)) wrong.push(`${name} is ${JSON.stringify(seen)}`);
   }
-  if (wrong.length > 0) throw poolerError(`the start-up settings were not taken (${wrong.join(', ')})`);
+  if (wrong.length > 0) throw poolerError(`the start-up settings were not taken (${wrong.join(', ')})`, field);
 }
 
-export function poolerError(seen: string): TidemarkError {
+function poolerError(seen: string, field: string): TidemarkError {
   return configError(
-    `source.url: ${seen}: a connection pooler stands in between`,
-    'let source.url name the Postgres server itself (usually port 5432), not the pooler',
+    `${field}: ${seen}: a connection pooler stands in between`,
+    `let ${field} name the Postgres server itself (usually port 5432), not the pooler`,
   );
 }
 
-/** Makes one clear line of what a failed connection says: wrong password, no such database, pooler, pg_hba. Others are handed through. */
-export function explainConnectError(error: unknown): unknown {
-  if (error instanceof TidemarkError) return error;
+/** Makes one clear line of what a failed connection says: nobody there, wrong password, no such database, pooler, pg_hba. Others are handed through. */
+export function explainConnectError(failure: unknown, field = DEFAULT_FIELD): unknown {
+  if (failure instanceof TidemarkError) return failure;
+  const error: unknown = failure instanceof AggregateError ? (failure.errors[0] ?? failure) : failure; // one for each address of a host
   const { code, message = String(error) } = error as { code?: string; message?: string };
-  if (/unsupported startup parameter|not supported by (pgbouncer|odyssey)|no such database: pgbouncer/i.test(message)) return poolerError(message);
+  if (/unsupported startup parameter|not supported by (pgbouncer|odyssey)|no such database: pgbouncer/i.test(message)) return poolerError(message, field);
   if (code === '28000' && /replication/i.test(message)) {
     return configError(
-      `source.url: the server refuses a replication connection (${message})`,
+      `${field}: the server refuses a replication connection (${message})`,
       'add a line `host replication-database user address scram-sha-256` for this database to pg_hba.conf, then SELECT pg_reload_conf()',
     );
   }
   if (code === '28P01' || code === '28000')
-    return configError(`source.url: the server refuses this login (${message})`, 'correct user and password in source.url, or pg_hba.conf');
-  if (code === '3D000') return configError(`source.url: ${message}`, 'correct the database name in source.url');
-  if (code === '42501') return configError(`source.url: ${message}`, 'give the role the right: ALTER ROLE … REPLICATION, GRANT CONNECT ON DATABASE …');
+    return configError(`${field}: the server refuses this login (${message})`, `correct user and password in ${field}, or pg_hba.conf`);
+  if (code === '3D000') return configError(`${field}: ${message}`, `correct the database name in ${field}`);
+  if (code === '42501') return configError(`${field}: ${message}`, 'give the role the right: ALTER ROLE … REPLICATION, GRANT CONNECT ON DATABASE …');
   if (/must be superuser or replication role|permission denied to start WAL sender/i.test(message))
-    return configError(`source.url: ${message}`, 'ALTER ROLE … REPLICATION');
+    return configError(`${field}: ${message}`, 'ALTER ROLE … REPLICATION');
   if (/password must be a string|SASL/i.test(message))
-    return configError(`source.url: the server wants a password (${message})`, 'put the password into source.url');
+    return configError(`${field}: the server wants a password (${message})`, `put the password into ${field}`);
   if (/ENOTFOUND|EAI_AGAIN/.test(code ?? ''))
-    return new TidemarkError('transient', `source.url: the host is not known (${message})`, { remedy: 'correct the host in source.url', cause: error });
+    return new TidemarkError('transient', `${field}: the host is not known (${message})`, { remedy: `correct the host in ${field}`, cause: error });
+  if (/^E(CONNREFUSED|HOSTUNREACH|NETUNREACH|TIMEDOUT)$/.test(code ?? '') || /timeout expired/.test(message))
+    return new TidemarkError('transient', `${field}: Postgres does not answer (${message})`, {
+      remedy: `start it, or correct host and port in ${field}`,
+      cause: error,
+    });
   return error;
 }

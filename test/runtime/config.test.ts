@@ -131,8 +131,8 @@ test('the environment wins over the file, flags over both', () => {
   assert.equal(parsed.prune.batch, 100);
   assert.equal(parsed.log.level, 'debug');
   assert.equal(parseConfig(LEAST, { file: 'x.yaml', env, overrides: { archiveDir: '/flag' } }).archive.dir, '/flag');
-  assert.match(problems(LEAST, { TIDEMARK_PRUNE_ENABLED: 'perhaps' }), /prune\.enabled/);
-  assert.match(problems(LEAST, { TIDEMARK_PRUNE_BATCH: 'many' }), /prune\.batch/);
+  assert.match(problems(LEAST, { TIDEMARK_PRUNE_ENABLED: 'perhaps' }), /prune\.enabled \(from TIDEMARK_PRUNE_ENABLED\): found "perhaps"/);
+  assert.match(problems(LEAST, { TIDEMARK_PRUNE_BATCH: 'many' }), /prune\.batch \(from TIDEMARK_PRUNE_BATCH\): found "many"/);
 });
 
 test('the names of the old script keep working, each said once', () => {
@@ -148,6 +148,21 @@ test('the names of the old script keep working, each said once', () => {
   assert.equal(config(off, { DATA_ARCHIVAL_ENABLED: '1' }).prune.enabled, false, 'it never switches on what the file has off');
   assert.equal(config(LEAST, { ARCHIVE_BASE_DIR: '/old', TIDEMARK_ARCHIVE_DIR: '/new' }).archive.dir, '/new', 'our own name is the newer one');
   assert.deepEqual(config(LEAST).notices, []);
+});
+
+test('a mistake in an old name is told by that name, for the file does not hold it', () => {
+  const seen = problems(LEAST, { ARCHIVE_DRY_RUN: 'perhaps', DATA_ARCHIVAL_ENABLED: '2', ARCHIVE_BASE_DIR: '', RETENTION_HOURS: 'a day' });
+  assert.match(seen, /prune\.dryRun \(from ARCHIVE_DRY_RUN\): found "perhaps"/);
+  assert.match(seen, /prune\.enabled \(from DATA_ARCHIVAL_ENABLED\): found "2"/);
+  assert.match(seen, /archive\.dir \(from ARCHIVE_BASE_DIR\): empty/);
+  assert.match(seen, /prune\.retention \(from RETENTION_HOURS\): found "a dayh"/);
+});
+
+test('a variable that is not set is one problem, not two', () => {
+  assert.match(
+    problems('source: { url: "${NO_SUCH}", name: goat }\ntables:\n  prices: { timestamp: at }\n'),
+    /: 1 problem\n {2}- \$\{NO_SUCH\}: the variable is not set$/,
+  );
 });
 
 test('a secret does not print', () => {

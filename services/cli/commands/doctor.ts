@@ -30,25 +30,29 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
 /** Of Postgres with both roles, NATS and the archive volume. A server that cannot be reached is a failed check. */
 export async function allChecks(config: Config): Promise<Check[]> {
   const [postgres, stream, archive] = await Promise.all([
-    withClient(config.source.url.reveal(), config, 'Postgres', (client) => capturePreflight(client, config)),
+    withClient('url', config, 'Postgres', (client) => capturePreflight(client, config)),
     streamPreflight(config),
     archivePreflight(config.archive.dir),
   ]);
   const pruner = postgres.some((check) => check.name === 'Postgres' && check.status === 'failed')
     ? []
-    : await withClient((config.source.prunerUrl ?? config.source.url).reveal(), config, 'Postgres, pruner', (client) => prunePreflight(client, config));
+    : await withClient(config.source.prunerUrl === undefined ? 'url' : 'prunerUrl', config, 'Postgres, pruner', (client) => prunePreflight(client, config));
   return [...postgres, ...pruner, ...stream, ...archive];
 }
 
-async function withClient(url: string, config: Config, name: string, check: (client: pg.Client) => Promise<Check[]>): Promise<Check[]> {
+async function withClient(key: 'url' | 'prunerUrl', config: Config, name: string, check: (client: pg.Client) => Promise<Check[]>): Promise<Check[]> {
   let client: pg.Client | undefined;
   try {
-    client = await connectClient(url, { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: QUERY_TIMEOUT_MS });
+    client = await connectClient((config.source[key] ?? config.source.url).reveal(), {
+      applicationName: applicationName(config.source.name, 'control'),
+      queryTimeoutMs: QUERY_TIMEOUT_MS,
+      field: `source.${key}`,
+    });
     return await check(client);
   } catch (error) {
     const remedy = (error as { remedy?: string }).remedy;
     const seen = error instanceof Error && remedy !== undefined ? error.message : `cannot be reached: ${describeError(error)}`;
-    return [{ name, status: 'failed', seen, remedy: remedy ?? 'start it, or correct source.url' }];
+    return [{ name, status: 'failed', seen, remedy: remedy ?? `start it, or correct source.${key}` }];
   } finally {
     await client?.end().catch(() => undefined);
   }

@@ -57,10 +57,15 @@ async function explain(config: Config, table: TableConfig, key: readonly string[
     const cutoff = await readCutoff(client, table.retentionMs, config.source.timezone);
     const horizon = coverage.state === 'covered' ? coverage.fence.horizon : undefined;
     const where = target.key.map((column, i) => `${quoteIdentifier(column)} = $${i + 1}`).join(' AND ');
-    const { rows: live } = await client.query<{ old: string | null; kept: string | null; free: string | null; covered: string | null }>(
-      `SELECT (${oldEnough(table, target, cutoff)})::text AS old, (${notKept(table)})::text AS kept, (${unreferenced(target)})::text AS free, ${horizon === undefined ? 'NULL' : `(${covered(horizon)})::text`} AS covered FROM ONLY ${tableSql(target)} WHERE ${where}`,
-      [...key],
-    );
+    const { rows: live } = await client
+      .query<{ old: string | null; kept: string | null; free: string | null; covered: string | null }>(
+        `SELECT (${oldEnough(table, target, cutoff)})::text AS old, (${notKept(table)})::text AS kept, (${unreferenced(target)})::text AS free, ${horizon === undefined ? 'NULL' : `(${covered(horizon)})::text`} AS covered FROM ONLY ${tableSql(target)} WHERE ${where}`,
+        [...key],
+      )
+      .catch((error: { code?: string; message: string }) => {
+        // Class 22: a text that is no value of the column's type.
+        throw error.code?.startsWith('22') ? configError(`KEY: ${error.message}`, `give the value of ${target.key.join(', ')} as Postgres prints it`) : error;
+      });
     const row = live[0];
     const rowReasons = row === undefined ? ['it is not in Postgres'] : [];
     if (row !== undefined && row.old !== 'true') rowReasons.push(`its ${table.timestamp} is not older than ${cutoff.instant} (or has no value that can age)`);

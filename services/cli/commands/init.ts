@@ -24,7 +24,8 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
   const url = options['url'] === undefined ? process.env['DATABASE_URL'] : String(options['url']);
   if (url === undefined) throw configError('init: which database?', 'give --url, or set DATABASE_URL');
   const out = path.resolve(String(options['out']));
-  const client = await connectClient(url, { applicationName: 'tidemark_init', queryTimeoutMs: 30_000 });
+  const field = options['url'] === undefined ? 'DATABASE_URL' : '--url';
+  const client = await connectClient(url, { applicationName: 'tidemark_init', queryTimeoutMs: 30_000, field });
   let text: string;
   let chosen: Guess[];
   let refused: Refused[];
@@ -96,6 +97,7 @@ function refusal(table: Found): Refused | undefined {
     table.relkind === 'p' ? 'it is partitioned; list its partitions instead'
     : table.relkind === 'f' ? 'it is a foreign table'
     : table.persistence !== 'p' ? 'it is unlogged: its rows are not in the WAL'
+    : table.schema.includes('.') ? 'the configuration cannot name a schema with a dot in its name'
     : !table.has_key ? 'it has no primary key, so its UPDATEs and DELETEs could not be published'
     : timestampColumn(table) === undefined ? 'it has no date or timestamp column'
     : undefined; // biome-ignore format: a table of reasons

@@ -11,11 +11,12 @@ export async function run([table]: readonly (string | undefined)[], options: Rec
   process.once('SIGINT', () => controller.abort());
   const request = { ...(table === undefined ? {} : { table }), dryRun: options['dryRun'] === true };
   const { result, by } = await pruneOnce(config, createLog('pruner', { level: 'warn' }), request, controller.signal);
+  if (by === 'command') for (const notice of config.notices) process.stderr.write(`${notice}\n`);
   const failed = result.ran && (result.problem != null || result.tables.some((entry) => entry.problem !== null && entry.problem !== 'prune: false'));
   if (options['json'] === true) process.stdout.write(`${JSON.stringify({ by, ...result })}\n`);
   else {
     const rows = result.tables.map((entry) => [
-      entry.table,
+      entry.schema === 'public' ? entry.table : `${entry.schema}.${entry.table}`,
       String(entry.nominated),
       String(entry.deleted),
       Object.entries(entry.left)

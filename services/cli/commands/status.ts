@@ -72,8 +72,8 @@ export function render(status: PipelineStatus): string {
   return `${lines.join('\n')}\n`;
 }
 
-function slotLine({ slot, lag: { confirmedBytes, confirmedSeconds } }: PipelineStatus): string {
-  if (slot === null) return 'slot       none';
+function slotLine({ postgres, slot, lag: { confirmedBytes, confirmedSeconds } }: PipelineStatus): string {
+  if (slot === null) return `slot       ${'problem' in postgres ? 'not known: the database cannot be asked' : 'none'}`;
   const parts = [
     `confirmed ${slot.confirmedLsn ?? 'nothing'}, ${lag(confirmedBytes, confirmedSeconds)}`,
     `holds ${bytesText(slot.heldBytes)} of WAL`,

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -168,6 +168,34 @@ test('F37: a full volume commits nothing, and archiving goes on by itself when t
     assert.equal((await bench.versions(state)).length, 500);
     await running.stop();
     assert.deepEqual((await verifyArchive(volume.dir)).damages, []);
+  } finally {
+    volume.unmount();
+  }
+});
+
+test('a volume that takes claims but no segments is tried ever more seldom: each try claims', async (t) => {
+  const volume = smallVolume(16);
+  if (typeof volume === 'string') return t.skip(volume);
+  const open = path.join(volume.dir, '_tidemark', 'open');
+  try {
+    await using bench = await ArchiverBench.start({ dir: volume.dir });
+    const running = bench.run();
+    const wal = bench.wal();
+    await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
+    await until('the copy is complete', async () => (await bench.state())?.position);
+    execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', open]);
+    mkdirSync(path.join(open, 'prices'));
+    execFileSync('mount', ['-o', 'remount,ro', open]);
+    try {
+      await bench.publish(...wal.transaction([prices], [insert(1)]));
+      await until('a fourth try in a row', async () => bench.logged.some((line) => line['event'] === 'retry' && Number(line['attempt']) >= 4));
+    } finally {
+      execFileSync('umount', ['-l', open]);
+    }
+    const chunks = wal.transaction([prices], [insert(2)]);
+    await bench.publish(...chunks);
+    assert.equal((await bench.versions(await bench.archived(chunks.at(-1)))).length, 2);
+    await running.stop();
   } finally {
     volume.unmount();
   }

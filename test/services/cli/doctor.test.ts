@@ -144,6 +144,19 @@ test('wrong password: one line, for every command that asks the database', async
   }
 });
 
+test("the pruner's own address is named when it is the wrong one", async () => {
+  const { url } = await database(PRICES);
+  const wrong = new URL(url);
+  wrong.password = 'not-the-password';
+  const file = await configuration(url, '  prices: { timestamp: at }');
+  const { code, stdout } = await tidemark(['doctor', '-c', file], { TIDEMARK_SOURCE_PRUNER_URL: wrong.toString() });
+  assert.equal(code, 1);
+  assert.match(stdout, /Postgres, pruner +source\.prunerUrl: the server refuses this login .*\n +→ correct user and password in source\.prunerUrl/);
+  const pruner = await tidemark(['run', 'pruner', '-c', file], { TIDEMARK_SOURCE_PRUNER_URL: wrong.toString() });
+  assert.equal(pruner.code, 2);
+  assert.match(pruner.stderr, /source\.prunerUrl: the server refuses this login/);
+});
+
 test('wal_level=replica: doctor and capture say so', async () => {
   await using replica = await startPostgres({ settings: { wal_level: 'replica' } });
   const { url } = await database(PRICES, replica);
@@ -198,6 +211,8 @@ test('init says of each awkward table why it is left, or not pruned, and doctor 
     CREATE TABLE plain (id int PRIMARY KEY, updated_at timestamptz, created_at timestamptz NOT NULL);
     CREATE TABLE other.plain (id int PRIMARY KEY, happened timestamp NOT NULL);
     CREATE TABLE "We ird" (id int PRIMARY KEY, "Time" timestamptz NOT NULL);
+    CREATE SCHEMA "dot.ted";
+    CREATE TABLE "dot.ted".plain (id int PRIMARY KEY, at timestamptz NOT NULL);
     CREATE TABLE keyless (at timestamptz);
     CREATE TABLE timeless (id int PRIMARY KEY);
     CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY, at timestamptz);
@@ -222,7 +237,8 @@ test('init says of each awkward table why it is left, or not pruned, and doctor 
   assert.equal(chosen.get('computed')?.timestamp, 'at');
   assert.equal(chosen.get('referred')?.prune, true);
   for (const key of ['guarded', 'hidden']) assert.equal(chosen.get(key)?.prune, false, key);
-  for (const line of [/# +keyless: .*key/, /# +timeless: .*timestamp/, /# +unlogged: .*unlogged/, /# +parted: .*partitioned/]) assert.match(text, line);
+  for (const line of [/# +dot\.ted\.plain: .*dot/, /# +keyless: .*key/, /# +timeless: .*timestamp/, /# +unlogged: .*unlogged/, /# +parted: .*partitioned/])
+    assert.match(text, line);
   assert.match(text, /rows that others refer to stay \(referring\.referring_id_fkey\)/);
   assert.match(text, /trigger/);
   await mkdir(config.archive.dir, { recursive: true });

@@ -99,6 +99,12 @@ tables:
   });
 }
 
+test('a report that cannot be written is told before the demonstration, not after it', async () => {
+  const { code, stdout, stderr } = await tidemark(['demo', '--seconds', '1', '--report', path.join(dir, 'nowhere', 'report.json')]);
+  assert.deepEqual([code, stdout], [2, '']);
+  assert.match(stderr, /^--report: .*nowhere\/report\.json cannot be written .* → .*\n$/);
+});
+
 test('servers that are not there: a clear line for each, exit 1', async () => {
   const [postgres, nats] = [await freePort(), await freePort()];
   const file = await configuration(
@@ -109,8 +115,19 @@ test('servers that are not there: a clear line for each, exit 1', async () => {
     assert.equal(code, 1, `${args.join(' ')}: ${stdout}${stderr}`);
     assert.doesNotMatch(stdout + stderr, NO_STACK);
     assert.doesNotMatch(stdout + stderr, /secret-word/);
+    if (args[0] === 'status') assert.match(stdout, /slot {7}not known: the database cannot be asked/);
+    if (args[0] === 'explain') assert.match(stderr, /^source\.url: Postgres does not answer \(connect ECONNREFUSED .*\) → start it, or correct .*\n$/);
   }
   const { stdout } = await tidemark(['doctor', '-c', file]);
   assert.match(stdout, new RegExp(`Postgres.*127\\.0\\.0\\.1:${postgres}`));
   assert.match(stdout, new RegExp(`NATS.*127\\.0\\.0\\.1:${nats}`));
+});
+
+test('an address of NATS that is none is a mistake of the configuration: no service waits for it', async () => {
+  const file = await configuration(
+    `source: { url: "postgres://me@127.0.0.1:1/x", name: goat }\nstream: { url: "not an address" }\narchive: { dir: ${dir} }\ntables:\n  prices: { timestamp: at }\n`,
+  );
+  const { code, stderr } = await tidemark(['run', 'archiver', '-c', file]);
+  assert.equal(code, 2);
+  assert.match(stderr, /stream\.url: not an address/);
 });
