@@ -115,7 +115,7 @@ export async function ensureStream(manager: JetStreamManager, config: Config): P
 
 /** Not teardown: it would take the slot too, and end the archive. */
 function settingsRemedy(name: string): string {
-  return `set them back (nats stream edit ${name}); or stop the services, remove the stream (nats stream rm ${name}) and start them: capture publishes again what is not archived`;
+  return `set them back (nats stream edit ${name}); or stop the services, \`tidemark repair --stream\`, and start them: capture publishes again what is not archived`;
 }
 
 async function addStream(manager: JetStreamManager, config: Config): Promise<StreamInfo> {
