@@ -18,7 +18,19 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   segment: ['position', 'change', 'runtime'],
   archive: ['position', 'change', 'segment', 'runtime'],
   coverage: ['position', 'archive', 'runtime'],
-  prune: ['position', 'change', 'coverage', 'archive', 'segment', 'runtime', 'wal/session', 'wal/identity', 'wal/identifier', 'wal/publication-entry'],
+  prune: [
+    'position',
+    'change',
+    'coverage',
+    'archive',
+    'segment',
+    'runtime',
+    'wal/session',
+    'wal/identity',
+    'wal/identifier',
+    'wal/publication-entry',
+    'wal/recopy-lock',
+  ],
 };
 
 /** Services that may use other services: the command line runs them all, the demo starts them. */

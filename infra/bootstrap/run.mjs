@@ -19,7 +19,7 @@ const [task, ...args] = process.argv.slice(2);
 const TASKS = {
   demo: () => ['dist/services/cli/main.js', 'demo', ...args],
   tidemark: () => ['dist/services/cli/main.js', ...args],
-  test: () => ['--test', '--test-concurrency=2', ...testFiles()],
+  test: () => ['--test', '--test-concurrency=3', ...testFiles()],
   'test:faults': () => ['dist/test/faults/main.js', ...args],
   'test:interop': () => ['dist/test/interop/main.js', ...args],
   bench: () => ['dist/test/bench/main.js', ...args],

@@ -2,6 +2,7 @@
  * Copied rows → rows of the batch. Those of the first copy stand before everything streamed: `_lsn` is the slot's consistent point minus one, `_ordinal` the row's
  * number in the generation. Drops exactly the rows that are archived already.
  */
+import type { ArchiveState } from '../../src/archive/manifest.js';
 import type { CopyState } from '../../src/archive/manifest-format.js';
 import { type ChangeVisitor, type RowChange, visitFrames } from '../../src/change/pgoutput.js';
 import type { Relation, TableDescription } from '../../src/change/relation.js';
@@ -69,6 +70,15 @@ export class CopyReader extends InsertsOnly {
     this.#k = span.prev;
     visitFrames(payload, this);
     if (this.#k !== span.end) throw new SyntaxError(`its rows end at number ${this.#k}, its header says ${span.end}`);
+  }
+
+  /** The copy is whole. After a resync the archive has rows already: those that this copy does not hold went while nobody looked. */
+  end(copy: CopyState, before: ArchiveState): void {
+    const earlier = new Set([...before.files.values()].filter((entry) => entry.pendingCopy === null).map((entry) => entry.oid));
+    for (const { oid } of this.#tables.states()) {
+      const table = earlier.has(oid) ? this.#tables.route(oid) : undefined;
+      if (table !== undefined) this.#batch().copied(table, parseLsn(copy.consistentPoint) - 1n);
+    }
   }
 
   relation(relation: Relation): void {

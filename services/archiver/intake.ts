@@ -25,6 +25,7 @@ import { type Large, LargeValues } from './large-values.js';
 import { RecopyLane } from './recopy-lane.js';
 import type { ArchivedTable, TableBook } from './tables.js';
 import { TransactionReader } from './transactions.js';
+import { Undecodable } from './undecodable.js';
 
 /** What became of a chunk. `beside`: taken, of a re-copy, which says nothing of the streamed position. `gap`: it was not taken, something before it is missing. */
 export type Taken = 'taken' | 'beside' | 'duplicate' | 'stale' | 'gap';
@@ -44,16 +45,6 @@ export type IntakeParts = {
   /** A replay may begin within the stream, where no copy is any more. */
   readonly rebase?: boolean;
 };
-
-/** Bytes that no decoder of ours understands: tried again, then a halt. */
-export class Undecodable extends Error {
-  override readonly name = 'Undecodable';
-  readonly chunk: StreamChunk;
-  constructor(chunk: StreamChunk, cause: Error) {
-    super(`message ${chunk.sequence}: ${cause.message}`, { cause });
-    this.chunk = chunk;
-  }
-}
 
 export class Intake {
   readonly #parts: IntakeParts;
@@ -286,19 +277,10 @@ export class Intake {
     this.#batch.completed.push(copy.generation);
     this.#batch.ends = true;
     this.#parts.tables.open(end.tables.map((table) => table.oid));
-    this.#endEarlierLives(copy);
+    this.#copyReader.end(copy, this.#parts.state);
     this.#parts.log.info({ event: 'copy-end', rows: this.#copied }, 'the copy has come whole');
     this.#cutNow();
     return 'taken';
-  }
-
-  /** After a resync: archived rows that this copy does not hold went while nobody looked. */
-  #endEarlierLives(copy: CopyState): void {
-    const earlier = new Set([...this.#parts.state.files.values()].filter((entry) => entry.pendingCopy === null).map((entry) => entry.oid));
-    for (const { oid } of this.#parts.tables.states()) {
-      const table = earlier.has(oid) ? this.#parts.tables.route(oid) : undefined;
-      if (table !== undefined) this.#batch.copied(table, parseLsn(copy.consistentPoint) - 1n);
-    }
   }
 
   #recopy(chunk: StreamChunk): Taken {

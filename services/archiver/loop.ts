@@ -20,11 +20,12 @@ import { type ConsumeParts, consume } from './consume.js';
 import { ArchiverContext } from './context.js';
 import { earlierValues } from './earlier-values.js';
 import { Flusher } from './flush.js';
-import { Intake, type IntakeParts, Undecodable } from './intake.js';
+import { Intake, type IntakeParts } from './intake.js';
 import { maintain } from './maintain.js';
 import { answerRequests } from './requests.js';
 import { sweep, sweepSpools } from './sweep.js';
 import { TableBook } from './tables.js';
+import { Undecodable } from './undecodable.js';
 
 /** A chunk that cannot be decoded is fetched and tried this often before it halts. */
 const POISON_TRIES = 3;
