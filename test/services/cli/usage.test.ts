@@ -8,7 +8,25 @@ import { fileURLToPath } from 'node:url';
 import { freePort } from '../../../services/demo/engines/process.js';
 import { tidemark } from './command.js';
 
-const COMMANDS = ['init', 'doctor', 'run', 'prune', 'status', 'explain', 'verify', 'views', 'rebuild', 'seal', 'teardown', 'demo'];
+const COMMANDS = [
+  'adopt',
+  'demo',
+  'doctor',
+  'explain',
+  'init',
+  'pause',
+  'prune',
+  'rebuild',
+  'repair',
+  'resume',
+  'resync',
+  'run',
+  'seal',
+  'status',
+  'teardown',
+  'verify',
+  'views',
+];
 const NO_STACK = /\n\s+at .*(\.js|node:)/;
 
 let dir = '';
