@@ -114,7 +114,7 @@ function changeColumns(keys: readonly string[], digest: string, { columns }: Seg
   return `${oid} AS ${p}oid, ${listed}${digest} AS ${p}d, (${lsn}::HUGEINT * 4294967296 + ${ordinal}) AS ${p}pos, ${op} AS ${p}op, ${at} AS ${p}at, ${identity} AS ${p}g`;
 }
 
-export function noEvents({ names }: Identities): string {
+function noEvents({ names }: Identities): string {
   const keys = names.map((_, i) => `NULL::VARCHAR AS tm_k${i}, `).join('');
   return `SELECT 0 AS tm_oid, ${keys}NULL::VARCHAR AS tm_d, NULL::HUGEINT AS tm_pos, NULL::VARCHAR AS tm_op, NULL::TIMESTAMPTZ AS tm_at, 0 AS tm_g WHERE false`;
 }
