@@ -1,6 +1,7 @@
 /**
  * Named places where the fault tests may kill or stop this process: `TIDEMARK_FAULT=A6:kill:3` = SIGKILL at the third passage of A6;
- * `stop` = SIGSTOP; `error` = throw. Inert (one comparison) when the variable is not set. The steps are listed in docs/reliability.md.
+ * `stop` = SIGSTOP; `error` = throw; `TIDEMARK_FAULT=count` prints each passage to standard error. Inert (one comparison) when the variable is not set. The steps are
+ * listed in docs/reliability.md.
  */
 export type FaultPoint =
   | 'C1'
@@ -32,23 +33,26 @@ export type FaultPoint =
   | 'P6'
   | 'P7';
 
-type Armed = { point: string; action: 'kill' | 'stop' | 'error'; passage: number };
+type Armed = { point: string; action: 'kill' | 'stop' | 'error'; passage: number } | 'count';
 
 const armed: Armed | undefined = parseFault(process.env['TIDEMARK_FAULT']);
 let passages = 0;
 
 function parseFault(text: string | undefined): Armed | undefined {
   if (!text) return undefined;
+  if (text === 'count') return 'count';
   const [point, action = 'kill', passage = '1'] = text.split(':');
   if (!point || !/^[CAKP]\d{1,2}$/.test(point) || !['kill', 'stop', 'error'].includes(action) || !/^[1-9]\d*$/.test(passage)) {
-    throw new SyntaxError(`TIDEMARK_FAULT: ${JSON.stringify(text)} is not POINT:kill|stop|error:N`);
+    throw new SyntaxError(`TIDEMARK_FAULT: ${JSON.stringify(text)} is neither POINT:kill|stop|error:N nor count`);
   }
-  return { point, action: action as Armed['action'], passage: Number(passage) };
+  return { point, action: action as 'kill' | 'stop' | 'error', passage: Number(passage) };
 }
 
 /** Passes a named step. */
 export function faultPoint(point: FaultPoint): void {
-  if (armed === undefined || armed.point !== point) return;
+  if (armed === undefined) return;
+  if (armed === 'count') return void process.stderr.write(`fault-point ${point}\n`);
+  if (armed.point !== point) return;
   passages += 1;
   if (passages !== armed.passage) return;
   if (armed.action === 'error') throw new Error(`fault ${point}`);

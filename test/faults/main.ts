@@ -1,52 +1,62 @@
-/** `npm run test:faults [-- --only C5,F8] [--passage N] [--postgres 18]`: each fault against real engines, a table at the end, exit 1 when one failed. */
+/**
+ * `npm run test:faults`: the fault table against real engines, volumes and networks. `-- --only F28,C5` some rows or steps; `-- --steps` every step, killed and by power cut,
+ * at its first, second and last passage. A table at the end, `--report FILE` writes it as JSON; exit 1 when a case failed.
+ */
+import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import type { FaultPoint } from '../../src/runtime/fault-point.js';
-import { crashAt } from './crash.js';
-import { doubleStart } from './double-start.js';
-
-const POINTS: readonly FaultPoint[] = [
-  ...(['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'C7'] as const),
-  ...(['A1', 'A2', 'A3', 'A4', 'A5', 'A6', 'A7', 'A8', 'A9'] as const),
-  ...(['P1', 'P2', 'P3', 'P4', 'P5', 'P6', 'P7'] as const),
-];
-
-type Case = { id: string; what: string; run: (major?: number) => Promise<string> };
+import { type Ending, POINTS } from './crash.js';
+import { type Case, ROWS } from './matrix.js';
+import { type Result, runAll, table } from './runner.js';
+import { type StepOptions, stepCases } from './steps.js';
 
 const { values } = parseArgs({
-  options: { only: { type: 'string' }, passage: { type: 'string', default: '1' }, postgres: { type: 'string' }, list: { type: 'boolean', default: false } },
+  options: {
+    only: { type: 'string' },
+    steps: { type: 'boolean', default: false },
+    endings: { type: 'string', default: 'kill,power' },
+    passages: { type: 'string', default: 'first,second,last' },
+    postgres: { type: 'string' },
+    jobs: { type: 'string', default: '1' },
+    report: { type: 'string' },
+    list: { type: 'boolean', default: false },
+  },
 });
-const passage = Number(values.passage);
-const cases: Case[] = [
-  ...POINTS.map((point) => ({ id: point, what: `SIGKILL at ${point}, passage ${passage}`, run: (major?: number) => crashAt(point, passage, major) })),
-  { id: 'F8', what: 'two of each service at once', run: (major?: number) => doubleStart(major) },
-];
 
-const only = values.only?.split(',').map((id) => id.trim());
-const unknown = only?.filter((id) => !cases.some((entry) => entry.id === id)) ?? [];
-if (unknown.length > 0 || !Number.isInteger(passage) || passage < 1) {
-  console.error(
-    `test:faults: ${unknown.length > 0 ? `no fault is named ${unknown.join(', ')}` : `--passage ${values.passage} is not a whole number from 1`}; known: ${cases.map((entry) => entry.id).join(' ')}`,
-  );
+function refuse(problem: string): never {
+  console.error(`test:faults: ${problem}`);
   process.exit(2);
 }
+
+const major = values.postgres === undefined ? undefined : Number(values.postgres);
+if (major !== undefined && !(major >= 15)) refuse(`--postgres ${values.postgres} is not a major version from 15`);
+const jobs = Number(values.jobs);
+if (!(Number.isInteger(jobs) && jobs >= 1)) refuse(`--jobs ${values.jobs} is not a whole number from 1`);
+const only = values.only?.split(',').map((id) => id.trim());
+const known = [...ROWS.map(({ id }) => id), ...POINTS];
+const unknown = only?.filter((id) => !(known as string[]).includes(id)) ?? [];
+if (unknown.length > 0) refuse(`no fault is named ${unknown.join(', ')}; known: ${known.join(' ')}`);
+const oneOf = <T extends string>(option: string, text: string, allowed: readonly T[]): T[] =>
+  text.split(',').map((name) => allowed.find((entry) => entry === name) ?? refuse(`--${option} ${name} is none of ${allowed.join(', ')}`));
+
+const endings: Ending[] = oneOf('endings', values.endings, ['kill', 'power']).map((name) =>
+  name === 'kill' ? 'kill' : { power: 'machine', fileSystem: 'ext4' },
+);
+const passages: StepOptions['passages'] = oneOf('passages', values.passages, ['first', 'second', 'last']);
+const points = POINTS.filter((point) => (values.steps && only === undefined ? true : only?.includes(point)));
+const rows = values.steps ? [] : ROWS.filter(({ id }) => only === undefined || only.includes(id));
+
 if (values.list) {
-  for (const entry of cases) console.log(`${entry.id.padEnd(4)} ${entry.what}`);
+  for (const { id, fault, cases, waits } of ROWS)
+    console.log(`${id.padEnd(4)} ${fault}${waits ? ` (not tried: ${waits})` : `: ${cases.map(({ name }) => name).join(', ')}`}`);
   process.exit(0);
 }
 
-const results: { entry: Case; passed: boolean; seconds: number; detail: string }[] = [];
-for (const entry of cases.filter(({ id }) => only === undefined || only.includes(id))) {
-  const started = Date.now();
-  const outcome = await entry.run(values.postgres === undefined ? undefined : Number(values.postgres)).then(
-    (detail) => ({ passed: true, detail }),
-    (error: unknown) => ({ passed: false, detail: error instanceof Error ? (error.stack ?? error.message) : String(error) }),
-  );
-  const result = { entry, ...outcome, seconds: Math.round((Date.now() - started) / 100) / 10 };
-  results.push(result);
-  console.log(`${result.passed ? 'passed' : 'FAILED'}  ${entry.id.padEnd(4)} ${entry.what} (${result.seconds} s): ${outcome.detail}`);
-}
-const failed = results.filter((result) => !result.passed);
-console.log('\nfault  result  seconds');
-for (const { entry, passed, seconds } of results) console.log(`${entry.id.padEnd(5)}  ${passed ? 'passed' : 'FAILED'}  ${seconds}`);
-console.log(`\n${results.length - failed.length} passed, ${failed.length} failed`);
-process.exit(failed.length === 0 ? 0 : 1);
+const cases: { id: string; case: Case }[] = rows.flatMap(({ id, cases: of }) => of.map((one) => ({ id, case: one })));
+if (points.length > 0)
+  cases.push(...(await stepCases({ points, endings: values.steps ? endings : ['kill'], passages: values.steps ? passages : ['first'], major })));
+const results: Result[] = await runAll(cases, { jobs, major });
+for (const { id, waits } of rows) if (waits !== undefined) results.push({ id, name: '', outcome: 'skipped', seconds: 0, detail: waits });
+console.log(`\n${table(results)}`);
+if (values.report !== undefined)
+  await writeFile(values.report, `${JSON.stringify({ at: new Date().toISOString(), postgres: major ?? 'default', results }, null, 2)}\n`);
+process.exit(results.some(({ outcome }) => outcome === 'FAILED') ? 1 : 0);

@@ -31,6 +31,20 @@ export type PipelineOptions = {
   retention?: string;
   /** Archive folder; default: inside the temporary folder. */
   archiveDir?: string;
+  /** Folder in which both servers keep their data; default: temporary ones. */
+  serversDir?: string;
+  /** Lines added to postgresql.conf, variables to the server's environment. */
+  postgres?: Record<string, string>;
+  postgresEnv?: Record<string, string>;
+};
+
+/** How a service is started otherwise than plainly. */
+export type ServiceOptions = {
+  env?: Record<string, string>;
+  /** Arguments for Node. */
+  node?: readonly string[];
+  /** A program that gets Node and its arguments as its own; it must exec them. */
+  wrapper?: string;
 };
 
 const SERVICES_DIR = fileURLToPath(new URL('../../services/', import.meta.url));
@@ -57,9 +71,10 @@ export class Service {
   readonly ended: Promise<Ending>;
   #log = '';
 
-  constructor(name: ServiceName, configFile: string, env: Record<string, string>) {
+  constructor(name: ServiceName, configFile: string, { env = {}, node = [], wrapper }: ServiceOptions) {
     this.name = name;
-    this.process = spawn(process.execPath, [path.join(SERVICES_DIR, name, 'main.js'), '-c', configFile], {
+    const args = [...node, path.join(SERVICES_DIR, name, 'main.js'), '-c', configFile];
+    this.process = spawn(wrapper ?? process.execPath, wrapper === undefined ? args : [process.execPath, ...args], {
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -125,7 +140,12 @@ export class Pipeline implements AsyncDisposable {
 
   static async start(options: PipelineOptions): Promise<Pipeline> {
     const dir = await mkdtemp(path.join(tmpdir(), 'tidemark-test-'));
-    const [postgres, nats] = await Promise.all([startPostgres(options.major === undefined ? {} : { major: options.major }), startNats()]);
+    const within = (name: string): { dir?: string } => (options.serversDir === undefined ? {} : { dir: path.join(options.serversDir, name) });
+    const major = options.major === undefined ? {} : { major: options.major };
+    const [postgres, nats] = await Promise.all([
+      startPostgres({ ...within('postgres'), ...major, settings: options.postgres ?? {}, env: options.postgresEnv ?? {} }),
+      startNats(within('nats')),
+    ]);
     const databaseUrl = await postgres.createDatabase();
     const sql = await superuser(databaseUrl);
     await sql.query(`CREATE TABLE beat (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); ${options.schema}`);
@@ -155,8 +175,8 @@ export class Pipeline implements AsyncDisposable {
   }
 
   /** Starts a service process; `fault` arms TIDEMARK_FAULT. */
-  service(name: ServiceName, fault?: string): Service {
-    const service = new Service(name, this.configFile, fault === undefined ? {} : { TIDEMARK_FAULT: fault });
+  service(name: ServiceName, fault?: string, options: ServiceOptions = {}): Service {
+    const service = new Service(name, this.configFile, fault === undefined ? options : { ...options, env: { ...options.env, TIDEMARK_FAULT: fault } });
     this.#services.push(service);
     return service;
   }

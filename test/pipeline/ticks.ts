@@ -6,7 +6,8 @@ import type { Pipeline } from './pipeline.js';
 export const TICKS_SCHEMA = `CREATE TABLE ticks (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text, n numeric(20,8)); CREATE INDEX ON ticks (at);`;
 export const TICKS_TABLES = '  ticks: { timestamp: at }';
 
-type Tick = { id: string; at: string; v: string | null; n: string };
+/** A row as Postgres prints it. */
+export type Tick = { id: string; at: string; v: string | null; n: string };
 
 export class Ticks {
   readonly #pipeline: Pipeline;
@@ -20,24 +21,25 @@ export class Ticks {
     this.#pipeline = pipeline;
   }
 
-  #keep(rows: Tick[]): void {
+  /** Journals rows that somebody else has committed. */
+  keep(...rows: readonly Tick[]): void {
     for (const row of rows) this.live.set(row.id, fingerprint(row));
   }
 
   async insert(count: number, ageHours: number): Promise<void> {
     const first = this.#next;
     this.#next += count;
-    this.#keep(
-      await this.#pipeline.query<Tick>(
+    this.keep(
+      ...(await this.#pipeline.query<Tick>(
         `INSERT INTO ticks SELECT i, date_trunc('second', now()) - interval '${ageHours} hours' - i * interval '1 second', CASE WHEN i % 7 = 0 THEN NULL WHEN i % 5 = 0 THEN '' ELSE 'tick "' || i || E'"\\t\\n\\\\N' END, i / 4.0
          FROM generate_series(${first}, ${first + count - 1}) i RETURNING id, at, v, n`,
-      ),
+      )),
     );
   }
 
   /** Updates every `step`-th live row. */
   async update(step: number): Promise<void> {
-    this.#keep(await this.#pipeline.query<Tick>(`UPDATE ticks SET v = coalesce(v, '') || '+', n = n + 1 WHERE id % ${step} = 0 RETURNING id, at, v, n`));
+    this.keep(...(await this.#pipeline.query<Tick>(`UPDATE ticks SET v = coalesce(v, '') || '+', n = n + 1 WHERE id % ${step} = 0 RETURNING id, at, v, n`)));
   }
 
   /** Deletes every `step`-th row as a user does. */
@@ -54,7 +56,7 @@ export class Ticks {
     this.#next += 3;
     const row = (id: number): string => `INSERT INTO ticks VALUES (${id}, date_trunc('second', now()), 'r', ${id}) RETURNING id, at, v, n`;
     await this.#pipeline.query('BEGIN');
-    this.#keep(await this.#pipeline.query<Tick>(row(kept)));
+    this.keep(...(await this.#pipeline.query<Tick>(row(kept))));
     await this.#pipeline.query('SAVEPOINT s');
     await this.#pipeline.query(row(dropped));
     await this.#pipeline.query('ROLLBACK TO SAVEPOINT s');

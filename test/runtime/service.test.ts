@@ -117,6 +117,8 @@ test('fault points are inert until armed, then act at their passage', async () =
   assert.equal(thrown.code, 1);
   assert.match(thrown.text, /fault A7/);
   assert.doesNotMatch(thrown.text, /passed/);
+  const counted = await main(body, { env: { TIDEMARK_FAULT: 'count' } });
+  assert.equal(counted.text.match(/^fault-point A6$/gm)?.length, 3);
   const wrong = await main(body, { env: { TIDEMARK_FAULT: 'A6:explode' } });
   assert.notEqual(wrong.code, 0);
   assert.match(wrong.text, /TIDEMARK_FAULT/);

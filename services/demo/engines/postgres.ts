@@ -73,8 +73,10 @@ async function binaries(major: number | undefined): Promise<{ binDir: string; ma
   return { binDir: machine.get(major) ?? (await embeddedPostgres(major)), major };
 }
 
-/** Starts a server with wal_level=logical. `settings` are added to postgresql.conf. Throws with the server's own words when it does not come up. */
-export async function startPostgres(options: { dir?: string; major?: number; settings?: Record<string, string> } = {}): Promise<PostgresServer> {
+/** Starts a server with wal_level=logical. `settings` are added to postgresql.conf, `env` to the server's environment. Throws with the server's own words when it does not come up. */
+export async function startPostgres(
+  options: { dir?: string; major?: number; settings?: Record<string, string>; env?: Record<string, string> } = {},
+): Promise<PostgresServer> {
   const { binDir, major } = await binaries(options.major);
   const account = await unprivilegedAccount();
   const home = options.dir ?? (await mkdtemp(path.join(tmpdir(), 'tidemark-postgres-')));
@@ -92,7 +94,17 @@ export async function startPostgres(options: { dir?: string; major?: number; set
     ['-D', dataDir, '-U', 'postgres', '--pwfile', passwordFile, '-A', 'scram-sha-256', '-E', 'UTF8', '--locale=C', '-N'],
     { cwd: home, ...(account ?? {}) },
   );
-  const server = new Server({ home, dataDir, binDir, major, account, password, owned: options.dir === undefined, settings: options.settings ?? {} });
+  const server = new Server({
+    home,
+    dataDir,
+    binDir,
+    major,
+    account,
+    password,
+    owned: options.dir === undefined,
+    settings: options.settings ?? {},
+    env: options.env,
+  });
   try {
     await server.start();
   } catch (error) {
@@ -107,7 +119,14 @@ class Server implements PostgresServer {
   readonly dataDir: string;
   readonly binDir: string;
   readonly major: number;
-  readonly #parts: { home: string; account: Account | undefined; password: string; owned: boolean; settings: Record<string, string> };
+  readonly #parts: {
+    home: string;
+    account: Account | undefined;
+    password: string;
+    owned: boolean;
+    settings: Record<string, string>;
+    env: Record<string, string> | undefined;
+  };
   #port = 0;
   #process: ChildProcess | undefined;
   #words = '';
@@ -121,6 +140,7 @@ class Server implements PostgresServer {
     password: string;
     owned: boolean;
     settings: Record<string, string>;
+    env: Record<string, string> | undefined;
   }) {
     this.dataDir = parts.dataDir;
     this.binDir = parts.binDir;
@@ -171,6 +191,7 @@ class Server implements PostgresServer {
       account: this.#parts.account,
       deathSignal: 'INT',
       cwd: this.#parts.home,
+      env: this.#parts.env,
     });
     for (const stream of [child.stdout, child.stderr]) {
       stream?.on('data', (bytes: Buffer) => {

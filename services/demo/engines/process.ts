@@ -57,17 +57,18 @@ export async function unprivilegedAccount(): Promise<Account | undefined> {
 export function spawnServer(
   file: string,
   args: readonly string[],
-  options: { account?: Account | undefined; deathSignal: 'INT' | 'TERM' | 'KILL'; cwd: string },
+  options: { account?: Account | undefined; deathSignal: 'INT' | 'TERM' | 'KILL'; cwd: string; env?: Record<string, string> | undefined },
 ): ChildProcess {
   const { account, deathSignal, cwd } = options;
+  const env = { ...process.env, ...options.env };
   const setpriv = process.platform === 'linux' ? findExecutable('setpriv') : undefined;
   if (setpriv === undefined) {
-    const child = spawn(file, args, { cwd, stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...(account ?? {}) });
+    const child = spawn(file, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...(account ?? {}) });
     if (child.pid !== undefined) outlive(child, deathSignal);
     return child;
   }
   const who = account === undefined ? [] : ['--reuid', String(account.uid), '--regid', String(account.gid), '--clear-groups'];
-  return spawn(setpriv, ['--pdeathsig', deathSignal, ...who, file, ...args], { cwd, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  return spawn(setpriv, ['--pdeathsig', deathSignal, ...who, file, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
 }
 
 /** Where the kernel sends no death signal, a shell does, whose standard input ends with us. */

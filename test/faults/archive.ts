@@ -1,0 +1,151 @@
+/** What happens to the archive's volume and files: F37 to F40. */
+import assert from 'node:assert/strict';
+import { cp, open, readFile, rename, rm, stat, truncate, unlink, utimes, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { findExecutable } from '../../services/demo/engines/process.js';
+import { readRows } from '../pipeline/archive-view.js';
+import { until } from '../pipeline/pipeline.js';
+import { Random } from '../pipeline/random/chance.js';
+import { CannotInject, Volume } from './volume.js';
+import { NAMES, World } from './world.js';
+
+const options = (major?: number): { major?: number } => (major === undefined ? {} : { major });
+
+/** F37: the volume fills up while rows come, several times; each time room comes back. */
+export async function full(kind: 'ext4' | 'xfs', major?: number): Promise<string> {
+  await using volume = await Volume.create(kind, kind === 'xfs' ? 320 : 64);
+  await using world = await World.start({ ...options(major), archiveDir: path.join(volume.dir, 'archived_data') });
+  await world.archived();
+  const filler = path.join(volume.dir, 'filler');
+  let full = 0;
+  for (let i = 0; i < 3; i += 1) {
+    const file = await open(filler, 'w');
+    for (const size of [1 << 20, 4096]) {
+      try {
+        for (;;) await file.write(Buffer.alloc(size));
+      } catch (error) {
+        assert.equal((error as { code?: string }).code, 'ENOSPC');
+      }
+    }
+    await file.close();
+    const before = (await world.pipeline.state())?.position;
+    for (let k = 0; k < 3; k += 1) await world.ticks.insert(2000, 48);
+    await until('the archiver says that the volume is full', async () => /volume is full/.test(world.services.archiver.log.slice(-5000)));
+    if ((await world.pipeline.state())?.position === before) full += 1;
+    const pruned = await world.pipeline.cli(['prune', '-c', world.pipeline.configFile]);
+    assert.notEqual(pruned.code, null);
+    await unlink(filler);
+    await world.archived(120_000);
+  }
+  return `W stood still ${full} of 3 times; ${await world.settle()}`;
+}
+
+/** F39: the volume is taken away while everything runs, and comes back: nothing is written below the bare mount point. */
+export async function unmounted(major?: number): Promise<string> {
+  await using volume = await Volume.create('ext4', 200);
+  await using world = await World.start({ ...options(major), archiveDir: path.join(volume.dir, 'archived_data') });
+  await world.work();
+  await world.archived();
+  for (const name of NAMES) world.services[name].signal('SIGSTOP');
+  for (const name of NAMES) world.services[name].signal('SIGKILL');
+  await Promise.all(NAMES.map((name) => world.services[name].ended));
+  await volume.unmount();
+  const names = NAMES.map((name) => world.start(name));
+  await world.work();
+  const endings = await Promise.all(names.map((service) => Promise.race([service.ended, pause(6000, undefined)])));
+  const said = endings.map((ending, i) => (ending === undefined ? `${names[i]?.name} waits` : `${names[i]?.name} ended with ${ending.code}`));
+  await assert.rejects(stat(world.pipeline.archiveDir), 'something was written below the bare mount point');
+  for (const name of NAMES) await world.services[name].stop();
+  await volume.mount();
+  for (const name of NAMES) world.start(name);
+  return `${said.join(', ')}; ${await world.settle()}`;
+}
+
+const SYSCALLS = { fsync: 'EIO', link: 'EIO', write: 'ENOSPC', pwrite64: 'ENOSPC', openat: 'EIO', close: 'EIO', read: 'EIO', pread64: 'EIO' } as const;
+
+/** F38: each system call of the archiver on the archive's volume fails at its Nth call, N = 1, 2, … until a whole round of work passes without reaching it. */
+export async function failingCall(syscall: keyof typeof SYSCALLS, major?: number): Promise<string> {
+  if (findExecutable('strace') === undefined) throw new CannotInject('strace is not on this machine');
+  await using world = await World.start({ ...options(major), rows: 50 });
+  await world.archived();
+  await world.services.archiver.stop();
+  const strace = path.join(world.pipeline.dir, 'strace.sh');
+  let reached = 0;
+  const died = { code: 0, signal: 0 };
+  for (let n = 1; ; n = n < 12 ? n + 1 : Math.ceil(n * 1.3)) {
+    const trace = path.join(world.pipeline.dir, `trace-${n}`);
+    await writeFile(
+      strace,
+      `#!/bin/sh\nexec strace -f -qq -o ${trace} -P ${world.pipeline.archiveDir} -e trace=${syscall} -e inject=${syscall}:error=${SYSCALLS[syscall]}:when=${n} "$@"\n`,
+      { mode: 0o755 },
+    );
+    const injured = world.pipeline.service('archiver', undefined, { env: { UV_THREADPOOL_SIZE: '1' }, wrapper: strace });
+    await world.ticks.insert(5, 48);
+    await world.ticks.update(7);
+    const ending = await Promise.race([injured.ended, world.pipeline.archived(60_000).then(() => undefined)]);
+    if (ending !== undefined) {
+      assert.notEqual(ending.code, 0, 'a failed call ended the archiver with 0');
+      if (ending.code === null) died.signal += 1;
+      else died.code += 1;
+    }
+    await injured.stop();
+    const injected = /INJECTED/.test(await readFile(trace, 'utf8'));
+    if (!injected) break;
+    reached += 1;
+    assert.ok(n < 5000, 'the calls never end');
+  }
+  world.start('archiver');
+  return `${syscall} failed at ${reached} places (the archiver ended ${died.code + died.signal} times); ${await world.settle()}`;
+}
+
+/** F40: ways in which a segment that a prune needs can be damaged. */
+const DAMAGES: Readonly<Record<string, (file: string, other: string, random: Random) => Promise<void>>> = {
+  truncated: async (file) => truncate(file, Math.floor((await stat(file)).size / 2)),
+  'one bit flipped': async (file, _other, random) => {
+    const bytes = await readFile(file);
+    const at = random.below(bytes.length);
+    bytes[at] = (bytes[at] as number) ^ (1 << random.below(8));
+    await writeFile(file, bytes);
+  },
+  'filled with zeros': async (file) => writeFile(file, Buffer.alloc((await stat(file)).size)),
+  'in the place of another': async (file, other) => cp(other, file),
+  deleted: (file) => rm(file),
+};
+
+/** F40: a prune over a damaged segment deletes nothing of it, verify names the file, and the table is copied again on request. */
+export async function damagedSegments(seed: number, major?: number): Promise<string> {
+  const random = new Random(seed);
+  await using world = await World.start(options(major));
+  const { pipeline } = world;
+  await world.archived();
+  for (const [what, damage] of Object.entries(DAMAGES)) {
+    await world.ticks.insert(100, 48);
+    await world.archived();
+    const fresh = new Set([...world.ticks.live.keys()].slice(-100));
+    const segments = [...((await pipeline.state())?.files.values() ?? [])].filter((entry) => entry.table === 'ticks' && entry.kind === 'segment');
+    const victim = segments.at(-1);
+    assert.ok(victim && segments.length > 1, 'there are two segments');
+    const inVictim = (await readRows(pipeline, victim)).map((row) => String(row['id'])).filter((id) => fresh.has(id));
+    assert.ok(inVictim.length > 0, 'the newest segment holds fresh rows');
+    const file = path.join(pipeline.archiveDir, victim.file);
+    const kept = `${file}.kept`;
+    await cp(file, kept);
+    await damage(file, path.join(pipeline.archiveDir, (segments[0] as typeof victim).file), random);
+    const verified = await pipeline.cli(['verify', '-c', pipeline.configFile]);
+    assert.equal(verified.code, 4, `${what}: ${verified.stdout}${verified.stderr}`);
+    assert.ok(`${verified.stdout}${verified.stderr}`.includes(path.basename(victim.file)), `${what}: verify does not name ${victim.file}: ${verified.stdout}`);
+    await pipeline.cli(['prune', '-c', pipeline.configFile]);
+    const left = new Set((await pipeline.query<{ id: string }>('SELECT id FROM ticks')).map(({ id }) => id));
+    assert.deepEqual(
+      inVictim.filter((id) => !left.has(id)),
+      [],
+      `${what}: rows went that only the damaged file held`,
+    );
+    await rm(file, { force: true });
+    await rename(kept, file);
+  }
+  const touched = [...((await pipeline.state())?.files.values() ?? [])][0];
+  if (touched) await utimes(path.join(pipeline.archiveDir, touched.file), new Date(0), new Date(0));
+  return `${Object.keys(DAMAGES).length} kinds of damage named; ${await world.settle()}`;
+}
