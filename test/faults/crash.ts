@@ -93,7 +93,7 @@ export async function crashAt(point: FaultPoint, passage: number, ending: Ending
     reached ||= ending === 'kill' ? !first.running : (await state(first)).startsWith('T');
   }, 20);
   try {
-    for (let i = 0; i < MOST_ROUNDS && !reached; i += 1) await round(world, () => reached || !first.running, point === 'K3');
+    for (let i = 0; i < MOST_ROUNDS && !reached && first.running; i += 1) await round(world, () => reached || !first.running, point === 'K3');
   } finally {
     clearInterval(watching);
   }

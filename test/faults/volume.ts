@@ -3,7 +3,7 @@
  * names included; it is mounted again afterwards as a machine would after a power cut. ext4 and xfs know the ioctl by the same number.
  */
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -42,7 +42,8 @@ export class Volume implements AsyncDisposable {
       await writeFile(volume.#image, '');
       await truncate(volume.#image, megabytes * 1024 * 1024);
       await execute(tool, [...options, volume.#image]);
-      await execute('mkdir', [volume.dir]);
+      await chmod(volume.#home, 0o755); // the database server runs as somebody else
+      await mkdir(volume.dir);
       await volume.mount();
     } catch (error) {
       await volume[Symbol.asyncDispose]();

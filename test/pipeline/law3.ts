@@ -22,7 +22,9 @@ export function sampleLaw3(pipeline: Pipeline, slot = 'tidemark_test'): { stop()
       const confirmed = rows[0]?.s;
       if (!confirmed) continue;
       const s = parseLsn(confirmed);
-      const position = (await pipeline.state())?.position;
+      const state = await pipeline.state().catch(() => 'unreadable' as const); // a fault has taken the volume away
+      if (state === 'unreadable') continue;
+      const position = state?.position;
       if (!position) {
         made = s;
         continue;

@@ -2,13 +2,14 @@
  * The whole way on real engines, for tests: a database, a stream, an archive folder and the three services as processes that can be started with a
  * fault armed, killed and started again. Owns all of them and leaves nothing behind.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import pg from 'pg';
 import { type NatsServer, startNats } from '../../services/demo/engines/nats.js';
 import { type PostgresServer, startPostgres } from '../../services/demo/engines/postgres.js';
@@ -147,6 +148,8 @@ export class Pipeline implements AsyncDisposable {
       startNats(within('nats')),
     ]);
     const databaseUrl = await postgres.createDatabase();
+    // initdb left its files unsynced, which a server of some age has not.
+    if (options.serversDir !== undefined) await promisify(execFile)('sync', ['-f', options.serversDir]);
     const sql = await superuser(databaseUrl);
     await sql.query(`CREATE TABLE beat (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); ${options.schema}`);
     const archiveDir = options.archiveDir ?? path.join(dir, 'archived_data');
@@ -156,7 +159,7 @@ export class Pipeline implements AsyncDisposable {
       pipeline.configFile,
       [
         `source: { url: "${databaseUrl}", name: test }`,
-        `stream: { url: "${nats.url}" }`,
+        `stream: { url: "${nats.url}"${options.serversDir === undefined ? '' : ', replay: { bytes: 100MB }'} }`,
         `archive: { dir: "${archiveDir}", flush: { every: ${options.flushEvery ?? '500ms'} } }`,
         `prune: { retention: ${options.retention ?? '24h'}, schedule: "0 0 1 1 *" }`,
         'tables:',
