@@ -1,12 +1,13 @@
 /** What happens to the archive's volume and files: F37 to F40. */
 import assert from 'node:assert/strict';
-import { cp, open, readFile, rename, rm, stat, truncate, unlink, utimes, writeFile } from 'node:fs/promises';
+import { cp, readFile, rename, rm, stat, truncate, unlink, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { findExecutable } from '../../services/demo/engines/process.js';
 import { readRows } from '../pipeline/archive-view.js';
 import { until } from '../pipeline/pipeline.js';
 import { Random } from '../pipeline/random/chance.js';
+import { fill } from './pressure.js';
 import { CannotInject, Volume } from './volume.js';
 import { NAMES, World } from './world.js';
 
@@ -20,15 +21,7 @@ export async function full(kind: 'ext4' | 'xfs', major?: number): Promise<string
   const filler = path.join(volume.dir, 'filler');
   let full = 0;
   for (let i = 0; i < 3; i += 1) {
-    const file = await open(filler, 'w');
-    for (const size of [1 << 20, 4096]) {
-      try {
-        for (;;) await file.write(Buffer.alloc(size));
-      } catch (error) {
-        assert.equal((error as { code?: string }).code, 'ENOSPC');
-      }
-    }
-    await file.close();
+    await fill(filler);
     const before = (await world.pipeline.state())?.position;
     for (let k = 0; k < 3; k += 1) await world.ticks.insert(2000, 48);
     await until('the archiver says that the volume is full', async () => /volume is full/.test(world.services.archiver.log.slice(-5000)));

@@ -1,10 +1,12 @@
 /**
  * `npm run test:faults`: the fault table against real engines, volumes and networks. `-- --only F28,C5` some rows or steps; `-- --steps` every step, killed and by power cut,
- * at its first, second and last passage. A table at the end, `--report FILE` writes it as JSON; exit 1 when a case failed.
+ * at its first, second and last passage. A table at the end, `--record` keeps it in docs/reports and docs/reliability.md;
+ * exit 1 when a case failed.
  */
-import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { defaultPostgresMajor } from '../../services/demo/engines/postgres.js';
 import { type Ending, POINTS } from './crash.js';
+import { record } from './document.js';
 import { type Case, ROWS } from './matrix.js';
 import { type Result, runAll, table } from './runner.js';
 import { type StepOptions, stepCases } from './steps.js';
@@ -17,7 +19,7 @@ const { values } = parseArgs({
     passages: { type: 'string', default: 'first,second,last' },
     postgres: { type: 'string' },
     jobs: { type: 'string', default: '1' },
-    report: { type: 'string' },
+    record: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
   },
 });
@@ -57,6 +59,5 @@ if (points.length > 0)
 const results: Result[] = await runAll(cases, { jobs, major });
 for (const { id, waits } of rows) if (waits !== undefined) results.push({ id, name: '', outcome: 'skipped', seconds: 0, detail: waits });
 console.log(`\n${table(results)}`);
-if (values.report !== undefined)
-  await writeFile(values.report, `${JSON.stringify({ at: new Date().toISOString(), postgres: major ?? 'default', results }, null, 2)}\n`);
+if (values.record) await record(values.steps ? 'steps' : 'rows', major ?? (await defaultPostgresMajor()), results);
 process.exit(results.some(({ outcome }) => outcome === 'FAILED') ? 1 : 0);

@@ -6,6 +6,7 @@ import { doubleStart } from './double-start.js';
 import * as nats from './nats.js';
 import { halfOpen, oneSided, unsteady } from './network.js';
 import * as postgres from './postgres.js';
+import { underPressure } from './pressure.js';
 import { starved, stopped, stoppedPruner } from './processes.js';
 import { drill } from './restore.js';
 import { jumped, suspended } from './time.js';
@@ -283,6 +284,15 @@ export const ROWS: readonly Row[] = [
     fault: 'NATS is reachable for one side only',
     oracles: 'O4 O7',
     cases: (['capture', 'archiver'] as const).map((service) => ({ name: `not for ${service}`, run: (major) => oneSided(service, major) })),
+  },
+  {
+    id: 'U1',
+    fault: 'rows keep coming while a part is away, full, restarting or slow',
+    oracles: 'O1 O7',
+    cases: (['NATS is away', 'the archive is full', 'Postgres restarts', 'the archiver is ten times too slow'] as const).map((what) => ({
+      name: what,
+      run: (major?: number) => underPressure(what, 60, major),
+    })),
   },
   {
     id: 'F51',

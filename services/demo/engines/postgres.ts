@@ -60,6 +60,11 @@ async function machinePostgres(): Promise<Map<number, string>> {
   return found;
 }
 
+/** The major that startPostgres takes when it is not told one. */
+export async function defaultPostgresMajor(): Promise<number> {
+  return (await binaries(undefined)).major;
+}
+
 async function binaries(major: number | undefined): Promise<{ binDir: string; major: number }> {
   const machine = await machinePostgres();
   if (major === undefined) {
