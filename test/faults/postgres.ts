@@ -100,6 +100,7 @@ export async function largeTransactions(major?: number): Promise<string> {
 export async function lateCommit(major?: number): Promise<string> {
   await using world = await World.start(options(major));
   const { pipeline } = world;
+  await world.archived();
   const late = new pg.Client({ connectionString: pipeline.databaseUrl });
   await late.connect();
   try {
@@ -107,7 +108,7 @@ export async function lateCommit(major?: number): Promise<string> {
     for (let i = 0; i < 3; i += 1) await world.work();
     // Its XID holds fences back: nothing younger is covered, and nothing may go meanwhile that is not archived.
     const pruned = await pipeline.cli(['prune', '--json', '-c', pipeline.configFile]);
-    assert.equal(pruned.code, 0, pruned.stderr);
+    assert.equal(pruned.code, 0, pruned.stderr + pruned.stdout);
     await late.query('COMMIT');
     for (const row of await pipeline.query<{ id: string; at: string; v: string; n: string }>(`SELECT id, at, v, n FROM ticks WHERE id > 900000`))
       world.ticks.keep(row);

@@ -78,6 +78,8 @@ export class World implements AsyncDisposable {
     const reviving = setInterval(() => this.revive(), 200);
     try {
       await this.pipeline.archived(timeoutMs);
+    } catch (error) {
+      throw new Error(`${(error as Error).message}\n${NAMES.map((name) => `${name}: ${this.services[name].log.slice(-1500)}`).join('\n')}`);
     } finally {
       clearInterval(reviving);
     }
