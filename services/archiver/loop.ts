@@ -14,6 +14,7 @@ import { Halt, TidemarkError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
 import { runWithRetry } from '../../src/runtime/service.js';
 import { SegmentEncoder } from '../../src/segment/encoder.js';
+import { sayDenied } from '../../src/stream/denied.js';
 import { connectStream, ensureStream, type StreamConnection } from '../../src/stream/topology.js';
 import { Batch } from './batch.js';
 import { type ConsumeParts, consume } from './consume.js';
@@ -39,7 +40,7 @@ export async function runArchiver(config: Config, log: Log, signal: AbortSignal)
       throw storageError(error);
     });
     const key = await readKey(dir);
-    const stream = await connectStream(config, `tidemark_${config.source.name}_archiver`);
+    const stream = await connectStream(config, `tidemark_${config.source.name}_archiver`, sayDenied(log));
     try {
       await ensureStream(stream.manager, config);
       const context = await openContext(config, dir, identity.archive, key, log);

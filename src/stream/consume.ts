@@ -109,6 +109,8 @@ class StreamReader {
       } catch (error) {
         if (this.#signal.aborted) return;
         if (error instanceof Halt) throw error;
+        const denied = this.#stream.denied();
+        if (denied !== undefined) throw denied;
         if (this.#stream.connection.isClosed()) throw error;
         failures += 1;
         this.#options.notice?.(error instanceof Error ? error.message : String(error));

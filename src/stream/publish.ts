@@ -157,6 +157,8 @@ export class ChunkPublisher {
   /** Go-back-N: asks the stream how far it got, then sends the rest again in order, until one pass succeeds. */
   async #repair(): Promise<void> {
     for (let attempt = 0; !this.#signal.aborted; attempt += 1) {
+      const denied = this.#stream.denied();
+      if (denied !== undefined) throw denied;
       const error = this.#window.find((pending) => pending.error !== undefined)?.error;
       if (attempt > 0 || !isSequenceError(error)) {
         this.#events.onRetry?.(error instanceof Error ? error.message : String(error ?? 'not stored'));
