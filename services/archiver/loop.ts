@@ -10,7 +10,7 @@ import { ReceiptIndex } from '../../src/archive/receipts.js';
 import { type Epoch, formatEpoch } from '../../src/position/epoch.js';
 import { formatPosition } from '../../src/position/position.js';
 import type { Config } from '../../src/runtime/config.js';
-import { Halt, TidemarkError } from '../../src/runtime/errors.js';
+import { Halt, messageOf, TidemarkError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
 import { runWithRetry } from '../../src/runtime/service.js';
 import { SegmentEncoder } from '../../src/segment/encoder.js';
@@ -148,9 +148,9 @@ class PoisonCount {
     const { chunk } = error;
     this.#tries = this.#sequence === chunk.sequence ? this.#tries + 1 : 1;
     this.#sequence = chunk.sequence;
-    if (this.#tries < POISON_TRIES) return new TidemarkError('transient', `cannot be decoded: ${error.message}`, { cause: error });
+    if (this.#tries < POISON_TRIES) return new TidemarkError('transient', `cannot be decoded: ${messageOf(error)}`, { cause: error });
     return new Halt('POISON', {
-      seen: `message ${chunk.sequence} of stream ${stream.name}, changes from ${formatPosition(chunk.header.prev)} to ${formatPosition(chunk.header.end)}, cannot be decoded (${error.message}).`,
+      seen: `message ${chunk.sequence} of stream ${stream.name}, changes from ${formatPosition(chunk.header.prev)} to ${formatPosition(chunk.header.end)}, cannot be decoded (${messageOf(error)}).`,
       safe: 'Nothing of it and nothing behind it was taken; the source still holds what is not archived.',
       remedy: 'stop the services, `tidemark repair --stream`, and start them: capture publishes it again; if it halts again, use a newer tidemark',
       cause: error,

@@ -12,6 +12,7 @@ import { z } from 'zod';
 import { describeIssue } from './config-problem.js';
 import { applyEnvironment, type Environment, expandVariables, section } from './environment.js';
 import { configError } from './errors.js';
+import { clash, placeOfFiles } from './table-files.js';
 
 /** A value that must never be printed: reveals itself only when asked by name. */
 export class Secret {
@@ -282,11 +283,14 @@ function crossCheck(data: Parsed): string[] {
     if (twin !== undefined) problems.push(`tables.${key}: is the same table as ${twin}; take one out`);
     names.set(qualified(key), key);
     const name = parseTableKey(key).table;
-    const place = `${table.group ?? name}/${name}`;
-    if ((table.group ?? name) === RESERVED) problems.push(`tables.${key}.group: ${RESERVED} is Tidemark's own folder; give it another group`);
-    const other = files.get(place);
-    if (other !== undefined && twin === undefined)
-      problems.push(`tables.${key}: would share the files ${place}_*.parquet with ${other}; give one of them another group`);
+    const group = table.group ?? name;
+    const place = placeOfFiles(group, name);
+    if (placeOfFiles(group, '') === `${RESERVED}/`) problems.push(`tables.${key}.group: ${RESERVED} is Tidemark's own folder; give it another group`);
+    for (const [other, owner] of files) {
+      const how = twin === undefined ? clash(place, other) : undefined;
+      if (how === 'same') problems.push(`tables.${key}: would share the files ${group}/${name}_*.parquet with ${owner}; give one of them another group`);
+      if (how === 'alike') problems.push(`tables.${key}: its files would look like those of ${owner}; give one of them another group`);
+    }
     files.set(place, key);
     if (/[/\\\0]/.test(name) || name === '.' || name === '..') problems.push(`tables.${key}: the name cannot be a file name`);
     const retention = table.retention ?? data.prune.retention;

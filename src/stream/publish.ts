@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { headers, type MsgHdrs, NatsError } from 'nats';
 import { type ChunkHeader, encodeChunkHeader } from '../change/chunk.js';
-import { Halt, TidemarkError } from '../runtime/errors.js';
+import { Halt, messageOf, TidemarkError } from '../runtime/errors.js';
 import { backoffMs, sleep } from '../runtime/service.js';
 import { findMessage, readTail, type StreamTail } from './tail.js';
 import { isNotFound, type StreamConnection } from './topology.js';
@@ -161,7 +161,7 @@ export class ChunkPublisher {
       if (denied !== undefined) throw denied;
       const error = this.#window.find((pending) => pending.error !== undefined)?.error;
       if (attempt > 0 || !isSequenceError(error)) {
-        this.#events.onRetry?.(error instanceof Error ? error.message : String(error ?? 'not stored'));
+        this.#events.onRetry?.(messageOf(error ?? 'not stored'));
         await sleep(backoffMs(Math.min(attempt, 4)), this.#signal);
       }
       try {
