@@ -207,7 +207,11 @@ export function parseConfig(text: string, options: { file: string; overrides?: O
   const { notices, from } = applyEnvironment(raw, env);
   if (overrides.archiveDir !== undefined) section(raw, 'archive')['dir'] = overrides.archiveDir;
   const result = configSchema.safeParse(raw);
+  const tables: unknown = raw['tables'];
   const problems = missing.map((name) => `\${${name}}: the variable is not set`);
+  // The validation would leave it out without a word.
+  if (typeof tables === 'object' && tables !== null && Object.hasOwn(tables, '__proto__'))
+    problems.push('tables.__proto__: a table of this name cannot be archived; take it out');
   if (!result.success) problems.push(...result.error.issues.map((issue) => describeIssue(issue, raw, from)));
   else problems.push(...crossCheck(result.data));
   if (problems.length > 0 || !result.success) {

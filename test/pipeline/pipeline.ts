@@ -29,6 +29,8 @@ export type PipelineOptions = {
   yaml?: string;
   flushEvery?: string;
   retention?: string;
+  /** Further lines of nats-server's configuration. */
+  natsConf?: string;
   /** Archive folder; default: inside the temporary folder. */
   archiveDir?: string;
 };
@@ -57,7 +59,7 @@ export class Service {
   readonly ended: Promise<Ending>;
   #log = '';
 
-  constructor(name: ServiceName, configFile: string, env: Record<string, string>) {
+  constructor(name: ServiceName, configFile: string, env: Readonly<Record<string, string>>) {
     this.name = name;
     this.process = spawn(process.execPath, [path.join(SERVICES_DIR, name, 'main.js'), '-c', configFile], {
       env: { ...process.env, ...env },
@@ -125,7 +127,10 @@ export class Pipeline implements AsyncDisposable {
 
   static async start(options: PipelineOptions): Promise<Pipeline> {
     const dir = await mkdtemp(path.join(tmpdir(), 'tidemark-test-'));
-    const [postgres, nats] = await Promise.all([startPostgres(options.major === undefined ? {} : { major: options.major }), startNats()]);
+    const [postgres, nats] = await Promise.all([
+      startPostgres(options.major === undefined ? {} : { major: options.major }),
+      startNats(options.natsConf === undefined ? {} : { conf: options.natsConf }),
+    ]);
     const databaseUrl = await postgres.createDatabase();
     const sql = await superuser(databaseUrl);
     await sql.query(`CREATE TABLE beat (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); ${options.schema}`);
@@ -155,8 +160,8 @@ export class Pipeline implements AsyncDisposable {
   }
 
   /** Starts a service process; `fault` arms TIDEMARK_FAULT. */
-  service(name: ServiceName, fault?: string): Service {
-    const service = new Service(name, this.configFile, fault === undefined ? {} : { TIDEMARK_FAULT: fault });
+  service(name: ServiceName, fault?: string, env: Readonly<Record<string, string>> = {}): Service {
+    const service = new Service(name, this.configFile, fault === undefined ? env : { ...env, TIDEMARK_FAULT: fault });
     this.#services.push(service);
     return service;
   }

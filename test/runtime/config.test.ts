@@ -82,6 +82,7 @@ test('rules over two fields', () => {
     ['a: { timestamp: at }\n  a_keys: { timestamp: at, group: A }', /tables\.a_keys: its files would look like those of a;/],
     ['a_2026-01-12: { timestamp: at, group: a }\n  a: { timestamp: at }', /tables\.a: its files would look like those of a_2026-01-12;/],
     ['prices: { timestamp: at, group: _TideMark }', /tables\.prices\.group: _tidemark is Tidemark's own folder/],
+    ['a: { timestamp: at }\n  __proto__: { timestamp: at }', /tables\.__proto__: a table of this name cannot be archived/],
     ['"..": { timestamp: at }', /the name cannot be a file name/],
     ['"a\\0b": { timestamp: at }', /the name cannot be a file name/],
     ['prices: { timestamp: at, retention: 0s }', /tables\.prices\.retention: shorter than a second/],
@@ -93,6 +94,21 @@ test('rules over two fields', () => {
   }
   assert.match(problems(`source: { url: "${URL_TEXT}", name: goat }\ntables: {}\n`), /name at least one table/);
   assert.match(problems(`${LEAST}prune: { retention: 0h }\n`), /shorter than a second/);
+});
+
+test('a source name is a word: it becomes a subject, a slot and a stream', () => {
+  for (const name of ['a.>', '*', '>', 'a b', 'Goat', '../x', 'a"b', "a'; DROP", 'a\\0b', 'x'.repeat(41), '🦖', '-x'])
+    assert.match(
+      problems(`source: { url: "${URL_TEXT}", name: ${JSON.stringify(name).replace('\\\\0', '\\0')} }\ntables:\n  prices: { timestamp: at }\n`),
+      /source\.name: /,
+      name,
+    );
+  for (const group of ['../x', 'a/b', '.', '..', '-x', '', 'a\\0b', 'é', 'a b'])
+    assert.match(
+      problems(`source: { url: "${URL_TEXT}", name: goat }\ntables:\n  prices: { timestamp: at, group: ${JSON.stringify(group).replace('\\\\0', '\\0')} }\n`),
+      /tables\.prices\.group: /,
+      group,
+    );
 });
 
 test('what is no mapping is refused in one clear line', () => {

@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type pg from 'pg';
 import { stringify } from 'yaml';
+import { RESERVED } from '../../../src/archive/layout.js';
 import { readTarget } from '../../../src/prune/target.js';
 import { parseConfig, parseTableKey } from '../../../src/runtime/config.js';
 import { configError } from '../../../src/runtime/errors.js';
@@ -100,6 +101,7 @@ function refusal(table: Found): Refused | undefined {
     : table.relkind === 'f' ? 'it is a foreign table'
     : table.persistence !== 'p' ? 'it is unlogged: its rows are not in the WAL'
     : table.schema.includes('.') ? 'the configuration cannot name a schema with a dot in its name'
+    : table.table === '__proto__' ? 'JavaScript cannot hold its name'
     : /[/\\]/.test(table.table) || /^\.\.?$/.test(table.table) ? 'its name cannot be a file name'
     : !table.has_key ? 'it has no primary key, so its UPDATEs and DELETEs could not be published'
     : timestampColumn(table) === undefined ? 'it has no date or timestamp column'
@@ -133,7 +135,7 @@ const PLAIN = { group: '', retentionMs: 0, prune: true, keepWhile: undefined, de
 
 /** A folder name where the table's own is none; undefined where it is. */
 function groupOf(table: string): string | undefined {
-  return /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(table) ? undefined : `t${table.replace(/[^A-Za-z0-9_.-]/g, '_')}`;
+  return /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(table) && table.toLowerCase() !== RESERVED ? undefined : `t${table.replace(/[^A-Za-z0-9_.-]/g, '_')}`;
 }
 
 /** Tables that would share files, or have files that look like each other's, get folders of their own. */
