@@ -33,7 +33,7 @@ before(() => {
   installed = path.join(dir, 'empty');
   mkdirSync(installed);
   writeFileSync(path.join(installed, 'package.json'), '{ "private": true }\n');
-  run('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error', path.join(clone, tarball)], installed);
+  run('npm', ['install', '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund', '--loglevel=error', path.join(clone, tarball)], installed);
 });
 after(() => rmSync(dir, { recursive: true, force: true }));
 
@@ -42,6 +42,22 @@ test('the command runs from an empty folder', () => {
   assert.equal(tidemark('--version').trim(), version);
   assert.match(tidemark('--help'), /Commands:[\s\S]*\binit\b[\s\S]*\bteardown\b/);
   assert.match(tidemark('init', '--help'), /Example/);
+});
+
+test('what it depends on is pinned exactly, and nothing of it runs when it is installed', () => {
+  const lists = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as Record<string, Record<string, string> | undefined>;
+  for (const list of ['dependencies', 'devDependencies', 'optionalDependencies', 'peerDependencies'])
+    for (const [name, wanted] of Object.entries(lists[list] ?? {})) assert.match(wanted, /^\d+\.\d+\.\d+(-[\w.]+)?$/, `${name} ${wanted}`);
+  for (const script of ['preinstall', 'install', 'postinstall', 'prepare']) assert.equal(lists['scripts']?.[script], undefined, script);
+  type Locked = { version?: string; resolved?: string; integrity?: string; hasInstallScript?: boolean; dev?: boolean };
+  const { packages } = JSON.parse(readFileSync(path.join(ROOT, 'package-lock.json'), 'utf8')) as { packages: Record<string, Locked> };
+  const locked = Object.entries(packages).filter(([where]) => where !== '');
+  for (const [where, { hasInstallScript, integrity, resolved }] of locked) {
+    assert.ok(!hasInstallScript, `${where} has an install script`);
+    assert.match(integrity ?? '', /^sha512-/, where);
+    assert.match(resolved ?? 'https://registry.npmjs.org/', /^https:\/\/registry\.npmjs\.org\//, where);
+  }
+  assert.ok(locked.filter(([, { dev }]) => dev !== true).length < 140, 'few: look at what a new one brings along');
 });
 
 test('the package carries its licence and deployment files, and no test', () => {

@@ -10,10 +10,11 @@ import { ReceiptIndex } from '../../src/archive/receipts.js';
 import { type Epoch, formatEpoch } from '../../src/position/epoch.js';
 import { formatPosition } from '../../src/position/position.js';
 import type { Config } from '../../src/runtime/config.js';
-import { Halt, TidemarkError } from '../../src/runtime/errors.js';
+import { Halt, messageOf, TidemarkError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
 import { runWithRetry } from '../../src/runtime/service.js';
 import { SegmentEncoder } from '../../src/segment/encoder.js';
+import { sayDenied } from '../../src/stream/denied.js';
 import { connectStream, ensureStream, type StreamConnection } from '../../src/stream/topology.js';
 import { Batch } from './batch.js';
 import { type ConsumeParts, consume } from './consume.js';
@@ -39,7 +40,7 @@ export async function runArchiver(config: Config, log: Log, signal: AbortSignal)
       throw storageError(error);
     });
     const key = await readKey(dir);
-    const stream = await connectStream(config, `tidemark_${config.source.name}_archiver`);
+    const stream = await connectStream(config, `tidemark_${config.source.name}_archiver`, sayDenied(log));
     try {
       await ensureStream(stream.manager, config);
       const context = await openContext(config, dir, identity.archive, key, log);
@@ -147,9 +148,9 @@ class PoisonCount {
     const { chunk } = error;
     this.#tries = this.#sequence === chunk.sequence ? this.#tries + 1 : 1;
     this.#sequence = chunk.sequence;
-    if (this.#tries < POISON_TRIES) return new TidemarkError('transient', `cannot be decoded: ${error.message}`, { cause: error });
+    if (this.#tries < POISON_TRIES) return new TidemarkError('transient', `cannot be decoded: ${messageOf(error)}`, { cause: error });
     return new Halt('POISON', {
-      seen: `message ${chunk.sequence} of stream ${stream.name}, changes from ${formatPosition(chunk.header.prev)} to ${formatPosition(chunk.header.end)}, cannot be decoded (${error.message}).`,
+      seen: `message ${chunk.sequence} of stream ${stream.name}, changes from ${formatPosition(chunk.header.prev)} to ${formatPosition(chunk.header.end)}, cannot be decoded (${messageOf(error)}).`,
       safe: 'Nothing of it and nothing behind it was taken; the source still holds what is not archived.',
       remedy: 'stop the services, `tidemark repair --stream`, and start them: capture publishes it again; if it halts again, use a newer tidemark',
       cause: error,

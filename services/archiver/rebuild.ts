@@ -83,7 +83,7 @@ export async function rebuildArchive(config: Config, options: RebuildOptions): P
 
 async function requireEmpty(into: string, archiveDir: string): Promise<void> {
   if (into === path.resolve(archiveDir)) throw configError(`--into: ${into} is the archive itself`, 'give an empty folder');
-  await mkdir(into, { recursive: true });
+  await mkdir(into, { recursive: true, mode: 0o750 });
   if ((await readdir(into)).length > 0) throw configError(`--into: ${into} is not empty`, 'give an empty folder');
 }
 

@@ -119,7 +119,7 @@ class DaySeal {
     }
     const note = path.join(temporary, `seal-${writer.claim}-${this.#context.nextCounter()}.json`);
     const noted: SealNote = { files: names };
-    await writeFile(note, JSON.stringify(noted), { flush: true });
+    await writeFile(note, JSON.stringify(noted), { flush: true, mode: 0o640 });
     const add: FileEntry[] = [];
     try {
       for (const { group, part, files } of plan) {

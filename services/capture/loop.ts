@@ -10,6 +10,7 @@ import { configError, Halt, TidemarkError } from '../../src/runtime/errors.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
 import { runWithRetry, sleep } from '../../src/runtime/service.js';
+import { sayDenied } from '../../src/stream/denied.js';
 import { ChunkPublisher } from '../../src/stream/publish.js';
 import { connectStream, ensureStream, type StreamConnection } from '../../src/stream/topology.js';
 import { AnchorCheck } from '../../src/wal/anchor.js';
@@ -37,7 +38,7 @@ export async function runCapture(config: Config, log: Log, signal: AbortSignal):
       const archive = await waitForArchive(config, log, signal);
       if (archive === undefined) return;
       await takeLock(control, config.source.name);
-      const stream = await connectStream(config, `tidemark_${config.source.name}_capture`);
+      const stream = await connectStream(config, `tidemark_${config.source.name}_capture`, sayDenied(log));
       try {
         await captureOnce({ config, log, signal, control, stream, ...archive }, healthy);
       } finally {
@@ -136,6 +137,7 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
       watch: async () => {
         await requireNotSynchronous(control, config.source.name);
         await watch.look();
+        await publisher.look();
       },
     });
     const recopier = new Recopier({ ...context, epoch: start.epoch, publish: (chunk) => streaming.publishBeside(chunk) });

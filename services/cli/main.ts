@@ -26,6 +26,7 @@ function command(usage: string, summary: string, example: string, load: () => Pr
   added.action(async (...given: unknown[]) => {
     const options = given.at(-2) as Record<string, string | boolean | undefined>;
     const config = options['config'] ?? program.opts<{ config?: string }>().config ?? 'tidemark.yaml';
+    if (configured) process.umask(0o027); // what a command writes into the archive is 0640, whoever starts it; the demo's servers have accounts of their own
     const { run } = await load();
     process.exitCode = (await run(given.slice(0, -2) as (string | undefined)[], { ...options, config })) ?? 0;
   });

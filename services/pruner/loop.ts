@@ -9,6 +9,7 @@ import type { Config } from '../../src/runtime/config.js';
 import { configError, describeError, exitCodeOf, Halt, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
 import { runWithRetry } from '../../src/runtime/service.js';
+import { sayDenied } from '../../src/stream/denied.js';
 import { type Asked, requestReply, takeRequests } from '../../src/stream/request.js';
 import { connectStream, requestSubject } from '../../src/stream/topology.js';
 import { recopyRequester, sealRequester } from './requesters.js';
@@ -27,10 +28,10 @@ export async function runPruner(config: Config, log: Log, signal: AbortSignal): 
   );
   try {
     await runWithRetry(log, runs.signal, async (healthy) => {
-      const { connection } = await connectStream(config, `tidemark-${config.source.name}-pruner`);
+      const { connection, denied } = await connectStream(config, `tidemark-${config.source.name}-pruner`, sayDenied(log));
       healthy();
       await answerRequests(config, connection, runs);
-      if (!runs.signal.aborted) throw new TidemarkError('transient', 'the connection to NATS ended');
+      if (!runs.signal.aborted) throw denied() ?? new TidemarkError('transient', 'the connection to NATS ended');
     });
   } finally {
     job.stop();

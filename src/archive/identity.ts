@@ -55,7 +55,10 @@ export async function readKey(dir: string): Promise<Buffer> {
     const key = Buffer.from((await readFile(file, 'utf8')).trim(), 'hex');
     if (key.length === 32) return key;
   } catch (error) {
-    throw configError(`archive.dir: ${file} cannot be read (${(error as Error).message})`, 'let this user read it; it is made by the archiver, mode 0640');
+    throw configError(
+      `archive.dir: ${file} cannot be read (${(error as Error).message})`,
+      'let this user read it; it is made by the archiver, mode 0600: all three services run as that user',
+    );
   }
   throw configError(`archive.dir: ${file} is not a key of 32 bytes in hexadecimal`, 'restore this file from a copy of the archive');
 }
@@ -70,7 +73,7 @@ export async function createArchive(dir: string, source: string): Promise<Archiv
   await requireHardLinks(paths.temporary);
   for (const folder of [paths.own, dir]) await syncFolder(folder);
   if (found === undefined) {
-    await putIfAbsent(paths.key, Buffer.from(`${randomBytes(32).toString('hex')}\n`), { temporary: paths.temporary, mode: 0o640 });
+    await putIfAbsent(paths.key, Buffer.from(`${randomBytes(32).toString('hex')}\n`), { temporary: paths.temporary, mode: 0o600 });
     const fresh: ArchiveIdentity = { formatVersion: FORMAT_VERSION, archive: randomUUID(), source, createdAt: new Date().toISOString() };
     await putIfAbsent(paths.identity, Buffer.from(`${JSON.stringify(fresh, null, 2)}\n`), { temporary: paths.temporary });
   }
@@ -83,7 +86,7 @@ export async function createArchive(dir: string, source: string): Promise<Archiv
 }
 
 async function makeFolder(folder: string): Promise<void> {
-  await mkdir(folder, { recursive: true }).catch((error: unknown) => {
+  await mkdir(folder, { recursive: true, mode: 0o750 }).catch((error: unknown) => {
     throw storageError(error);
   });
 }
@@ -130,7 +133,7 @@ export async function findParquet(dir: string, depth = 0): Promise<string | unde
 export async function requireHardLinks(dir: string): Promise<void> {
   const file = path.join(dir, `probe-${process.pid}-${randomUUID()}`);
   try {
-    await writeFile(file, 'probe', { flag: 'wx' });
+    await writeFile(file, 'probe', { flag: 'wx', mode: 0o640 });
     await link(file, `${file}-link`);
     const found = await lstat(`${file}-link`);
     if (found.nlink < 2) throw new Error('a linked file has one name only');

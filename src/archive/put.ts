@@ -39,7 +39,7 @@ export type PutOptions = {
 /** Creates `file` with `bytes`, durable when it resolves. False: the name is taken, nothing was changed. */
 export async function putIfAbsent(file: string, bytes: Buffer, options: PutOptions): Promise<boolean> {
   const temporary = path.join(options.temporary, `put-${process.pid}-${randomUUID()}`);
-  const handle = await open(temporary, 'wx', options.mode ?? 0o644).catch((error: unknown) => {
+  const handle = await open(temporary, 'wx', options.mode ?? 0o640).catch((error: unknown) => {
     throw storageError(error);
   });
   try {

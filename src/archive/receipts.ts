@@ -86,7 +86,7 @@ export class ReceiptWriter {
   async #append(receipt: Receipt): Promise<void> {
     const file = path.join(this.#dir, `${new Date().toISOString().slice(0, 10)}.jsonl`);
     try {
-      const handle = await open(file, constants.O_RDWR | constants.O_APPEND | constants.O_CREAT, 0o644);
+      const handle = await open(file, constants.O_RDWR | constants.O_APPEND | constants.O_CREAT, 0o640);
       try {
         const { size } = await handle.stat();
         const last = Buffer.alloc(1);

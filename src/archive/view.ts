@@ -6,7 +6,7 @@
 import type { Lsn } from '../position/lsn.js';
 import { type SegmentColumn, segmentColumn } from '../segment/columns.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
-import { identifier, literal, systemIdentifier } from '../segment/sql.js';
+import { exactPath, identifier, literal, NOT_PARTITIONED, systemIdentifier } from '../segment/sql.js';
 
 /** Segments or keys that share one metadata: absolute paths. */
 export type FileGroup = { readonly files: readonly string[]; readonly metadata: SegmentMetadata };
@@ -203,7 +203,7 @@ function endsByDigest(g: number, byKey: readonly Ends[], p: string): Ends {
 
 /** `read_parquet([…])` of files with equal columns. */
 export function parquet(files: readonly string[]): string {
-  return `read_parquet([${files.map(literal).join(', ')}])`;
+  return `read_parquet([${files.map((file) => literal(exactPath(file))).join(', ')}], ${NOT_PARTITIONED})`;
 }
 
 /** Text of a key column of a version that is equal to eventText of the same value. */

@@ -6,7 +6,7 @@
 
 import { systemName, systemPrefix } from '../change/system-columns.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
-import { identifier, literal } from '../segment/sql.js';
+import { exactPath, identifier, literal, NOT_PARTITIONED } from '../segment/sql.js';
 import { manifestName } from './layout.js';
 import { endsSql, eventColumns, type Identities, identitiesOf, SUPERSEDED, USER_DELETED, versionColumns } from './view.js';
 
@@ -22,18 +22,38 @@ export type ViewedTable = {
 /** The script. `dir`: absolute path of the archive; `checkpoint`: a manifest that lists all files, from which on manifests are read. */
 export function viewsSql(dir: string, checkpoint: number, tables: readonly ViewedTable[]): string {
   const schemas = [...new Set(tables.map(({ schema }) => schema))].filter((schema) => schema !== 'public');
+  const names = viewNames(tables);
   return [
-    `-- Views over the archive in ${dir}, for DuckDB. They follow the archive by themselves; a column that is added to a table is in its view when they are made again.`,
+    comment(
+      `Views over the archive in ${dir}, for DuckDB. They follow the archive by themselves; a column that is added to a table is in its view when they are made again.`,
+    ),
     ...schemas.map((schema) => `CREATE SCHEMA IF NOT EXISTS ${identifier(schema)};`),
     filesView(dir, checkpoint),
     ...tables.map((table) =>
-      table.forms.length > 0 ? tableView(dir, table) : comment(`${table.schema}.${table.table} has no archived row yet: make the views again when it has.`),
+      table.forms.length > 0
+        ? tableView(dir, table, names.get(table) as string)
+        : comment(`${table.schema}.${table.table} has no archived row yet: make the views again when it has.`),
     ),
     '',
   ].join('\n\n');
 }
 
 const FILES = 'tidemark_files';
+
+/** DuckDB does not tell names apart that differ in case only, and `public` is its `main`: the second of two such tables gets a number, so that no view takes the place of another. */
+function viewNames(tables: readonly ViewedTable[]): Map<ViewedTable, string> {
+  const taken = new Set([`main.${FILES}`]);
+  const names = new Map<ViewedTable, string>();
+  for (const view of tables) {
+    const { schema, table } = view;
+    const place = schema === 'public' ? 'main' : schema.toLowerCase();
+    let name = table;
+    for (let n = 2; taken.has(`${place}.${name.toLowerCase()}`); n += 1) name = `${table}_${n}`;
+    taken.add(`${place}.${name.toLowerCase()}`);
+    names.set(view, schema === 'public' ? identifier(name) : `${identifier(schema)}.${identifier(name)}`);
+  }
+  return names;
+}
 
 /** Every file that the newest manifest names. */
 function filesView(dir: string, checkpoint: number): string {
@@ -42,7 +62,7 @@ function filesView(dir: string, checkpoint: number): string {
   return `CREATE OR REPLACE VIEW ${FILES} AS
 WITH m AS (
   SELECT number, files, add AS added, "drop" AS dropped
-  FROM read_json(${literal(`${folder}/*.json`)}, format = 'newline_delimited', maximum_object_size = 1073741824, filename = 'manifest_file',
+  FROM read_json(${literal(`${exactPath(folder)}/*.json`)}, ${NOT_PARTITIONED}, format = 'newline_delimited', maximum_object_size = 1073741824, filename = 'manifest_file',
     columns = {number: 'BIGINT', add: ${literal(`${entry}[]`)}, "drop": 'VARCHAR[]', files: ${literal(`${entry}[]`)}})
   WHERE manifest_file >= ${literal(`${folder}/${manifestName(checkpoint)}`)}),
 base AS (SELECT max(number) AS number FROM m WHERE files IS NOT NULL),
@@ -55,7 +75,7 @@ FROM (SELECT file, arg_max(step, number * 4 + step) AS step, arg_max(entry, numb
 WHERE step <> 1 AND entry."pendingCopy" IS NULL;`;
 }
 
-function tableView(dir: string, view: ViewedTable): string {
+function tableView(dir: string, view: ViewedTable, name: string): string {
   const { schema, table, group, forms, deletes } = view;
   const [newest] = forms as [SegmentMetadata];
   const names = columnNames(forms);
@@ -63,11 +83,13 @@ function tableView(dir: string, view: ViewedTable): string {
   if (forms.some((form) => prefixOf(form) !== prefixOf(newest)))
     return comment(`${full}: a column that it got later has the name of a system column of its older files; it has no view`);
   const p = internalPrefix(names);
-  const open = `${dir}/_tidemark/open/${globText(group)}/${globText(table)}`;
-  const read = (...patterns: string[]): string => `read_parquet([${patterns.map(literal).join(', ')}], union_by_name = true, filename = '${p}file')`;
+  const open = exactPath(`${dir}/_tidemark/open/${group}/${table}`);
+  const read = (...patterns: string[]): string =>
+    `read_parquet([${patterns.map(literal).join(', ')}], union_by_name = true, ${NOT_PARTITIONED}, filename = '${p}file')`;
   const segments = read(`${open}_????-??-??_*.parquet`, `${open}_undated_*.parquet`);
   // A group's folder may have no file yet: the pattern also finds the empty one in Tidemark's own.
-  const folder = `${dir}/[_${globText(group[0] as string)}]*/${globText(table)}`;
+  const first = /^[A-Za-z0-9]/.test(group) ? `[_${group[0]}]` : '';
+  const folder = `${exactPath(dir)}/${first}*/${exactPath(table)}`;
   const daily = read(`${folder}_????-??-??*.parquet`, `${folder}_undated_*.parquet`);
   // `live` stands first: DuckDB lists the files of a FROM from left to right, and a merged file must not be named by a manifest that was listed after its folder.
   const of = (kind: string, files: string): string => `live l JOIN ${files} r ON r.${p}file = l.path AND l.file_kind = '${kind}'`;
@@ -81,7 +103,6 @@ function tableView(dir: string, view: ViewedTable): string {
   const unresolved = identifier(systemName('unresolved', names));
   const lived = [...columns.map((column) => column.slice(2)), unresolved];
   const ended = deletes === 'keep' ? SUPERSEDED : `(${SUPERSEDED} OR ${USER_DELETED})`;
-  const name = schema === 'public' ? identifier(table) : `${identifier(schema)}.${identifier(table)}`;
   return `CREATE OR REPLACE VIEW ${name} AS
 WITH live AS MATERIALIZED (SELECT ${literal(`${dir}/`)} || file AS path, kind AS file_kind, oid AS table_oid FROM ${FILES} WHERE "schema" = ${literal(schema)} AND "table" = ${literal(table)}),
 v AS (SELECT ${versionColumns(identities, newest, ofVersion)}, ${lived.map((column) => `r.${column}`).join(', ')} FROM ${of('segment', segments)}),
@@ -124,9 +145,4 @@ function comment(text: string): string {
 /** Columns of all forms: those of the newest in their order, then those that only older files have. */
 function columnNames(forms: readonly SegmentMetadata[]): string[] {
   return [...new Set(forms.flatMap((form) => form.columns.map((column) => column.name)))];
-}
-
-/** A name in a pattern of DuckDB stands for itself. */
-function globText(name: string): string {
-  return name.replace(/[*?[\]{}\\]/g, '?');
 }

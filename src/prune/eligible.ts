@@ -4,6 +4,7 @@
  */
 import type pg from 'pg';
 import type { TableConfig } from '../runtime/config.js';
+import { messageOf } from '../runtime/errors.js';
 import { quoteIdentifier, quoteLiteral, quoteTable } from '../wal/identifier.js';
 import type { Target } from './target.js';
 
@@ -65,7 +66,7 @@ export async function keepWhileProblem(client: pg.Client, config: TableConfig, t
       await client.query(`EXPLAIN SELECT FROM ONLY ${tableSql(target)} WHERE ${condition} AND $1::int4 = 1`, [1]);
     } catch (error) {
       if (!/^(42|22|0A)/.test((error as { code?: string }).code ?? '')) throw error;
-      return `keepWhile ${JSON.stringify(config.keepWhile)} is no condition on this table: ${(error as Error).message}`;
+      return `keepWhile ${JSON.stringify(config.keepWhile)} is no condition on this table: ${messageOf(error)}`;
     }
   }
   return undefined;

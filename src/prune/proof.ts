@@ -5,7 +5,7 @@
 import path from 'node:path';
 import type { ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
-import { Halt } from '../runtime/errors.js';
+import { Halt, messageOf } from '../runtime/errors.js';
 import { dayOf } from '../segment/day.js';
 import { SegmentReader, type SegmentRows } from '../segment/reader.js';
 import type { Nominated } from './nominate.js';
@@ -145,7 +145,7 @@ export class ArchiveLookup {
 function unreadable(entry: FileEntry, error: unknown): unknown {
   if (error instanceof FileGone || error instanceof Halt || typeof (error as NodeJS.ErrnoException).code === 'string') return error;
   return new Halt('DIGEST', {
-    seen: `${entry.file} cannot be read back (${error instanceof Error ? error.message : String(error)}).`,
+    seen: `${entry.file} cannot be read back (${messageOf(error)}).`,
     safe: 'Nothing that rests on it was deleted; the other tables go on.',
     remedy: `run \`tidemark verify\` and bring the file back from a copy of the archive; \`tidemark repair ${entry.table}\` copies again what Postgres still holds`,
     cause: error,

@@ -9,8 +9,10 @@ import path from 'node:path';
 import { Cron } from 'croner';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
+import { describeIssue } from './config-problem.js';
 import { applyEnvironment, type Environment, expandVariables, section } from './environment.js';
 import { configError } from './errors.js';
+import { clash, placeOfFiles } from './table-files.js';
 
 /** A value that must never be printed: reveals itself only when asked by name. */
 export class Secret {
@@ -103,7 +105,16 @@ const configSchema = z.strictObject({
   }),
   stream: z
     .strictObject({
-      url: z.string().min(1).default('nats://localhost:4222'),
+      url: secretText.prefault('nats://localhost:4222'),
+      user: z.string().min(1).optional(),
+      password: secretText.optional(),
+      token: secretText.optional(),
+      /** The seed of a user's nkey. */
+      nkey: secretText.optional(),
+      /** A credentials file: JWT and seed. */
+      credentials: z.string().min(1).optional(),
+      /** TLS is asked for as soon as this is there. Files; a CA of one's own, and what we show. */
+      tls: z.strictObject({ ca: z.string().min(1).optional(), cert: z.string().min(1).optional(), key: z.string().min(1).optional() }).optional(),
       replay: z.strictObject({ age: duration.default(7 * DURATION_MS.d), bytes: size.default(20 * SIZE_BYTES.GB) }).prefault({}),
     })
     .prefault({}),
@@ -196,7 +207,11 @@ export function parseConfig(text: string, options: { file: string; overrides?: O
   const { notices, from } = applyEnvironment(raw, env);
   if (overrides.archiveDir !== undefined) section(raw, 'archive')['dir'] = overrides.archiveDir;
   const result = configSchema.safeParse(raw);
+  const tables: unknown = raw['tables'];
   const problems = missing.map((name) => `\${${name}}: the variable is not set`);
+  // The validation would leave it out without a word.
+  if (typeof tables === 'object' && tables !== null && Object.hasOwn(tables, '__proto__'))
+    problems.push('tables.__proto__: a table of this name cannot be archived; take it out');
   if (!result.success) problems.push(...result.error.issues.map((issue) => describeIssue(issue, raw, from)));
   else problems.push(...crossCheck(result.data));
   if (problems.length > 0 || !result.success) {
@@ -225,16 +240,40 @@ function freeze(data: Parsed, file: string, notices: string[]): Config {
       history: table.history,
     }),
   );
-  const dir = path.resolve(path.dirname(path.resolve(file)), data.archive.dir);
-  return Object.freeze({ ...data, archive: { ...data.archive, dir }, tables, protected: data.protected.map(parseTableKey), notices, file: path.resolve(file) });
+  const resolved = (name: string): string => path.resolve(path.dirname(path.resolve(file)), name);
+  const { credentials, tls } = data.stream;
+  const stream = {
+    ...data.stream,
+    ...(credentials === undefined ? {} : { credentials: resolved(credentials) }),
+    ...(tls === undefined ? {} : { tls: Object.fromEntries(Object.entries(tls).map(([name, value]) => [name, resolved(value as string)])) }),
+  };
+  return Object.freeze({
+    ...data,
+    stream,
+    archive: { ...data.archive, dir: resolved(data.archive.dir) },
+    tables,
+    protected: data.protected.map(parseTableKey),
+    notices,
+    file: path.resolve(file),
+  });
 }
 
 /** Tidemark's own folder inside the archive: no group may be it. Its layout is archive/layout.ts's. */
 const RESERVED = '_tidemark';
 
+/** One login, whole. */
+function streamProblems({ user, password, token, nkey, credentials, tls }: Parsed['stream']): string[] {
+  const ways = Object.entries({ user, token, nkey, credentials }).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+  const problems: string[] = [];
+  if (ways.length > 1) problems.push(`stream: ${ways.join(' and ')} are two logins; take one out`);
+  if (password !== undefined && user === undefined) problems.push('stream.password: without stream.user; give both');
+  if ((tls?.cert === undefined) !== (tls?.key === undefined)) problems.push('stream.tls: cert and key go together; give both, or neither');
+  return problems;
+}
+
 /** Rules that need two fields at once. */
 function crossCheck(data: Parsed): string[] {
-  const problems: string[] = [];
+  const problems = streamProblems(data.stream);
   const qualified = (key: string): string => {
     const { schema, table } = parseTableKey(key);
     return `${schema}.${table}`;
@@ -248,30 +287,18 @@ function crossCheck(data: Parsed): string[] {
     if (twin !== undefined) problems.push(`tables.${key}: is the same table as ${twin}; take one out`);
     names.set(qualified(key), key);
     const name = parseTableKey(key).table;
-    const place = `${table.group ?? name}/${name}`;
-    if ((table.group ?? name) === RESERVED) problems.push(`tables.${key}.group: ${RESERVED} is Tidemark's own folder; give it another group`);
-    const other = files.get(place);
-    if (other !== undefined && twin === undefined)
-      problems.push(`tables.${key}: would share the files ${place}_*.parquet with ${other}; give one of them another group`);
+    const group = table.group ?? name;
+    const place = placeOfFiles(group, name);
+    if (placeOfFiles(group, '') === `${RESERVED}/`) problems.push(`tables.${key}.group: ${RESERVED} is Tidemark's own folder; give it another group`);
+    for (const [other, owner] of files) {
+      const how = twin === undefined ? clash(place, other) : undefined;
+      if (how === 'same') problems.push(`tables.${key}: would share the files ${group}/${name}_*.parquet with ${owner}; give one of them another group`);
+      if (how === 'alike') problems.push(`tables.${key}: its files would look like those of ${owner}; give one of them another group`);
+    }
     files.set(place, key);
     if (/[/\\\0]/.test(name) || name === '.' || name === '..') problems.push(`tables.${key}: the name cannot be a file name`);
     const retention = table.retention ?? data.prune.retention;
     if (retention < 1000) problems.push(`tables.${key}.retention: shorter than a second; the least is 1s`);
   }
   return problems;
-}
-
-/** `from`: which variable of the environment a field's value came from. */
-function describeIssue(issue: z.core.$ZodIssue, raw: unknown, from: ReadonlyMap<string, string>): string {
-  const field = issue.path.join('.');
-  const variable = from.get(field);
-  const where = `${field || '(top level)'}${variable === undefined ? '' : ` (from ${variable})`}`;
-  if (issue.code === 'unrecognized_keys') return `${where}: unknown ${issue.keys.map((key) => JSON.stringify(key)).join(', ')}; remove or correct the name`;
-  let seen: unknown = raw;
-  for (const step of issue.path) seen = (seen as Record<PropertyKey, unknown> | undefined)?.[step];
-  const secret = issue.path[0] === 'source' && /url$/i.test(String(issue.path[1]));
-  if (seen === undefined) return `${where}: missing; it is needed`;
-  if (seen === '') return `${where}: empty; give a value, or take it out`;
-  const shown = secret ? 'not usable' : `found ${JSON.stringify(seen)}`;
-  return `${where}: ${shown}; ${issue.message.replace(/^Invalid input: /, '')}`;
 }

@@ -87,5 +87,23 @@ export function exitCodeOf(error: unknown): number {
 export function describeError(error: unknown): string {
   if (error instanceof TidemarkError) return error.remedy ? `${error.message} → ${error.remedy}` : error.message;
   if (error instanceof AggregateError && error.errors.length > 0) return describeError(error.errors[0]);
-  return error instanceof Error ? error.message || error.name : String(error);
+  return error instanceof Error ? messageOf(error) || error.name : String(error);
+}
+
+/** SQLSTATE class 22, data exceptions: Postgres quotes the value. */
+const DATA_EXCEPTION = /^22[0-9A-Z]{3}$/;
+
+/** What an error says, without the value that some quote: rows have no place in logs, receipts and answers. */
+export function messageOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const { message } = error;
+  if (DATA_EXCEPTION.test(String((error as { code?: unknown }).code))) return message.replace(/".*"/s, '"…"').replace(/: 0x.*$/s, ': …');
+  if (error instanceof SyntaxError && /JSON/.test(message)) return 'it is not valid JSON'; // Node quotes its beginning
+  return message;
+}
+
+/** Where an error was thrown: its stack without the message. */
+export function placeOf(error: Error): string {
+  const frames = (error.stack ?? '').split('\n').filter((line) => /^\s+at /.test(line));
+  return [error.name, ...frames].join('\n');
 }

@@ -20,6 +20,7 @@ export async function runServiceMain(name: string, loop: ServiceLoop): Promise<n
 
 /** The same with the file already known. */
 export async function runService(name: string, file: string, loop: ServiceLoop): Promise<never> {
+  setUmask();
   let config: Config;
   try {
     config = loadConfig(file);
@@ -31,6 +32,11 @@ export async function runService(name: string, file: string, loop: ServiceLoop):
   if (process.channel) process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
   else for (const notice of config.notices) log.info({ event: 'notice' }, notice);
   return runMain(log, (signal) => loop(config, log, signal));
+}
+
+/** Files 0640 and folders 0750, whoever started us: also those that DuckDB makes, which takes no mode. */
+export function setUmask(): void {
+  process.umask(0o027);
 }
 
 function refuse(error: unknown): never {

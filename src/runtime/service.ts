@@ -3,7 +3,7 @@
  * with its exit code, anything that may pass is tried again.
  */
 import { setTimeout as sleepFor } from 'node:timers/promises';
-import { describeError, exitCodeOf, Halt, mayRetry, TidemarkError } from './errors.js';
+import { describeError, exitCodeOf, Halt, mayRetry, placeOf, TidemarkError } from './errors.js';
 import type { Log } from './log.js';
 
 /** Resolves after `ms`, or at once (without throwing) when the signal aborts. */
@@ -56,7 +56,7 @@ export async function runMain(log: Log, body: (signal: AbortSignal) => Promise<v
     const fields: Record<string, unknown> = { event: error instanceof Halt ? 'halt' : 'failed', reason: describeError(error) };
     if (error instanceof Halt) fields['halt'] = error.halt;
     if (error instanceof TidemarkError && error.remedy) fields['remedy'] = error.remedy;
-    if (!(error instanceof TidemarkError) && error instanceof Error) fields['stack'] = error.stack;
+    if (!(error instanceof TidemarkError) && error instanceof Error) fields['stack'] = placeOf(error);
     log.fatal(fields, 'stopped');
     process.exit(exitCodeOf(error));
   };

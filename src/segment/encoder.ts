@@ -60,7 +60,7 @@ export class SegmentEncoder {
   async encode(spool: Spool, file: string, archive: string): Promise<void> {
     const options = segmentOptions(rowGroupRows(spool.rows, spool.bytes), segmentMetadata(spool.shape, archive));
     try {
-      await this.run(`COPY (${selectSpool(spool)}) TO ${literal(file)} (${options})`, this.#memory + encodingMemory(spool));
+      await this.#execute(`COPY (${selectSpool(spool)}) TO ${literal(file)} (${options})`, this.#memory + encodingMemory(spool));
     } catch (error) {
       throw withoutValues(error as Error, spool);
     }
@@ -68,12 +68,16 @@ export class SegmentEncoder {
 
   /** Runs a statement; `memory`: bytes it will need, when that is known to be more than the limit. Throws what DuckDB says, "Out of Memory" only at the ceiling. */
   async run(sql: string, memory = this.#memory): Promise<void> {
+    await this.#execute(sql, memory).catch(rethrowWithoutValue);
+  }
+
+  async #execute(sql: string, memory: number): Promise<void> {
     await this.#withMemory(memory, () => this.#connection.run(sql));
   }
 
   /** Runs a query; rows as objects with values as JSON has them (64-bit integers and decimals as text). */
   async query<T extends Record<string, Json>>(sql: string): Promise<T[]> {
-    const reader = await this.#withMemory(this.#memory, () => this.#connection.runAndReadAll(sql));
+    const reader = await this.#withMemory(this.#memory, () => this.#connection.runAndReadAll(sql)).catch(rethrowWithoutValue);
     return reader.getRowObjectsJson() as T[];
   }
 
@@ -115,6 +119,12 @@ function encodingMemory(spool: Spool): number {
   const rows = Math.min(spool.rows, rowGroupRows(spool.rows, spool.bytes));
   const group = (spool.bytes / Math.max(1, spool.rows)) * rows;
   return Math.max(0, group - 16 * 1024 * 1024) * 4 + Math.max(0, spool.longestLine - 1024 * 1024) * 3;
+}
+
+/** Errors about a value quote it. */
+function rethrowWithoutValue(error: Error): never {
+  if (!/^(Invalid Input|Conversion|Cast|Constraint|Out of Range|CSV) Error/i.test(error.message)) throw error;
+  throw new Error((error.message.split('\n')[0] ?? '').replace(/['"].*$/, '…'));
 }
 
 /** DuckDB quotes the line it cannot read: rows have no place in logs. */

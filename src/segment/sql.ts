@@ -13,6 +13,14 @@ export function identifier(name: string): string {
   return `"${name.replaceAll('"', '""')}"`;
 }
 
+/** A path for DuckDB's readers that stands for itself: they take names for patterns (a table `a[b]` would be read from the files of `ab`). */
+export function exactPath(file: string): string {
+  return file.replace(/[*?[]/g, '[$&]');
+}
+
+/** For every reader of files: a folder `x=y` on the way is a name, not a column. */
+export const NOT_PARTITIONED = 'hive_partitioning = false';
+
 /** Types of the system columns. */
 export const SYSTEM_TYPES: Readonly<Record<SystemColumn, string>> = {
   op: 'VARCHAR', lsn: 'BIGINT', ordinal: 'BIGINT', xid: 'BIGINT', committed_at: 'TIMESTAMPTZ', digest: 'BIGINT', unresolved: 'VARCHAR', text: 'VARCHAR', deleted_at: 'TIMESTAMPTZ', ended_by: 'VARCHAR', ended_at: 'TIMESTAMPTZ',
@@ -52,7 +60,8 @@ export function selectSpool(spool: Spool): string {
   }
   const line = Math.max(2_097_152, spool.longestLine + 16);
   const options = [
-    literal(spool.file),
+    literal(exactPath(spool.file)),
+    NOT_PARTITIONED,
     // Said outright: left to itself, the reader takes a carriage return inside a quoted first row for the line's end.
     `auto_detect=false, header=false, parallel=false, new_line='\\n'`,
     `delim='\t', quote='"', escape='"', nullstr='', allow_quoted_nulls=false`,

@@ -4,7 +4,7 @@
  */
 import { AckPolicy, createInbox, DeliverPolicy, type Msg, nanos, ReplayPolicy, type StreamInfo, type Subscription } from 'nats';
 import { type ChunkHeader, decodeChunkHeader } from '../change/chunk.js';
-import { Halt } from '../runtime/errors.js';
+import { Halt, messageOf } from '../runtime/errors.js';
 import { sleep } from '../runtime/service.js';
 import { FragmentGroup, type WholeChunk } from './fragments.js';
 import { isNotFound, type StreamConnection } from './topology.js';
@@ -60,7 +60,7 @@ function readHeader(stream: StreamConnection, message: Msg, sequence: number): C
     return decodeChunkHeader((name) => (message.headers?.has(name) ? message.headers.get(name) : undefined));
   } catch (error) {
     throw new Halt('POISON', {
-      seen: `message ${sequence} of stream ${stream.name} is not a chunk (${(error as Error).message}).`,
+      seen: `message ${sequence} of stream ${stream.name} is not a chunk (${messageOf(error)}).`,
       safe: 'Nothing behind it was taken; the source still holds what is not archived.',
       remedy: `let only capture publish to ${stream.subject}; stop the services, \`tidemark repair --stream\`, and start them: capture publishes again what is not archived`,
       cause: error,
@@ -109,9 +109,11 @@ class StreamReader {
       } catch (error) {
         if (this.#signal.aborted) return;
         if (error instanceof Halt) throw error;
+        const denied = this.#stream.denied();
+        if (denied !== undefined) throw denied;
         if (this.#stream.connection.isClosed()) throw error;
         failures += 1;
-        this.#options.notice?.(error instanceof Error ? error.message : String(error));
+        this.#options.notice?.(messageOf(error));
         this.#forget();
         await sleep(Math.min(2000, 100 * 2 ** Math.min(failures, 5)), this.#signal);
       }

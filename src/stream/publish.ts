@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { headers, type MsgHdrs, NatsError } from 'nats';
 import { type ChunkHeader, encodeChunkHeader } from '../change/chunk.js';
-import { Halt, TidemarkError } from '../runtime/errors.js';
+import { Halt, messageOf, TidemarkError } from '../runtime/errors.js';
 import { backoffMs, sleep } from '../runtime/service.js';
 import { findMessage, readTail, type StreamTail } from './tail.js';
 import { isNotFound, type StreamConnection } from './topology.js';
@@ -100,6 +100,22 @@ export class ChunkPublisher {
     this.#check();
   }
 
+  /**
+   * For a database that writes nothing, where no publish() would find it out: throws what ended publishing, and transient when the stream does not hold any more what it
+   * had acknowledged, or is gone. A server that does not answer is no finding.
+   */
+  async look(): Promise<void> {
+    this.#check();
+    const before = this.#last;
+    if (this.#window.length > 0) return;
+    const found = await this.#stream.manager.streams.info(this.#stream.name).then(
+      ({ state }) => state.last_seq,
+      (error: unknown) => (isNotFound(error) ? -1 : undefined),
+    );
+    if (found !== undefined && found < before) this.#failure ??= lostMessages(this.#stream.name, found + 1, before);
+    this.#check();
+  }
+
   /** Throws what ended publishing, if anything did. */
   #check(): void {
     if (this.#failure !== undefined) throw this.#failure;
@@ -157,9 +173,11 @@ export class ChunkPublisher {
   /** Go-back-N: asks the stream how far it got, then sends the rest again in order, until one pass succeeds. */
   async #repair(): Promise<void> {
     for (let attempt = 0; !this.#signal.aborted; attempt += 1) {
+      const denied = this.#stream.denied();
+      if (denied !== undefined) throw denied;
       const error = this.#window.find((pending) => pending.error !== undefined)?.error;
       if (attempt > 0 || !isSequenceError(error)) {
-        this.#events.onRetry?.(error instanceof Error ? error.message : String(error ?? 'not stored'));
+        this.#events.onRetry?.(messageOf(error ?? 'not stored'));
         await sleep(backoffMs(Math.min(attempt, 4)), this.#signal);
       }
       try {
@@ -183,8 +201,7 @@ export class ChunkPublisher {
     const before = (this.#window[0]?.sequence ?? this.#last + 1) - 1;
     const info = await this.#stream.manager.streams.info(this.#stream.name);
     const last = info.state.last_seq;
-    if (last < before)
-      throw new TidemarkError('transient', `stream ${this.#stream.name} lost messages ${last + 1} to ${before}: publishing again from the slot`);
+    if (last < before) throw lostMessages(this.#stream.name, last + 1, before);
     for (let sequence = before + 1; sequence <= last; sequence += 1) {
       const stored = await findMessage(this.#stream.manager, this.#stream.name, sequence);
       if (stored?.header.get(PUBLISHER) !== this.#id) throw superseded(this.#stream.name, sequence);
@@ -218,6 +235,9 @@ export class ChunkPublisher {
     for (const wake of waiting) wake();
   }
 }
+
+const lostMessages = (stream: string, from: number, to: number): TidemarkError =>
+  new TidemarkError('transient', `stream ${stream} ${from === 0 ? 'is gone' : `lost messages ${from} to ${to}`}: publishing again from the slot`);
 
 function superseded(stream: string, sequence: number): Halt {
   return new Halt('SUPERSEDED', {

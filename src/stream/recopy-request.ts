@@ -21,7 +21,8 @@ export async function requestRecopy(connection: NatsConnection, source: string, 
 /** Hands every request to `take`, and answers. What is none is not answered. */
 export function answerRecopies(connection: NatsConnection, source: string, take: (request: RecopyRequest) => void): { unsubscribe(): void } {
   return connection.subscribe(requestSubject(source, 'recopy'), {
-    callback: (_error, message) => {
+    callback: (error, message) => {
+      if (error !== null) return;
       const request = parse(text.decode(message.data));
       if (request === undefined) return;
       take(request);

@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { headers, type NatsConnection, StringCodec } from 'nats';
 import { TidemarkError } from '../runtime/errors.js';
+import { deniedError } from './denied.js';
 
 const text = StringCodec();
 const LONGEST_MS = 24 * 3_600_000;
@@ -40,7 +41,8 @@ export function takeRequests(connection: NatsConnection, subject: string, option
     },
   });
   const alive = connection.subscribe(`${subject}.alive`, {
-    callback: (_error, message) => {
+    callback: (error, message) => {
+      if (error !== null) return; // the subject is not permitted: said by the connection
       const id = text.decode(message.data);
       if (id === '' || known.has(id)) message.respond();
     },
@@ -76,7 +78,7 @@ export async function requestReply<T>(connection: NatsConnection, subject: strin
     return JSON.parse(text.decode(message.data)) as T;
   } catch (error) {
     if ((error as { code?: string }).code === '503') return undefined;
-    throw error;
+    throw deniedError(error) ?? error;
   } finally {
     over.abort();
     answered.catch(() => undefined); // ends with the connection

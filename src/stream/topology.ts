@@ -2,10 +2,12 @@
  * The JetStream side of a source: one stream, one ordered subject, and the two request subjects. Owns their names and the settings they must have.
  * Must never loosen a setting of a stream it finds: a stream that may drop unarchived chunks by itself is refused, not repaired in silence.
  */
-import { type ConnectionOptions, connect, type JetStreamClient, type JetStreamManager, type NatsConnection, NatsError, type StreamInfo } from 'nats';
+import { connect, type JetStreamClient, type JetStreamManager, type NatsConnection, NatsError, type StreamInfo } from 'nats';
 import type { Check } from '../runtime/check.js';
 import type { Config } from '../runtime/config.js';
-import { configError, describeError, TidemarkError } from '../runtime/errors.js';
+import { configError, describeError, type TidemarkError } from '../runtime/errors.js';
+import { type Denied, deniedError, watchDenied } from './denied.js';
+import { addressOf, connectError, connectionOptions, encryptionCheck } from './login.js';
 import { streamName, walSubject } from './names.js';
 import { settingProblems, wantedSettings } from './settings.js';
 
@@ -16,6 +18,7 @@ export type StreamConnection = {
   readonly connection: NatsConnection;
   readonly jetstream: JetStreamClient;
   readonly manager: JetStreamManager;
+  readonly denied: Denied;
   readonly source: string;
   /** The stream's name. */
   readonly name: string;
@@ -25,13 +28,15 @@ export type StreamConnection = {
 /** Time a single request to the server may take. */
 const REQUEST_MS = 5000;
 
-/** Connects; reconnects for ever by itself. `name` is shown by the server. Fails transiently when the server is not there, with `config` when it refuses us. */
-export async function connectStream(config: Config, name: string): Promise<StreamConnection> {
-  const address = addressOf(config.stream.url);
+/**
+ * Connects; reconnects for ever by itself. `name` is shown by the server; `denied` hears once of each subject that this login may not use. Fails transiently when the server is not there,
+ * with `config` when it refuses us.
+ */
+export async function connectStream(config: Config, name: string, denied?: (error: TidemarkError) => void): Promise<StreamConnection> {
   let connection: NatsConnection;
   try {
     connection = await connect({
-      ...address,
+      ...connectionOptions(config),
       name,
       maxReconnectAttempts: -1,
       reconnectTimeWait: 250,
@@ -39,49 +44,12 @@ export async function connectStream(config: Config, name: string): Promise<Strea
       timeout: REQUEST_MS,
     });
   } catch (error) {
-    throw connectError(config.stream.url, error);
+    throw connectError(config, error);
   }
   const manager = await connection.jetstreamManager({ timeout: REQUEST_MS, checkAPI: false });
   const jetstream = connection.jetstream({ timeout: REQUEST_MS });
-  return { connection, jetstream, manager, source: config.source.name, name: streamName(config.source.name), subject: walSubject(config.source.name) };
-}
-
-/** `nats://user:password@host:4222` → what the client takes; several servers are separated by commas. */
-function addressOf(text: string): Omit<ConnectionOptions, 'servers'> & { servers: string[] } {
-  const servers: string[] = [];
-  let login: { user?: string; pass?: string; token?: string } = {};
-  for (const part of text.split(',')) {
-    let url: URL;
-    try {
-      url = new URL(part.includes('://') ? part.trim() : `nats://${part.trim()}`);
-    } catch {
-      throw configError('stream.url: not an address', 'write for instance nats://localhost:4222');
-    }
-    servers.push(url.host);
-    const user = decodeURIComponent(url.username);
-    if (user && url.password) login = { user, pass: decodeURIComponent(url.password) };
-    else if (user) login = { token: user };
-  }
-  return { servers, ...login };
-}
-
-/** The address without its password. */
-export function shownAddress(text: string): string {
-  return text.replace(/\/\/[^@/]*@/g, '//');
-}
-
-function connectError(url: string, error: unknown): Error {
-  const code = (error as { code?: string }).code ?? '';
-  if (/AUTH|PERMISSIONS/.test(code)) {
-    return new TidemarkError('config', `stream.url: NATS at ${shownAddress(url)} refuses this login`, {
-      remedy: 'put user and password into stream.url',
-      cause: error,
-    });
-  }
-  return new TidemarkError('transient', `NATS at ${shownAddress(url)} does not answer (${code || String(error)})`, {
-    remedy: 'start nats-server -js, or correct stream.url',
-    cause: error,
-  });
+  const { name: source } = config.source;
+  return { connection, jetstream, manager, denied: watchDenied(connection, denied), source, name: streamName(source), subject: walSubject(source) };
 }
 
 /** The stream as it is, undefined when there is none. */
@@ -90,7 +58,7 @@ export async function findStream(manager: JetStreamManager, source: string): Pro
     return await manager.streams.info(streamName(source));
   } catch (error) {
     if (isNotFound(error)) return undefined;
-    throw error;
+    throw deniedError(error) ?? error;
   }
 }
 
@@ -128,7 +96,7 @@ async function addStream(manager: JetStreamManager, config: Config): Promise<Str
 
 function spaceError(config: Config, error: unknown): unknown {
   const text = error instanceof Error ? error.message : String(error);
-  if (!/insufficient|exceed|resource/i.test(text)) return error;
+  if (!/insufficient|exceed|resource/i.test(text)) return deniedError(error) ?? error;
   const gigabytes = (config.stream.replay.bytes / 1024 ** 3).toFixed(1);
   return configError(
     `stream.replay.bytes: NATS cannot promise ${gigabytes} GB (${text})`,
@@ -153,7 +121,8 @@ export async function streamPreflight(config: Config): Promise<Check[]> {
   try {
     const server = serverChecks(stream);
     if (server.some((check) => check.status === 'failed')) return server;
-    return [...server, await fsyncCheck(config.stream.url), await settingsCheck(stream, config)];
+    const encrypted = stream.connection.info?.tls_required === true || stream.connection.info?.tls_available === true;
+    return [...server, encryptionCheck(config, encrypted), await fsyncCheck(config), await settingsCheck(stream, config)];
   } finally {
     await stream.connection.close();
   }
@@ -179,18 +148,18 @@ function serverChecks(stream: StreamConnection): Check[] {
 }
 
 /** Only the monitoring port tells it. The slot holds what the archive lacks, so a stream that loses its tail costs time, not rows. */
-async function fsyncCheck(url: string): Promise<Check> {
+async function fsyncCheck(config: Config): Promise<Check> {
   const name = 'NATS fsync';
   const remedy = 'jetstream { sync_interval: always } in the configuration of nats-server (2.10 or newer)';
-  const host = addressOf(url).servers?.[0]?.replace(/:\d+$/, '') ?? 'localhost';
+  const host = addressOf(config.stream.url.reveal()).servers[0]?.replace(/:\d+$/, '') ?? 'localhost';
   try {
     const answer = await fetch(`http://${host}:8222/jsz?config=true`, { signal: AbortSignal.timeout(MONITOR_MS) });
-    const { config } = (await answer.json()) as { config?: { sync_always?: boolean; sync_interval?: number } };
-    if (config?.sync_always === true) return { name, status: 'ok', seen: 'every message' };
+    const { config: jetstream } = (await answer.json()) as { config?: { sync_always?: boolean; sync_interval?: number } };
+    if (jetstream?.sync_always === true) return { name, status: 'ok', seen: 'every message' };
     return {
       name,
       status: 'warning',
-      seen: `every ${Math.round((config?.sync_interval ?? 120e9) / 1e9)} s: a power cut loses what was published since; capture publishes it again`,
+      seen: `every ${Math.round((jetstream?.sync_interval ?? 120e9) / 1e9)} s: a power cut loses what was published since; capture publishes it again`,
       remedy,
     };
   } catch {

@@ -4,6 +4,8 @@
  */
 import pg from 'pg';
 import { configError, TidemarkError } from '../runtime/errors.js';
+import { explainTlsError } from '../runtime/tls.js';
+import { hostOf, takeTls } from './tls.js';
 
 /** Settings that decide how a value is printed. search_path holds pg_catalog only: every table is named with its schema. */
 const PRINTING: Readonly<Record<string, string>> = {
@@ -37,6 +39,11 @@ export type ClientOptions = {
 };
 
 const DEFAULT_FIELD = 'source.url';
+const SERVER = {
+  name: 'the server',
+  ca: '&sslrootcert=FILE in the address',
+  identity: 'let the address name the host as its certificate does',
+} as const;
 
 /** The settings of a `pg` client for this url: also for the replication library, which makes its client itself. Throws `config` for a url that is none. */
 export function clientConfig(url: string, options: ClientOptions): pg.ClientConfig {
@@ -51,8 +58,11 @@ export function clientConfig(url: string, options: ClientOptions): pg.ClientConf
     throw configError(`${field}: ${parsed.protocol}// is not Postgres`, 'write for instance postgres://user:password@host:5432/database');
   parsed.searchParams.delete('options');
   parsed.searchParams.delete('application_name');
+  if (hostOf(parsed) === '') parsed.searchParams.set('host', 'localhost'); // else pg would look for one in the environment
+  const ssl = takeTls(parsed, field);
   return {
     connectionString: parsed.toString(),
+    ssl,
     application_name: options.applicationName,
     options: sessionOptions(options.statementTimeoutMs ?? 0),
     connectionTimeoutMillis: CONNECT_MS,
@@ -107,6 +117,17 @@ export function explainConnectError(failure: unknown, field = DEFAULT_FIELD): un
   const error: unknown = failure instanceof AggregateError ? (failure.errors[0] ?? failure) : failure; // one for each address of a host
   const { code, message = String(error) } = error as { code?: string; message?: string };
   if (/unsupported startup parameter|not supported by (pgbouncer|odyssey)|no such database: pgbouncer/i.test(message)) return poolerError(message, field);
+  const tls = explainTlsError(error as { code?: string; message?: string }, { ...SERVER, field });
+  if (tls !== undefined) return tls;
+  if (/does not support SSL connections/.test(message))
+    return configError(
+      `${field}: the server has no TLS; sslmode, or a host that is not local, asks for it`,
+      'ssl = on in postgresql.conf; or, on a network you trust, ?sslmode=disable in the address',
+    );
+  if (code === '28000' && /no encryption|SSL off/.test(message))
+    return configError(`${field}: the server wants TLS (${message})`, 'put ?sslmode=verify-full&sslrootcert=FILE into the address');
+  if (code === '28000' && /client certificate/.test(message))
+    return configError(`${field}: the server wants a certificate of ours (${message})`, 'put &sslcert=FILE&sslkey=FILE into the address');
   if (code === '28000' && /replication/i.test(message)) {
     return configError(
       `${field}: the server refuses a replication connection (${message})`,

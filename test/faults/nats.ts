@@ -114,19 +114,22 @@ async function repairStream(world: World): Promise<string> {
 export async function purged(how: 'purge' | 'erase', major?: number): Promise<string> {
   await using world = await World.start(options(major));
   await unarchivedWork(world);
-  await manage(world, async (manager, stream) => {
-    const { state, config } = await manager.streams.info(stream);
-    if (config.deny_purge || config.deny_delete) await manager.streams.update(stream, config).catch(() => undefined);
-    const middle = state.last_seq - 2;
-    if (how === 'purge') await manager.streams.purge(stream, { seq: middle });
-    else await manager.streams.deleteMessage(stream, middle);
+  const said = await manage(world, async (manager, stream) => {
+    const { state } = await manager.streams.info(stream);
+    try {
+      if (how === 'purge') await manager.streams.purge(stream);
+      else await manager.streams.deleteMessage(stream, state.last_seq - 1);
+      return `${state.messages} messages before, ${(await manager.streams.info(stream)).state.messages} after`;
+    } catch (error) {
+      return `refused by the stream's settings (${(error as Error).message})`;
+    }
   });
   world.start('archiver');
-  const how2 = await repairStream(world);
-  return `${how2}; ${await world.settle()}`;
+  const repaired = await repairStream(world);
+  return `${said}, ${repaired}; ${await world.settle()}`;
 }
 
-/** F31: somebody publishes copies of our messages, and rubbish, under our subject. */
+/** F31: somebody publishes copies of our messages, the newest and the oldest, under our subject. */
 export async function forged(major?: number): Promise<string> {
   await using world = await World.start(options(major));
   await unarchivedWork(world);
@@ -134,12 +137,13 @@ export async function forged(major?: number): Promise<string> {
     const { state } = await manager.streams.info(stream);
     for (const seq of [state.last_seq - 1, state.first_seq]) {
       const stored = await manager.streams.getMessage(stream, { seq });
+      stored.header.delete('Nats-Expected-Last-Sequence');
       await connection.jetstream().publish(stored.subject, stored.data, { headers: stored.header });
     }
   });
   world.start('archiver');
-  const how = await repairStream(world);
-  return `${how}; ${await world.settle()}`;
+  const repaired = await repairStream(world);
+  return `${repaired}; ${await world.settle()}`;
 }
 
 /** F32: bits flip in the stream's files while it is down. */

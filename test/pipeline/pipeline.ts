@@ -30,6 +30,8 @@ export type PipelineOptions = {
   yaml?: string;
   flushEvery?: string;
   retention?: string;
+  /** Further lines of nats-server's configuration. */
+  natsConf?: string;
   /** Archive folder; default: inside the temporary folder. */
   archiveDir?: string;
   /** Folder in which both servers keep their data; default: temporary ones. */
@@ -145,7 +147,7 @@ export class Pipeline implements AsyncDisposable {
     const major = options.major === undefined ? {} : { major: options.major };
     const [postgres, nats] = await Promise.all([
       startPostgres({ ...within('postgres'), ...major, settings: options.postgres ?? {}, env: options.postgresEnv ?? {} }),
-      startNats(within('nats')),
+      startNats({ ...within('nats'), ...(options.natsConf === undefined ? {} : { conf: options.natsConf }) }),
     ]);
     const databaseUrl = await postgres.createDatabase();
     // initdb left its files unsynced, which a server of some age has not.

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { readFile, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import pino from 'pino';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
@@ -196,41 +195,6 @@ test('law 7: rows in committed intents are the rows that went', async () => {
   const batches = await new ReceiptIndex(pipeline.archiveDir).batches();
   const rows = batches.filter(({ intent, outcome }) => intent.run === result.run && outcome === 'committed').reduce((sum, { intent }) => sum + intent.rows, 0);
   assert.equal(rows, 12);
-});
-
-test('the roles of roles.sql may do what they must, and nothing else', async () => {
-  const sql = async (file: string): Promise<string> => readFile(fileURLToPath(new URL(`../../../infra/${file}`, import.meta.url)), 'utf8');
-  const url = await pipeline.postgres.createDatabase();
-  const admin = new pg.Client({ connectionString: url });
-  await admin.connect();
-  await admin.query(await sql('examples/follow_the_goat.sql'));
-  const roles = await sql('postgres/roles.sql');
-  await admin.query(roles);
-  await admin.query(roles); // may be run again
-  await admin.query(`ALTER ROLE tidemark_pruner PASSWORD 'p'; ALTER ROLE tidemark_capture PASSWORD 'p'`);
-  const as = async (role: string): Promise<pg.Client> => {
-    const other = new URL(url);
-    other.username = role;
-    other.password = 'p';
-    const client = new pg.Client({ connectionString: other.toString() });
-    await client.connect();
-    return client;
-  };
-  const [pruner, capture] = [await as('tidemark_pruner'), await as('tidemark_capture')];
-  await pruner.query('DELETE FROM prices WHERE ctid = ANY (ARRAY(SELECT ctid FROM prices LIMIT 1 FOR UPDATE SKIP LOCKED)) RETURNING *');
-  for (const refused of [
-    'DELETE FROM follow_the_goat_plays',
-    'SELECT * FROM follow_the_goat_plays',
-    'TRUNCATE prices',
-    'UPDATE prices SET price = 1',
-    'INSERT INTO prices (id) VALUES (1)',
-  ]) {
-    await assert.rejects(pruner.query(refused), { code: '42501' }, refused);
-  }
-  await capture.query('SELECT * FROM prices');
-  for (const refused of ['DELETE FROM prices', 'SELECT * FROM follow_the_goat_plays', 'UPDATE prices SET id = 1'])
-    await assert.rejects(capture.query(refused), { code: '42501' }, refused);
-  for (const client of [pruner, capture, admin]) await client.end();
 });
 
 test('preflight names what is missing', async () => {

@@ -30,7 +30,7 @@ function problems(text: string, env: Environment = {}): string {
 
 test('the least configuration has the defaults of the design', () => {
   const parsed = config(LEAST);
-  assert.equal(parsed.stream.url, 'nats://localhost:4222');
+  assert.equal(parsed.stream.url.reveal(), 'nats://localhost:4222');
   assert.deepEqual(parsed.stream.replay, { age: 7 * 86_400_000, bytes: 20 * 1024 ** 3 });
   assert.equal(parsed.archive.dir, '/etc/tidemark/archived_data', 'taken from the folder of the file');
   assert.deepEqual(parsed.archive.flush, { rows: 250_000, bytes: 64 * 1024 ** 2, every: 60_000 });
@@ -77,6 +77,14 @@ test('rules over two fields', () => {
     ['prices: { timestamp: at }\nprotected: [public.prices]', /tables\.prices: this table is also listed under protected/],
     ['prices: { timestamp: at }\n  public.prices: { timestamp: at }', /is the same table as prices/],
     ['prices: { timestamp: at }\n  other.prices: { timestamp: at }', /would share the files prices\/prices_\*\.parquet/],
+    ['prices: { timestamp: at }\n  PRICES: { timestamp: at }', /tables\.PRICES: would share the files PRICES\/PRICES_\*\.parquet with prices/],
+    ['"\\u00e9": { timestamp: at }\n  "e\\u0301": { timestamp: at }', /would share the files/],
+    ['a: { timestamp: at }\n  a_keys: { timestamp: at, group: A }', /tables\.a_keys: its files would look like those of a;/],
+    ['a_2026-01-12: { timestamp: at, group: a }\n  a: { timestamp: at }', /tables\.a: its files would look like those of a_2026-01-12;/],
+    ['prices: { timestamp: at, group: _TideMark }', /tables\.prices\.group: _tidemark is Tidemark's own folder/],
+    ['a: { timestamp: at }\n  __proto__: { timestamp: at }', /tables\.__proto__: a table of this name cannot be archived/],
+    ['"..": { timestamp: at }', /the name cannot be a file name/],
+    ['"a\\0b": { timestamp: at }', /the name cannot be a file name/],
     ['prices: { timestamp: at, retention: 0s }', /tables\.prices\.retention: shorter than a second/],
     ['prices: { timestamp: at, group: _tidemark }', /tables\.prices\.group: _tidemark is Tidemark's own folder/],
     ['"a/b": { timestamp: at }', /the name cannot be a file name/],
@@ -86,6 +94,21 @@ test('rules over two fields', () => {
   }
   assert.match(problems(`source: { url: "${URL_TEXT}", name: goat }\ntables: {}\n`), /name at least one table/);
   assert.match(problems(`${LEAST}prune: { retention: 0h }\n`), /shorter than a second/);
+});
+
+test('a source name is a word: it becomes a subject, a slot and a stream', () => {
+  for (const name of ['a.>', '*', '>', 'a b', 'Goat', '../x', 'a"b', "a'; DROP", 'a\\0b', 'x'.repeat(41), '🦖', '-x'])
+    assert.match(
+      problems(`source: { url: "${URL_TEXT}", name: ${JSON.stringify(name).replace('\\\\0', '\\0')} }\ntables:\n  prices: { timestamp: at }\n`),
+      /source\.name: /,
+      name,
+    );
+  for (const group of ['../x', 'a/b', '.', '..', '-x', '', 'a\\0b', 'é', 'a b'])
+    assert.match(
+      problems(`source: { url: "${URL_TEXT}", name: goat }\ntables:\n  prices: { timestamp: at, group: ${JSON.stringify(group).replace('\\\\0', '\\0')} }\n`),
+      /tables\.prices\.group: /,
+      group,
+    );
 });
 
 test('what is no mapping is refused in one clear line', () => {
@@ -123,7 +146,7 @@ test('the environment wins over the file, flags over both', () => {
   const parsed = config(LEAST, env);
   assert.equal(parsed.source.url.reveal(), 'postgresql://other/db');
   assert.equal(parsed.source.name, 'other');
-  assert.equal(parsed.stream.url, 'nats://elsewhere:4222');
+  assert.equal(parsed.stream.url.reveal(), 'nats://elsewhere:4222');
   assert.equal(parsed.archive.dir, '/archive');
   assert.equal(parsed.prune.enabled, false);
   assert.equal(parsed.prune.retention, 48 * 3_600_000);

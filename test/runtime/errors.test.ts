@@ -1,7 +1,7 @@
 /** Every failure has a kind, an exit code and one line for a person; what may be tried again is told from what may not. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { configError, describeError, exitCodeOf, HALTS, Halt, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
+import { configError, describeError, exitCodeOf, HALTS, Halt, mayRetry, placeOf, TidemarkError } from '../../src/runtime/errors.js';
 
 test('exit codes are those of the design', () => {
   assert.equal(new TidemarkError('transient', 'm').exitCode, 1);
@@ -45,4 +45,25 @@ test('what may pass is tried again, what needs a person is not', () => {
   for (const kind of ['failed', 'config', 'difference'] as const) assert.equal(mayRetry(new TidemarkError(kind, 'm')), false, kind);
   assert.equal(mayRetry(undefined), false);
   assert.equal(mayRetry(null), false);
+});
+
+test('what quotes a value is said without it', () => {
+  const postgres = (code: string, message: string): Error => Object.assign(new Error(message), { code });
+  for (const [error, said] of [
+    [postgres('22P02', 'invalid input syntax for type integer: "can"ary"'), 'invalid input syntax for type integer: "…"'],
+    [postgres('22003', 'value "canary" is out of range for type integer'), 'value "…" is out of range for type integer'],
+    [postgres('22021', 'invalid byte sequence for encoding "UTF8": 0xca 0xfe'), 'invalid byte sequence for encoding "…": …'],
+    [postgres('42703', 'column "no_such" does not exist'), 'column "no_such" does not exist'],
+  ] as const)
+    assert.equal(describeError(error), said);
+  const json = (text: string): string => {
+    try {
+      JSON.parse(text);
+      return '';
+    } catch (error) {
+      return `${describeError(error)} ${placeOf(error as Error)}`;
+    }
+  };
+  assert.match(json('canary {'), /^it is not valid JSON SyntaxError\n\s+at /);
+  assert.doesNotMatch(json('canary {') + json('{"canary": x'), /canary/);
 });

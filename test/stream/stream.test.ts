@@ -180,6 +180,26 @@ test('a stream that lost what it had acknowledged ends the publisher as somethin
   await assert.rejects(publisher.drain(), { kind: 'transient' });
 });
 
+test('a publisher that has nothing to publish finds out too that its stream was emptied or is gone', async () => {
+  await using w = await world();
+  const publisher = await w.publisher();
+  await publisher.look();
+  await publisher.publish(chunk(0), Buffer.from('x'));
+  await publisher.drain();
+  await publisher.look();
+  await w.stream.manager.streams.purge(w.stream.name);
+  await publisher.look(); // what was purged had been stored
+  await w.stream.manager.streams.delete(w.stream.name);
+  await assert.rejects(publisher.look(), { kind: 'transient', message: /is gone/ });
+  await ensureStream(w.stream.manager, w.config);
+  const second = await w.publisher();
+  await second.publish(chunk(1), Buffer.from('y'));
+  await second.drain();
+  await w.stream.manager.streams.delete(w.stream.name);
+  await ensureStream(w.stream.manager, w.config);
+  await assert.rejects(second.look(), { kind: 'transient', message: /lost messages 1 to 1/ });
+});
+
 test('a reader goes on by itself in a stream made anew, from its beginning', async () => {
   await using w = await world();
   const publisher = await w.publisher();

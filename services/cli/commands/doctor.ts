@@ -9,6 +9,7 @@ import { streamPreflight } from '../../../src/stream/topology.js';
 import { applicationName } from '../../../src/wal/identifier.js';
 import { capturePreflight } from '../../../src/wal/preflight.js';
 import { connectClient } from '../../../src/wal/session.js';
+import { tlsCheck } from '../../../src/wal/tls.js';
 import { colours } from '../print.js';
 
 const QUERY_TIMEOUT_MS = 30_000;
@@ -48,7 +49,8 @@ async function withClient(key: 'url' | 'prunerUrl', config: Config, name: string
       queryTimeoutMs: QUERY_TIMEOUT_MS,
       field: `source.${key}`,
     });
-    return await check(client);
+    const field = `source.${key}`;
+    return [tlsCheck((config.source[key] ?? config.source.url).reveal(), field), ...(await check(client))];
   } catch (error) {
     const remedy = (error as { remedy?: string }).remedy;
     const seen = error instanceof Error && remedy !== undefined ? error.message : `cannot be reached: ${describeError(error)}`;

@@ -7,7 +7,7 @@ import { formatLsn, type Lsn } from '../../../src/position/lsn.js';
 import { covered, notKept, oldEnough, readCutoff, tableSql, unreferenced } from '../../../src/prune/eligible.js';
 import { readTarget, type Target } from '../../../src/prune/target.js';
 import { type Config, loadConfig, type TableConfig } from '../../../src/runtime/config.js';
-import { configError } from '../../../src/runtime/errors.js';
+import { configError, messageOf } from '../../../src/runtime/errors.js';
 import { DailyReader } from '../../../src/segment/daily-reader.js';
 import { SegmentReader } from '../../../src/segment/reader.js';
 import { applicationName, quoteIdentifier } from '../../../src/wal/identifier.js';
@@ -64,7 +64,9 @@ async function explain(config: Config, table: TableConfig, key: readonly string[
       )
       .catch((error: { code?: string; message: string }) => {
         // Class 22: a text that is no value of the column's type.
-        throw error.code?.startsWith('22') ? configError(`KEY: ${error.message}`, `give the value of ${target.key.join(', ')} as Postgres prints it`) : error;
+        if (!error.code?.startsWith('22')) throw error;
+        const kept = table.keepWhile === undefined ? '' : ', or keepWhile on this row';
+        throw configError(`KEY${kept}: ${messageOf(error)}`, `give the value of ${target.key.join(', ')} as Postgres prints it`);
       });
     const row = live[0];
     const rowReasons = row === undefined ? ['it is not in Postgres'] : [];

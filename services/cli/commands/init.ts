@@ -3,9 +3,11 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type pg from 'pg';
 import { stringify } from 'yaml';
+import { RESERVED } from '../../../src/archive/layout.js';
 import { readTarget } from '../../../src/prune/target.js';
-import { parseConfig } from '../../../src/runtime/config.js';
+import { parseConfig, parseTableKey } from '../../../src/runtime/config.js';
 import { configError } from '../../../src/runtime/errors.js';
+import { clash, placeOfFiles } from '../../../src/runtime/table-files.js';
 import { connectClient } from '../../../src/wal/session.js';
 
 type Found = {
@@ -36,6 +38,7 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
       const found = await guess(client, table, tables);
       if (found !== undefined) chosen.push(found);
     }
+    keepApart(chosen);
     refused = tables.flatMap((table) => refusal(table) ?? []);
     const { rows } = await client.query<{ name: string }>('SELECT current_database() AS name');
     text = render(sourceName(rows[0]?.name ?? 'source'), options['url'] === undefined ? undefined : url, chosen, refused);
@@ -98,6 +101,8 @@ function refusal(table: Found): Refused | undefined {
     : table.relkind === 'f' ? 'it is a foreign table'
     : table.persistence !== 'p' ? 'it is unlogged: its rows are not in the WAL'
     : table.schema.includes('.') ? 'the configuration cannot name a schema with a dot in its name'
+    : table.table === '__proto__' ? 'JavaScript cannot hold its name'
+    : /[/\\]/.test(table.table) || /^\.\.?$/.test(table.table) ? 'its name cannot be a file name'
     : !table.has_key ? 'it has no primary key, so its UPDATEs and DELETEs could not be published'
     : timestampColumn(table) === undefined ? 'it has no date or timestamp column'
     : undefined; // biome-ignore format: a table of reasons
@@ -130,7 +135,25 @@ const PLAIN = { group: '', retentionMs: 0, prune: true, keepWhile: undefined, de
 
 /** A folder name where the table's own is none; undefined where it is. */
 function groupOf(table: string): string | undefined {
-  return /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(table) ? undefined : `t${table.replace(/[^A-Za-z0-9_.-]/g, '_')}`;
+  return /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(table) && table.toLowerCase() !== RESERVED ? undefined : `t${table.replace(/[^A-Za-z0-9_.-]/g, '_')}`;
+}
+
+/** Tables that would share files, or have files that look like each other's, get folders of their own. */
+function keepApart(chosen: Guess[]): void {
+  const places: string[] = [];
+  for (const one of chosen) {
+    const { table } = parseTableKey(one.key);
+    const wanted = one.group ?? table;
+    const placed = (group: string): string => placeOfFiles(group, table);
+    for (let n = 2; places.some((other) => clash(placed(one.group ?? wanted), other) !== undefined); n += 1) one.group = `${groupOf(wanted) ?? wanted}_${n}`;
+    places.push(placed(one.group ?? wanted));
+  }
+}
+
+/** A key of a mapping on one line. */
+function yamlKey(key: string): string {
+  const written = stringify(key).trimEnd();
+  return written.includes('\n') ? JSON.stringify(key) : written;
 }
 
 function sourceName(database: string): string {
@@ -153,11 +176,11 @@ function render(name: string, url: string | undefined, chosen: readonly Guess[],
     'tables:',
   ];
   for (const { key, timestamp, group, prune, notes } of chosen) {
-    for (const note of notes) lines.push(`  # ${note.replaceAll('\n', ' ')}`);
+    for (const note of notes) lines.push(`  # ${note.replace(/[\r\n]/g, ' ')}`);
     const more = `${group === undefined ? '' : `, group: ${JSON.stringify(group)}`}${prune ? '' : ', prune: false'}`;
-    lines.push(`  ${stringify(key).trimEnd()}: { timestamp: ${JSON.stringify(timestamp)}${more} }`);
+    lines.push(`  ${yamlKey(key)}: { timestamp: ${JSON.stringify(timestamp)}${more} }`);
   }
-  if (refused.length > 0) lines.push('# Not archived:', ...refused.map(({ key, why }) => `#   ${key.replaceAll('\n', ' ')}: ${why}`));
+  if (refused.length > 0) lines.push('# Not archived:', ...refused.map(({ key, why }) => `#   ${key.replace(/[\r\n]/g, ' ')}: ${why}`));
   lines.push('protected: []');
   return `${lines.join('\n')}\n`;
 }

@@ -40,9 +40,9 @@ const fill = async (rows: number): Promise<void> => {
 const count = async (): Promise<number> => Number((await pipeline.query<{ n: string }>('SELECT count(*) AS n FROM ticks'))[0]?.n);
 
 /** A pruner in this process, ended with the scope. */
-function service(change: Partial<Config['prune']> = {}, url = config.stream.url): AsyncDisposable & { ended: Promise<void> } {
+function service(change: Partial<Config['prune']> = {}, url = config.stream.url.reveal()): AsyncDisposable & { ended: Promise<void> } {
   const stop = new AbortController();
-  const ended = runPruner({ ...config, stream: { ...config.stream, url }, prune: { ...config.prune, ...change } }, log, stop.signal);
+  const ended = runPruner({ ...config, stream: { ...config.stream, url: new Secret(url) }, prune: { ...config.prune, ...change } }, log, stop.signal);
   ended.catch(() => undefined);
   return {
     ended,
