@@ -5,6 +5,9 @@
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import { ArchiveFollower, openIdentity, readKey } from '../../src/archive/manifest.js';
+import type { ForkFound } from '../../src/change/chunk.js';
+import { type Epoch, formatEpoch } from '../../src/position/epoch.js';
+import type { Fork } from '../../src/position/fork.js';
 import type { Config } from '../../src/runtime/config.js';
 import { configError, Halt, TidemarkError } from '../../src/runtime/errors.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
@@ -14,9 +17,10 @@ import { ChunkPublisher } from '../../src/stream/publish.js';
 import { connectStream, ensureStream, type StreamConnection } from '../../src/stream/topology.js';
 import { AnchorCheck } from '../../src/wal/anchor.js';
 import type { ArchivedState } from '../../src/wal/confirm.js';
+import { readHistory } from '../../src/wal/fork.js';
 import { applicationName, slotName } from '../../src/wal/identifier.js';
 import { readServerIdentity } from '../../src/wal/identity.js';
-import { capturePreflight, requireNotSynchronous } from '../../src/wal/preflight.js';
+import { capturePreflight, PRIMARY_CHECK, requireNotSynchronous } from '../../src/wal/preflight.js';
 import { connectClient } from '../../src/wal/session.js';
 import { decideSlot, dropSlot, readSlot, readSlotArchive, refuseForeignSlot, type SlotDecision } from '../../src/wal/slot.js';
 import { type CaptureContext, type CapturedArchive, runInitialCopy, tailBeginOf } from './initial-copy.js';
@@ -60,6 +64,9 @@ async function checkBeforeStart(control: pg.Client, config: Config, log: Log, sa
     log.warn({ event: 'preflight', check: check.name, seen: check.seen, remedy: check.remedy }, 'check');
   }
   const failed = checks.filter((check) => check.status === 'failed');
+  // In the middle of a switchover the name may lead to a standby for a while.
+  if (failed.some((check) => check.name === PRIMARY_CHECK))
+    throw new TidemarkError('transient', `the server is a standby in recovery`, { remedy: 'promote it, or let source.url name the primary' });
   if (failed.length > 0) {
     const lines = failed.map((check) => `  - ${check.name}: ${check.seen}${check.remedy === undefined ? '' : ` → ${check.remedy}`}`);
     throw configError(`${failed.length === 1 ? 'a precondition fails' : `${failed.length} preconditions fail`}\n${lines.join('\n')}`);
@@ -117,6 +124,12 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
       fences: decision.act === 'copy' ? [] : (archived?.fences ?? []),
       tailBegin: decision.act === 'copy' ? undefined : tailBeginOf(publisher.tail),
     });
+    const { fork } = start;
+    if (fork !== undefined)
+      log.info(
+        { event: 'switchover', from: formatEpoch(fork.from), to: formatEpoch(start.epoch), at: fork.at },
+        'another server carries the history on: its fences must come again',
+      );
     const server = await readServerIdentity(control);
     const watch = new SlotWatch(control, config, stream, log);
     const streaming = new Streaming({
@@ -126,6 +139,7 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
       epoch: start.epoch,
       resumeAt: start.resumeAt,
       slotAt: start.slotAt,
+      fork: fork === undefined ? undefined : forkFound(fork, start.epoch, context.archive, archived),
       replication: {
         url: config.source.url.reveal(),
         applicationName: applicationName(config.source.name, 'capture'),
@@ -139,7 +153,7 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
       },
     });
     const recopier = new Recopier({ ...context, epoch: start.epoch, publish: (chunk) => streaming.publishBeside(chunk) });
-    await streaming.run(healthy, decision.act === 'copy' || !start.anchored, (until) => recopier.run(until));
+    await streaming.run(healthy, decision.act === 'copy' || !start.anchored || fork !== undefined, (until) => recopier.run(until));
     await watch.sayHeld();
   } finally {
     context.signal.removeEventListener('abort', stopSoon);
@@ -171,9 +185,13 @@ async function decide(
   const slot = await readSlot(control, name);
   refuseForeignSlot(name, slot, database);
   const { tail } = publisher;
+  const server = await readServerIdentity(control);
+  const stood = archived?.epoch;
+  const other = stood != null && stood.systemId === server.systemId && stood.timeline !== server.timeline;
   const decision = decideSlot({
     database,
-    server: await readServerIdentity(control),
+    server,
+    ...(other ? { history: await readHistory(config.source.url.reveal(), config.source.name, server) } : {}),
     slot,
     archived,
     tail:
@@ -181,6 +199,13 @@ async function decide(
   });
   if (decision.act === 'halt') throw new Halt(decision.halt, decision);
   return decision;
+}
+
+/** What the stream is told, and with it the archive. */
+function forkFound(fork: Fork, to: Epoch, archive: string, archived: ArchivedState | undefined): ForkFound {
+  const fence = archived?.fences.at(-1)?.lsn ?? 'none';
+  const seen = `timeline ${to.timeline} left timeline ${fork.from.timeline} at ${fork.at}; archived then: ${archived?.position ?? 'nothing'}; the fences up to ${fence} came again from it`;
+  return { archive, from: formatEpoch(fork.from), at: fork.at, seen };
 }
 
 async function copy(context: CaptureContext, drop: boolean): Promise<Resume | undefined> {

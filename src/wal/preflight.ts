@@ -12,6 +12,8 @@ import { tableChecks } from './preflight-tables.js';
 import { connectClient } from './session.js';
 import { readServerVersion, readSlot } from './slot.js';
 
+/** Name of the check that a server in recovery fails. */
+export const PRIMARY_CHECK = 'server is a primary';
 const OLDEST_VERSION = 150_000;
 /** Minor releases of 2025 that mended lost changes when a publication is altered under load: 15.13, 16.9, 17.5. */
 const MENDED: Readonly<Record<number, number>> = { 15: 13, 16: 9, 17: 5 };
@@ -53,7 +55,7 @@ async function serverChecks(client: pg.Client, config: Config): Promise<Check[]>
   const row = counts.rows[0] as Record<'slots' | 'senders' | 'recovery' | 'prepared', string>;
   return [
     versionCheck(await readServerVersion(client)),
-    verdict('server is a primary', row.recovery !== 'true', 'in recovery', 'let source.url name the primary', 'a primary'),
+    verdict(PRIMARY_CHECK, row.recovery !== 'true', 'in recovery', 'let source.url name the primary', 'a primary'),
     verdict('wal_level', setting('wal_level') === 'logical', setting('wal_level'), "ALTER SYSTEM SET wal_level = 'logical'; then restart Postgres"),
     room('max_replication_slots', Number(setting('max_replication_slots')), Number(row.slots), slot === undefined),
     room('max_wal_senders', Number(setting('max_wal_senders')), Number(row.senders), slot === undefined),

@@ -27,6 +27,10 @@ const tail = (kind: 'changes' | 'copy' | 'copy-end' | 'copy-begin', prev: string
   end: parsePosition(end),
   whole,
 });
+const next = { ...epoch, timeline: 2 };
+const promoted = { ...server, timeline: 2 };
+const left = (at: string) => [{ timeline: 1, until: parseLsn(at) }];
+const forked = { ...complete, epoch: next, forked: { from: epoch, at: '0/460' } };
 const base: SlotFacts = { database: 'd', server, slot, archived: complete, tail: tail('changes', '0/600:0', '0/700:3') };
 
 const CASES: [what: string, change: Partial<SlotFacts>, expected: string][] = [
@@ -46,6 +50,40 @@ const CASES: [what: string, change: Partial<SlotFacts>, expected: string][] = [
   ['lost by the server', { slot: { ...slot, walStatus: 'lost' } }, 'halt SLOT_LOST'],
   ['another server', { server: { ...server, systemId: '2' } }, 'halt IDENTITY'],
   ['another timeline', { server: { ...server, timeline: 2 } }, 'halt TIMELINE'],
+  [
+    'another timeline whose history does not come from the archive’s',
+    { server: promoted, history: [{ timeline: 3, until: parseLsn('0/700') }] },
+    'halt TIMELINE',
+  ],
+  ['promoted behind everything read: on with a new epoch, the fence first', { server: promoted, history: left('0/701') }, 'resume 0/700:3 anchored fork 0/701'],
+  ['promoted before the end of the stream', { server: promoted, history: left('0/700') }, 'halt TIMELINE'],
+  ['promoted before W', { server: promoted, history: left('0/4FF'), tail: undefined }, 'halt TIMELINE'],
+  ['promoted exactly at W, the stream gone: on from W', { server: promoted, history: left('0/500'), tail: undefined }, 'resume 0/500:0 anchored fork 0/500'],
+  ['promoted, nothing archived that would prove it', { server: promoted, history: left('0/800'), archived: { ...complete, fences: [] } }, 'halt TIMELINE'],
+  ['promoted, and the slot is not there', { server: promoted, history: left('0/800'), slot: undefined }, 'halt SLOT_MISSING'],
+  ['promoted, and the slot is ahead', { server: promoted, history: left('0/800'), slot: { ...slot, confirmed: parseLsn('0/4C1') } }, 'halt SLOT_AHEAD'],
+  [
+    'promoted, a slot that stands between two fences: the later one proves it',
+    { server: promoted, history: left('0/800'), slot: { ...slot, confirmed: parseLsn('0/480') } },
+    'resume 0/700:3 fork 0/800',
+  ],
+  [
+    'the switchover is in the stream, the archive not yet there: it is said once',
+    { server: promoted, history: left('0/650'), tail: tail('changes', '0/600:0', '0/700:3', next) },
+    'resume 0/700:3 anchored',
+  ],
+  ['archived on the new timeline', { server: promoted, archived: forked, tail: tail('changes', '0/600:0', '0/700:3', next) }, 'resume 0/700:3 anchored'],
+  [
+    'archived, but the stream lost it: said again',
+    { server: promoted, archived: forked, tail: tail('changes', '0/3C0:0', '0/450:0') },
+    'resume 0/500:0 anchored fork 0/460',
+  ],
+  [
+    'archived, and the stream ends in what the old server wrote beyond',
+    { server: promoted, archived: forked, tail: tail('changes', '0/3C0:0', '0/470:0') },
+    'halt STREAM_GAP',
+  ],
+  ['the old server again, after the switchover', { archived: forked, history: [] }, 'halt TIMELINE'],
   ['the server has gone back behind W', { server: { ...server, insertLsn: parseLsn('0/4FF') } }, 'halt LSN_BACKWARD'],
   ['the server has gone back behind the stream', { server: { ...server, insertLsn: parseLsn('0/6FF') } }, 'halt LSN_BACKWARD'],
   ['the stream is of another generation', { tail: tail('changes', '0/600:0', '0/700:0', other) }, 'halt STREAM_GAP'],
@@ -80,7 +118,7 @@ for (const [what, change, expected] of CASES) {
         ? `halt ${decision.halt}`
         : decision.act === 'copy'
           ? `copy${decision.drop ? ' drop' : ''}`
-          : `resume ${formatPosition(decision.resumeAt)}${decision.anchored ? ' anchored' : ''}`;
+          : `resume ${formatPosition(decision.resumeAt)}${decision.anchored ? ' anchored' : ''}${decision.fork ? ` fork ${decision.fork.at}` : ''}`;
     assert.equal(shown, expected);
     if (decision.act === 'halt') assert.ok(decision.seen && decision.safe && decision.remedy);
   });

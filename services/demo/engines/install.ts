@@ -9,7 +9,7 @@ import { findExecutable } from './process.js';
 const execute = promisify(execFile);
 
 /** The newest version of the embedded packages for a major, checked to run here. */
-const EMBEDDED_VERSIONS: Readonly<Record<number, string>> = { 18: '18.4.0-beta.17' };
+const EMBEDDED_VERSIONS: Readonly<Record<number, string>> = { 17: '17.10.0-beta.17', 18: '18.4.0-beta.17' };
 
 const exists = (file: string): Promise<boolean> =>
   access(file).then(
