@@ -69,7 +69,12 @@ export async function beginNewEpoch(config: Config, { command, judge, yes }: New
       type: command,
       epoch: state.epoch === null ? null : formatEpoch(state.epoch),
       position: state.position,
-      slot: slot === undefined ? null : { confirmed: slot.confirmed === null ? null : formatLsn(slot.confirmed), walStatus: slot.walStatus },
+      slot:
+        slot === undefined
+          ? null
+          : { confirmed: slot.confirmed === null ? null : formatLsn(slot.confirmed), walStatus: slot.walStatus, heldBytes: slot.heldBytes },
+      // What was written between the two and is no more when it is copied again is in no archive.
+      gap: { from: state.position, to: formatLsn(server.insertLsn) },
       server: { systemId: server.systemId, timeline: server.timeline, insertLsn: formatLsn(server.insertLsn) },
     });
   } finally {

@@ -15,22 +15,26 @@ import type { ArchivedState } from './confirm.js';
 import { type Ancestor, judgeFork } from './fork.js';
 import { quoteIdentifier } from './identifier.js';
 import type { ServerIdentity } from './identity.js';
+import { type SlotHealth, slotAlarm } from './slot-health.js';
 
 export type SlotRow = {
   readonly plugin: string | null;
   readonly database: string | null;
   readonly active: boolean;
   readonly confirmed: Lsn | null;
-  readonly walStatus: string | null;
-  /** Bytes that may still be written before the slot is lost; null: unlimited. */
-  readonly safeWalSize: bigint | null;
-};
+  /** The slot is to be on standbys too; null where the server knows no such slots. */
+  readonly failover: boolean | null;
+} & SlotHealth;
 
 /** The row of pg_replication_slots, undefined when there is none. */
 export async function readSlot(client: pg.Client, name: string): Promise<SlotRow | undefined> {
-  const result = await client.query<Record<'plugin' | 'database' | 'confirmed' | 'status' | 'safe', string | null> & { active: string }>(
-    `SELECT plugin::text, database::text, active::text, confirmed_flush_lsn::text AS confirmed, wal_status AS status, safe_wal_size::text AS safe
-       FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`,
+  const result = await client.query<
+    Record<'plugin' | 'database' | 'confirmed' | 'status' | 'safe' | 'held' | 'reason' | 'failover', string | null> & { active: string }
+  >(
+    `SELECT plugin::text, database::text, active::text, confirmed_flush_lsn::text AS confirmed, wal_status AS status, safe_wal_size::text AS safe,
+            CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), restart_lsn)::int8 END::text AS held,
+            pg_catalog.to_jsonb(s) ->> 'invalidation_reason' AS reason, pg_catalog.to_jsonb(s) ->> 'failover' AS failover
+       FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1`,
     [name],
   );
   const row = result.rows[0];
@@ -41,7 +45,10 @@ export async function readSlot(client: pg.Client, name: string): Promise<SlotRow
     active: row.active === 'true',
     confirmed: row.confirmed === null ? null : parseLsn(row.confirmed),
     walStatus: row.status,
-    safeWalSize: row.safe === null ? null : BigInt(row.safe),
+    invalidation: row.reason,
+    heldBytes: Number(row.held ?? 0),
+    safeBytes: row.safe === null ? null : Number(row.safe),
+    failover: row.failover === null ? null : row.failover === 'true',
   };
 }
 
@@ -89,10 +96,10 @@ function decideResume(facts: SlotFacts, archived: ArchivedState, stood: Epoch): 
       `Everything up to ${formatPosition(w)} is archived; what was written since may be missing, so nothing is pruned.`,
     );
   }
-  if (slot.walStatus === 'lost') {
+  if (slot.walStatus === 'lost' || slot.invalidation !== null) {
     return halt(
       'SLOT_LOST',
-      'the server has removed WAL that the slot still needed (wal_status = lost).',
+      `${slotAlarm(slot).seen}: WAL that it still needed is gone or not kept.`,
       `Everything up to ${formatPosition(w)} is archived; what came after it is not.`,
     );
   }

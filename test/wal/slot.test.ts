@@ -4,10 +4,21 @@ import { test } from 'node:test';
 import { parseLsn } from '../../src/position/lsn.js';
 import { formatPosition, parsePosition } from '../../src/position/position.js';
 import { decideSlot, refuseForeignSlot, type SlotFacts } from '../../src/wal/slot.js';
+import { type SlotHealth, slotAlarm } from '../../src/wal/slot-health.js';
 
 const epoch = { systemId: '1', timeline: 1, generation: '00000000-0000-0000-0000-000000000001' };
 const other = { ...epoch, generation: '00000000-0000-0000-0000-000000000002' };
-const slot = { plugin: 'pgoutput', database: 'd', active: false, confirmed: parseLsn('0/400'), walStatus: 'reserved', safeWalSize: null };
+const slot = {
+  plugin: 'pgoutput',
+  database: 'd',
+  active: false,
+  confirmed: parseLsn('0/400'),
+  walStatus: 'reserved',
+  invalidation: null,
+  heldBytes: 0,
+  safeBytes: null,
+  failover: true,
+};
 const server = { systemId: '1', timeline: 1, inRecovery: false, insertLsn: parseLsn('0/9000') };
 const complete = {
   archive: 'A',
@@ -48,6 +59,7 @@ const CASES: [what: string, change: Partial<SlotFacts>, expected: string][] = [
   ['nothing archived yet, but the slot has moved', { archived: { ...complete, fences: [] } }, 'halt SLOT_AHEAD'],
   ['gone, though an archive counts on it', { slot: undefined }, 'halt SLOT_MISSING'],
   ['lost by the server', { slot: { ...slot, walStatus: 'lost' } }, 'halt SLOT_LOST'],
+  ['given up for want of a reader', { slot: { ...slot, invalidation: 'idle_timeout' } }, 'halt SLOT_LOST'],
   ['another server', { server: { ...server, systemId: '2' } }, 'halt IDENTITY'],
   ['another timeline', { server: { ...server, timeline: 2 } }, 'halt TIMELINE'],
   [
@@ -123,6 +135,25 @@ for (const [what, change, expected] of CASES) {
     if (decision.act === 'halt') assert.ok(decision.seen && decision.safe && decision.remedy);
   });
 }
+
+test('alarms grow with what the slot holds, and name a lost slot', () => {
+  const health: SlotHealth = { walStatus: 'reserved', invalidation: null, heldBytes: 100, safeBytes: 900 };
+  const GB = 1024 ** 3;
+  const level = (change: Partial<SlotHealth>): number => slotAlarm({ ...health, ...change }).level;
+  assert.deepEqual(
+    [100, 499, 500, 750, 900].map((heldBytes) => level({ heldBytes, safeBytes: 1000 - heldBytes })),
+    [0, 0, 1, 2, 3],
+  );
+  assert.deepEqual(
+    [1, 10, 50, 100].map((held) => level({ heldBytes: held * GB, safeBytes: null })),
+    [0, 1, 2, 3],
+  );
+  assert.equal(level({ walStatus: 'extended' }), 1);
+  assert.equal(level({ walStatus: 'unreserved', safeBytes: -5 }), 3);
+  assert.match(slotAlarm({ ...health, walStatus: 'unreserved' }).seen, /next checkpoint/);
+  assert.equal(level({ walStatus: 'lost' }), 4);
+  assert.match(slotAlarm({ ...health, walStatus: 'lost', invalidation: 'idle_timeout' }).seen, /lost, idle_timeout/);
+});
 
 test('a slot of our name that is none of ours is refused, never dropped', () => {
   assert.throws(() => refuseForeignSlot('tidemark_x', { ...slot, plugin: null }, 'd'), /physical/);
