@@ -22,7 +22,7 @@ import { applicationName, slotName } from '../../src/wal/identifier.js';
 import { readServerIdentity } from '../../src/wal/identity.js';
 import { capturePreflight, PRIMARY_CHECK, requireNotSynchronous } from '../../src/wal/preflight.js';
 import { connectClient } from '../../src/wal/session.js';
-import { decideSlot, dropSlot, readSlot, readSlotArchive, refuseForeignSlot, type SlotDecision } from '../../src/wal/slot.js';
+import { decideSlot, dropSlot, readSlot, readSlotArchive, refuseForeignSlot, type SlotDecision, type SlotRow } from '../../src/wal/slot.js';
 import { type CaptureContext, type CapturedArchive, runInitialCopy, tailBeginOf } from './initial-copy.js';
 import { Recopier } from './recopier.js';
 import { LAST_WORDS_MS, Streaming } from './streaming.js';
@@ -198,6 +198,7 @@ async function decide(
       tail === undefined ? undefined : { kind: tail.header.kind, whole: tail.whole, epoch: tail.header.epoch, prev: tail.header.prev, end: tail.header.end },
   });
   if (decision.act === 'halt') throw new Halt(decision.halt, decision);
+  if (archived?.copy?.state !== 'complete' && slot !== undefined) await refuseOwned(context, slot);
   return decision;
 }
 
@@ -213,11 +214,9 @@ async function copy(context: CaptureContext, drop: boolean): Promise<Resume | un
   return await runInitialCopy(context);
 }
 
-/** Drops the slot of a copy that did not end. Halts when an archive has confirmed it: that archive is not the one in the folder. */
-async function dropUnfinished({ control, config, log, archive }: CaptureContext): Promise<void> {
+/** The archive in the folder counts on no slot yet. Halts when another one has confirmed this slot. */
+async function refuseOwned({ control, config, archive }: Omit<CaptureContext, 'publisher'>, slot: SlotRow): Promise<void> {
   const name = slotName(config.source.name);
-  const slot = await readSlot(control, name);
-  if (slot === undefined) return;
   const owner = slot.confirmed === null || slot.walStatus === 'lost' ? undefined : await readSlotArchive(control, name, slot.confirmed);
   if (owner !== undefined) {
     throw new Halt('IDENTITY', {
@@ -226,6 +225,15 @@ async function dropUnfinished({ control, config, log, archive }: CaptureContext)
       remedy: `let archive.dir name the folder of that archive (mount its volume); to begin a new archive instead: \`tidemark teardown\`, then \`tidemark run\``,
     });
   }
+}
+
+/** Drops the slot of a copy that did not end. */
+async function dropUnfinished(context: CaptureContext): Promise<void> {
+  const { control, config, log } = context;
+  const name = slotName(config.source.name);
+  const slot = await readSlot(control, name);
+  if (slot === undefined) return;
+  await refuseOwned(context, slot);
   log.info({ event: 'copy-again' }, 'the last copy did not end: it starts again from the beginning');
   await dropSlot(control, name);
 }
