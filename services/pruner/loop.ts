@@ -1,7 +1,7 @@
 /** The pruner service: runs by schedule and on request, one run at a time. Also how the command line prunes. */
 import { Cron } from 'croner';
 import type { NatsConnection } from 'nats';
-import { ArchiveFollower, openIdentity } from '../../src/archive/manifest.js';
+import { ArchiveFollower } from '../../src/archive/manifest.js';
 import { takeSettings } from '../../src/archive/settings.js';
 import { closeClient, connectPruner } from '../../src/prune/connection.js';
 import { prunePreflight } from '../../src/prune/preflight.js';
@@ -19,7 +19,7 @@ const OFF = 'pruning is off (prune.enabled: false, or DATA_ARCHIVAL_ENABLED=0)';
 
 /** Before anything else: a change of the configuration that would delete more than before is a person's. */
 async function checkSettings(config: Config, log: Log): Promise<void> {
-  if (!config.prune.enabled || config.prune.dryRun || (await openIdentity(config.archive.dir)) === undefined) return;
+  if (!config.prune.enabled || config.prune.dryRun || (await new ArchiveFollower(config.archive.dir).refresh()) === undefined) return;
   for (const seen of await takeSettings(config.archive.dir, config)) log.info({ event: 'settings-changed', seen }, `changed since the last run: ${seen}`);
 }
 

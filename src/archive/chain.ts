@@ -66,7 +66,11 @@ function decodeManifest(dir: string, number: number, bytes: Buffer): Manifest {
   const text = bytes.toString('utf8');
   const version = /^\{"formatVersion":(\d+),/.exec(text)?.[1];
   if (version !== undefined && Number(version) > FORMAT_VERSION) {
-    throw brokenChain(dir, number, `formatVersion ${version} is newer than ${FORMAT_VERSION}, which this program knows`);
+    throw new Halt('MANIFEST', {
+      seen: `${path.join(dir, manifestName(number))} has formatVersion ${version}, this program knows ${FORMAT_VERSION}.`,
+      safe: 'Nothing was changed.',
+      remedy: 'use a newer tidemark',
+    });
   }
   const end = CHECKSUM.exec(text);
   if (!end) throw brokenChain(dir, number, 'it is cut off or not a manifest');

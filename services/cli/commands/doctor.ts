@@ -1,6 +1,6 @@
 /** `tidemark doctor [--fix] [--json]`: every precondition at once. Exit 0 when nothing failed (warnings are said), 1 when something did, 2 for the configuration. */
 import type pg from 'pg';
-import { openIdentity } from '../../../src/archive/identity.js';
+import { ArchiveFollower } from '../../../src/archive/manifest.js';
 import { recordOperation } from '../../../src/archive/operations.js';
 import { archivePreflight } from '../../../src/archive/preflight.js';
 import { putSettings, readSettings, settingsDifferences, settingsOf } from '../../../src/archive/settings.js';
@@ -62,7 +62,7 @@ async function settingsChecks(config: Config): Promise<Check[]> {
 /** Records the settings of now, and what they change, by the word of the person who gave --accept. */
 async function accept(config: Config, quiet: boolean): Promise<void> {
   const { dir } = config.archive;
-  if ((await openIdentity(dir)) === undefined) return;
+  if ((await new ArchiveFollower(dir).refresh()) === undefined) return;
   const before = await readSettings(dir).catch(() => undefined);
   const now = settingsOf(config);
   const changed = before === undefined ? [] : settingsDifferences(before, now).map((one) => one.seen);
