@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import { ArchiveFollower, openIdentity, readKey } from '../../src/archive/manifest.js';
 import type { ForkFound } from '../../src/change/chunk.js';
-import { type Epoch, formatEpoch } from '../../src/position/epoch.js';
+import { type Epoch, formatEpoch, sameEpoch } from '../../src/position/epoch.js';
 import type { Fork } from '../../src/position/fork.js';
 import type { Config } from '../../src/runtime/config.js';
 import { configError, Halt, TidemarkError } from '../../src/runtime/errors.js';
@@ -197,9 +197,25 @@ async function decide(
     tail:
       tail === undefined ? undefined : { kind: tail.header.kind, whole: tail.whole, epoch: tail.header.epoch, prev: tail.header.prev, end: tail.header.end },
   });
-  if (decision.act === 'halt') throw new Halt(decision.halt, decision);
+  if (decision.act === 'halt') {
+    if (decision.halt === 'SLOT_AHEAD' && (await streamHoldsIt(context, slot, publisher, archived)))
+      throw new TidemarkError('transient', `${decision.seen} The stream holds it: waiting for the archiver`);
+    throw new Halt(decision.halt, decision);
+  }
   if (archived?.copy?.state !== 'complete' && slot !== undefined) await refuseOwned(context, slot);
   return decision;
+}
+
+/** An archive that went back to a sound manifest: the slot stands at a fence of its own that it has to take from the stream again. */
+async function streamHoldsIt(
+  { control, config, archive }: Omit<CaptureContext, 'publisher'>,
+  slot: SlotRow | undefined,
+  { tail }: ChunkPublisher,
+  archived: ArchivedState | undefined,
+): Promise<boolean> {
+  if (slot?.confirmed == null || tail === undefined || archived?.epoch == null) return false;
+  if (!sameEpoch(tail.header.epoch, archived.epoch) || tail.header.end.lsn <= slot.confirmed) return false;
+  return (await readSlotArchive(control, slotName(config.source.name), slot.confirmed)) === archive;
 }
 
 /** What the stream is told, and with it the archive. */

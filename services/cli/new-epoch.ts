@@ -84,7 +84,8 @@ export async function beginNewEpoch(config: Config, { command, judge, yes }: New
   process.stdout.write('done; start the services: they copy what Postgres holds and go on from there (tidemark run)\n');
 }
 
-async function requireStopped(client: pg.Client, config: Config, name: string, slot: SlotRow | undefined, stream: StreamConnection): Promise<void> {
+/** Throws when capture or an archiver of this source is running, or the slot is somebody else's. */
+export async function requireStopped(client: pg.Client, config: Config, name: string, slot: SlotRow | undefined, stream: StreamConnection): Promise<void> {
   const { rows } = await client.query<{ name: string }>('SELECT pg_catalog.current_database()::text AS name');
   refuseForeignSlot(name, slot, rows[0]?.name ?? '');
   const running = (what: string): TidemarkError => new TidemarkError('failed', `${what} is running`, { remedy: 'stop the services first' });

@@ -46,7 +46,8 @@ export function brokenChain(dir: string, number: number, found: string): Halt {
       number > 1
         ? `Manifests up to ${number - 1} are not doubted by this; nothing is deleted or confirmed on the word of a later one.`
         : 'Nothing is deleted or confirmed.',
-    remedy: 'see the extent with `tidemark verify`; restore the manifest folder from a copy of the archive',
+    remedy:
+      'see the extent with `tidemark verify`; restore the manifest folder from a copy of the archive, or, without one: stop the services and `tidemark repair --manifest`',
   });
 }
 

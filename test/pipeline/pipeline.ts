@@ -155,8 +155,8 @@ export class Pipeline implements AsyncDisposable {
   }
 
   /** Starts a service process; `fault` arms TIDEMARK_FAULT. */
-  service(name: ServiceName, fault?: string): Service {
-    const service = new Service(name, this.configFile, fault === undefined ? {} : { TIDEMARK_FAULT: fault });
+  service(name: ServiceName, fault?: string, env: Record<string, string> = {}): Service {
+    const service = new Service(name, this.configFile, fault === undefined ? env : { ...env, TIDEMARK_FAULT: fault });
     this.#services.push(service);
     return service;
   }
