@@ -31,6 +31,7 @@ export async function plannedSwitchover(major = NEWEST): Promise<string> {
   await using standby = await Standby.of(pipeline, { waitedFor: true });
   const ticks = new Ticks(pipeline);
   const services = await settled(pipeline, ticks, standby);
+  assert.match((await pipeline.cli(['doctor', '-c', pipeline.configFile])).stdout, /ok +synchronized_standby_slots +standby1/);
   await ticks.insert(60, 48);
   await ticks.insert(60, 1);
   await ticks.update(5);
@@ -70,6 +71,12 @@ export async function laggingStandby(major = NEWEST): Promise<string> {
   await using standby = await Standby.of(pipeline, { waitedFor: false });
   const ticks = new Ticks(pipeline);
   const services = await settled(pipeline, ticks, standby);
+  const doctor = (await pipeline.cli(['doctor', '-c', pipeline.configFile])).stdout;
+  if (major >= 17)
+    assert.match(
+      doctor,
+      /warning +synchronized_standby_slots +capture does not wait for standby1: .*\n.*ALTER SYSTEM SET synchronized_standby_slots = 'standby1'/,
+    );
   await standby.cutOff();
   await ticks.insert(60, 48);
   await pipeline.archived();
