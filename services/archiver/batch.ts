@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
-import type { ArchivedFence, CopyState, RecopyState } from '../../src/archive/manifest-format.js';
+import type { ArchivedFence, CopyState, ForkState, RecopyState } from '../../src/archive/manifest-format.js';
 import type { Epoch } from '../../src/position/epoch.js';
 import type { Position } from '../../src/position/position.js';
 import { type ResolvedValues, SegmentBuilder, type SegmentShape } from '../../src/segment/builder.js';
@@ -43,8 +43,9 @@ export class Batch {
   boundary: Position | undefined;
   committedAtMicros: bigint | undefined;
   hint: StreamHint | undefined;
-  /** Set when this batch is the first of a replay that begins within the stream. */
+  /** Set when this batch is the first of a replay that begins within the stream, or of an epoch that came by a switchover. */
   epoch: Epoch | undefined;
+  forked: ForkState | undefined;
   /** State of the copy after it, when it holds copied rows or ends a copy. */
   copy: CopyState | undefined;
   /** State of the newest re-copy after it, when it holds anything of one. */
@@ -72,6 +73,13 @@ export class Batch {
   /** True when a manifest would say something new. */
   get worthCommitting(): boolean {
     return this.#rows > 0 || this.boundary !== undefined || this.copy !== undefined || this.recopy !== undefined || this.epoch !== undefined;
+  }
+
+  /** With it an epoch begins that came by a switchover. */
+  begins(epoch: Epoch, forked: ForkState): void {
+    this.epoch = epoch;
+    this.forked = forked;
+    this.touch();
   }
 
   /** Something came that a manifest will have to say. */

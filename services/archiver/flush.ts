@@ -170,13 +170,14 @@ function manifestChange(before: ArchiveState, batch: Batch, tables: readonly Tab
   const files = completed(before, batch, written);
   return {
     ...files,
-    reason: batch.ends ? 'copy-end' : 'flush',
+    reason: batch.ends ? 'copy-end' : batch.forked ? 'fork' : 'flush',
     tables: stampCoverage(before, tables),
     ...(batch.hint === undefined ? {} : { streamHint: batch.hint }),
     ...(batch.copy === undefined ? {} : { copy: batch.copy }),
     ...(batch.recopy === undefined ? {} : { recopy: batch.recopy }),
     ...(batch.boundary === undefined ? {} : { position: formatPosition(batch.boundary) }),
     ...(batch.epoch === undefined ? {} : { epoch: batch.epoch }),
+    ...(batch.forked === undefined ? {} : { forked: batch.forked }),
     ...(batch.committedAtMicros === undefined ? {} : { committedAt: new Date(Number(batch.committedAtMicros / 1000n)).toISOString() }),
     ...(batch.fences.length === 0 ? {} : { fences: [...before.fences, ...batch.fences] }),
   };

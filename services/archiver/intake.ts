@@ -3,17 +3,15 @@
  * Must never take a chunk that leaves a gap, or one of another epoch than the archive's.
  */
 import type { ArchiveState } from '../../src/archive/manifest.js';
-import type { CopyState } from '../../src/archive/manifest-format.js';
+import type { CopyState, ForkState } from '../../src/archive/manifest-format.js';
 import { storageError } from '../../src/archive/put.js';
 import type { IntentHead, ReceiptIndex } from '../../src/archive/receipts.js';
 import type { ChunkHeader, CopyBegin, CopyEnd } from '../../src/change/chunk.js';
-import { openMessage, PRUNE_PREFIX, type PrunePayload } from '../../src/change/fence.js';
-import { readMessage, TAG } from '../../src/change/pgoutput.js';
 import { type Epoch, formatEpoch, sameEpoch } from '../../src/position/epoch.js';
+import { liesBefore } from '../../src/position/fork.js';
 import { parseLsn } from '../../src/position/lsn.js';
 import { boundary, comparePositions, type Position, parsePosition } from '../../src/position/position.js';
 import { meet } from '../../src/position/span.js';
-import { Halt } from '../../src/runtime/errors.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
 import type { StreamChunk } from '../../src/stream/consume.js';
@@ -21,8 +19,11 @@ import type { Batch } from './batch.js';
 import { CopyReader } from './copy-lane.js';
 import { type WantedRows, wantedRows } from './earlier-values.js';
 import type { ReadyBatch } from './flush.js';
+import { readFork } from './fork.js';
+import { findIntents } from './intents.js';
 import { type Large, LargeValues } from './large-values.js';
 import { RecopyLane } from './recopy-lane.js';
+import { strangeCopy, strangeEpoch } from './strangers.js';
 import type { ArchivedTable, TableBook } from './tables.js';
 import { TransactionReader } from './transactions.js';
 import { Undecodable } from './undecodable.js';
@@ -57,6 +58,7 @@ export class Intake {
   readonly #ready: ReadyBatch[] = [];
   #cutWanted = false;
   #epoch: Epoch | null;
+  #forked: ForkState | undefined;
   #copy: CopyState | null;
   /** Streamed position reached; null until a copy is complete. */
   #mine: Position | null;
@@ -66,6 +68,7 @@ export class Intake {
   constructor(parts: IntakeParts) {
     this.#parts = parts;
     this.#epoch = parts.state.epoch;
+    this.#forked = parts.state.forked;
     this.#copy = parts.state.copy;
     this.#mine = parts.state.position === null ? null : parsePosition(parts.state.position);
     this.#copied = parts.state.copy?.rows ?? 0;
@@ -124,7 +127,7 @@ export class Intake {
   forgotten({ header, payload }: StreamChunk): WantedRows {
     const mine = this.#mine;
     const { tables, log } = this.#parts;
-    if (header.kind !== 'changes' || mine === null || meet(header, mine) !== 'next' || !this.#epoch || !sameEpoch(this.#epoch, header.epoch)) return new Map();
+    if (header.kind !== 'changes' || mine === null || meet(header, mine) !== 'next' || !this.#isOurs(header)) return new Map();
     const states = tables.states(); // before the chunk: it may bring other columns
     let wanted: WantedRows;
     try {
@@ -156,7 +159,7 @@ export class Intake {
   async take(chunk: StreamChunk): Promise<Taken> {
     const { header } = chunk;
     if (header.recopy !== undefined && this.#epoch === null) return 'stale';
-    if (header.kind !== 'copy-begin' && (this.#epoch === null || !sameEpoch(this.#epoch, header.epoch))) {
+    if (header.kind !== 'copy-begin' && header.kind !== 'fork' && !this.#isOurs(header)) {
       if (!this.#rebases(header)) return this.#foreign(chunk);
       this.#epoch = header.epoch;
       this.#mine = header.prev;
@@ -166,6 +169,7 @@ export class Intake {
     }
     try {
       if (header.kind === 'copy-begin') return await this.#copyBegin(chunk);
+      if (header.kind === 'fork') return this.#fork(chunk);
       if (header.kind === 'changes') return await this.#changes(chunk);
       if (header.kind === 'copy') return this.#copyRows(chunk);
       if (header.recopy !== undefined) return this.#recopy(chunk);
@@ -174,6 +178,11 @@ export class Intake {
       if (error instanceof SyntaxError || error instanceof RangeError) throw new Undecodable(chunk, error);
       throw storageError(error);
     }
+  }
+
+  /** Of the epoch that counts, or of the one it came from by a switchover, up to there. */
+  #isOurs(header: ChunkHeader): boolean {
+    return (this.#epoch !== null && sameEpoch(this.#epoch, header.epoch)) || (this.#forked !== undefined && liesBefore(this.#forked, header));
   }
 
   /** A replay of a stream whose beginning is purged starts at a transaction's end. */
@@ -186,11 +195,7 @@ export class Intake {
     const { streamHint } = this.#parts.state;
     if (this.#mine === null) return 'gap'; // of a copy whose beginning is not here
     if (streamHint !== null && streamHint.created === chunk.streamCreated && chunk.sequence < streamHint.sequence) return 'stale';
-    throw new Halt('IDENTITY', {
-      seen: `the stream brings epoch ${formatEpoch(chunk.header.epoch)}, the archive holds ${this.#epoch === null ? 'none' : formatEpoch(this.#epoch)}.`,
-      safe: 'Nothing of the other epoch was taken; what is archived stays as it is.',
-      remedy: 'let capture read the server of this archive; for a new slot: stop the services and `tidemark resync`',
-    });
+    throw strangeEpoch(chunk.header.epoch, this.#epoch);
   }
 
   async #changes(chunk: StreamChunk): Promise<Taken> {
@@ -199,38 +204,19 @@ export class Intake {
     const meeting = meet(header, this.#mine);
     if (meeting === 'gap') return 'gap';
     if (meeting === 'duplicate') return 'duplicate';
-    await this.#findIntents(payload);
+    await findIntents(payload, this.#parts.key, this.#parts.receipts, this.#intents);
     this.#transactions.read(payload, header, this.#mine, { created: chunk.streamCreated, sequence: chunk.firstSequence });
     this.#mine = header.end;
     faultPoint('A1');
     return 'taken';
   }
 
-  /** Looks up the intents of all prune marks in a payload, so that reading it needs no waiting. */
-  async #findIntents(payload: Buffer): Promise<void> {
-    this.#intents.clear();
-    for (let at = 0; at + 4 < payload.length; at += 4 + payload.readUInt32BE(at)) {
-      if (payload[at + 4] !== TAG.message) continue;
-      const message = readMessage(payload, at + 4);
-      if (message.prefix !== PRUNE_PREFIX) continue;
-      const mark = openMessage<PrunePayload>(this.#parts.key, message.content);
-      const intent = mark === undefined ? undefined : await this.#parts.receipts.intent(mark.batch);
-      if (intent !== undefined) this.#intents.set(intent.batch, intent);
-    }
-  }
-
   async #copyBegin(chunk: StreamChunk): Promise<Taken> {
     const { epoch } = chunk.header;
     const begin = JSON.parse(chunk.payload.toString('utf8')) as CopyBegin;
-    if (this.#epoch !== null && sameEpoch(this.#epoch, epoch)) return 'duplicate';
+    if (this.#isOurs(chunk.header)) return 'duplicate';
     if (this.#mine !== null) return this.#foreign(chunk);
-    if (begin.archive !== this.#parts.archive && this.#parts.rebase !== true) {
-      throw new Halt('IDENTITY', {
-        seen: `the stream brings a copy for archive ${begin.archive}, this is archive ${this.#parts.archive}.`,
-        safe: 'Nothing of it was taken.',
-        remedy: 'give archive.dir the folder that capture was bound to; for a new archive: `tidemark teardown` first',
-      });
-    }
+    if (begin.archive !== this.#parts.archive && this.#parts.rebase !== true) throw strangeCopy(begin.archive, this.#parts.archive);
     this.discard();
     this.#batch = this.#parts.newBatch();
     this.#epoch = epoch;
@@ -238,6 +224,26 @@ export class Intake {
     this.#copy = { generation: epoch.generation, state: 'running', consistentPoint: begin.consistentPoint, rows: 0 };
     this.#parts.tables.beginCopy(begin.tables, begin.snapshot.split(':')[1] ?? '0');
     await this.#parts.beginCopy(epoch, this.#copy);
+    return 'taken';
+  }
+
+  /** Another server carries the history on, and capture has seen the archive's fences in it: a new epoch, in a manifest of its own unless a transaction is open. */
+  #fork(chunk: StreamChunk): Taken {
+    const { epoch } = chunk.header;
+    const { archive, log, rebase } = this.#parts;
+    if (this.#epoch === null) return 'stale';
+    if (sameEpoch(this.#epoch, epoch)) return 'duplicate';
+    const found = readFork(chunk, { epoch: this.#epoch, mine: this.#mine, archive: rebase === true ? undefined : archive });
+    if (typeof found === 'string') return found === 'gap' ? 'gap' : this.#foreign(chunk);
+    if (!this.#transactions.inTransaction) {
+      this.#cutNow();
+      this.#batch.hint = { created: chunk.streamCreated, sequence: chunk.firstSequence };
+    }
+    this.#epoch = epoch;
+    this.#forked = found;
+    this.#batch.begins(epoch, found);
+    log.info({ event: 'fork', to: formatEpoch(epoch), at: found.at, seen: found.seen }, 'a planned switchover: a new epoch');
+    if (!this.#transactions.inTransaction) this.#cutNow();
     return 'taken';
   }
 

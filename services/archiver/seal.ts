@@ -77,6 +77,8 @@ class DaySeal {
     const wanted = { deletes: configured?.deletes ?? 'history', changes: configured?.history ?? false } as const;
     try {
       const elsewhere = await this.#elsewhere(encoder, keys);
+      const moved = elsewhere.length === 0 ? 0 : await this.#copiedHere(encoder, { segments, keys, elsewhere });
+      if (moved > 0) return { ok: false, reason: `${moved} rows of other days were copied again into this one: those days are sealed first` };
       const rows = [...segments, ...keys, ...elsewhere].flatMap(({ entries }) => entries).reduce((sum, entry) => sum + entry.rows, 0);
       if (segments.length > 0) await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys, elsewhere })}`, livesMemory(rows));
       const counts = segments.length === 0 ? undefined : (await encoder.query<DayCounts>(dayCountsSql(LIVES, this.#asOf)))[0];
@@ -107,6 +109,15 @@ class DaySeal {
         );
     }
     return [];
+  }
+
+  /** Rows of other open days that only a copy in this one supersedes: sealed first, it would leave them there a second time. */
+  async #copiedHere(encoder: SegmentEncoder, { segments, keys, elsewhere }: Record<'segments' | 'keys' | 'elsewhere', readonly Group[]>): Promise<number> {
+    const copied = async (beside: readonly Group[]): Promise<number> => {
+      const lives = livesSql({ segments: elsewhere, keys, elsewhere: beside });
+      return (await encoder.query<{ n: number }>(`SELECT (count(*) FILTER (ended_by = 'copy'))::INTEGER AS n FROM (${lives})`))[0]?.n ?? 0;
+    };
+    return (await copied(segments)) - (await copied([]));
   }
 
   async #write(encoder: SegmentEncoder, segments: readonly Group[], wanted: Wanted): Promise<SealReply> {

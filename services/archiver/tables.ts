@@ -63,12 +63,17 @@ export class TableBook {
   /** `ignored` hears once of every table that is not configured. */
   constructor(configured: readonly TableConfig[], states: readonly TableState[], ignored: (name: string) => void) {
     for (const table of configured) this.#configured.set(`${table.schema}.${table.table}`, table);
-    for (const state of states) this.#states.set(state.oid, this.#isConfigured(state) ? state : leftOut(state));
+    for (const state of states) this.#states.set(state.oid, this.#asConfigured(state));
     this.#ignored = ignored;
   }
 
-  #isConfigured({ schema, table }: { readonly schema: string; readonly table: string }): boolean {
-    return this.#configured.has(`${schema}.${table}`);
+  /** A table that is not configured any more, or goes by another timestamp now, is closed: all its rows are copied again before one is pruned. */
+  #asConfigured(state: TableState): TableState {
+    const config = this.#configured.get(`${state.schema}.${state.table}`);
+    if (config === undefined) return leftOut(state);
+    if (config.timestamp === state.timestamp) return state;
+    const reason = `its timestamp column was ${state.timestamp}, is ${config.timestamp} now: its rows are not copied again yet`;
+    return { ...state, timestamp: config.timestamp, coverage: { state: 'closed', reason } };
   }
 
   describe(description: TableDescription): void {

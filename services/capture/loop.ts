@@ -5,6 +5,9 @@
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import { ArchiveFollower, openIdentity, readKey } from '../../src/archive/manifest.js';
+import type { ForkFound } from '../../src/change/chunk.js';
+import { type Epoch, formatEpoch, sameEpoch } from '../../src/position/epoch.js';
+import type { Fork } from '../../src/position/fork.js';
 import type { Config } from '../../src/runtime/config.js';
 import { configError, Halt, TidemarkError } from '../../src/runtime/errors.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
@@ -15,11 +18,12 @@ import { ChunkPublisher } from '../../src/stream/publish.js';
 import { connectStream, ensureStream, type StreamConnection } from '../../src/stream/topology.js';
 import { AnchorCheck } from '../../src/wal/anchor.js';
 import type { ArchivedState } from '../../src/wal/confirm.js';
+import { readHistory } from '../../src/wal/fork.js';
 import { applicationName, slotName } from '../../src/wal/identifier.js';
 import { readServerIdentity } from '../../src/wal/identity.js';
-import { capturePreflight, requireNotSynchronous } from '../../src/wal/preflight.js';
+import { capturePreflight, PRIMARY_CHECK, requireNotSynchronous } from '../../src/wal/preflight.js';
 import { connectClient } from '../../src/wal/session.js';
-import { decideSlot, dropSlot, readSlot, readSlotArchive, refuseForeignSlot, type SlotDecision } from '../../src/wal/slot.js';
+import { decideSlot, dropSlot, readSlot, readSlotArchive, refuseForeignSlot, type SlotDecision, type SlotRow } from '../../src/wal/slot.js';
 import { type CaptureContext, type CapturedArchive, runInitialCopy, tailBeginOf } from './initial-copy.js';
 import { Recopier } from './recopier.js';
 import { LAST_WORDS_MS, Streaming } from './streaming.js';
@@ -61,6 +65,9 @@ async function checkBeforeStart(control: pg.Client, config: Config, log: Log, sa
     log.warn({ event: 'preflight', check: check.name, seen: check.seen, remedy: check.remedy }, 'check');
   }
   const failed = checks.filter((check) => check.status === 'failed');
+  // In the middle of a switchover the name may lead to a standby for a while.
+  if (failed.some((check) => check.name === PRIMARY_CHECK))
+    throw new TidemarkError('transient', `the server is a standby in recovery`, { remedy: 'promote it, or let source.url name the primary' });
   if (failed.length > 0) {
     const lines = failed.map((check) => `  - ${check.name}: ${check.seen}${check.remedy === undefined ? '' : ` → ${check.remedy}`}`);
     throw configError(`${failed.length === 1 ? 'a precondition fails' : `${failed.length} preconditions fail`}\n${lines.join('\n')}`);
@@ -118,6 +125,12 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
       fences: decision.act === 'copy' ? [] : (archived?.fences ?? []),
       tailBegin: decision.act === 'copy' ? undefined : tailBeginOf(publisher.tail),
     });
+    const { fork } = start;
+    if (fork !== undefined)
+      log.info(
+        { event: 'switchover', from: formatEpoch(fork.from), to: formatEpoch(start.epoch), at: fork.at },
+        'another server carries the history on: its fences must come again',
+      );
     const server = await readServerIdentity(control);
     const watch = new SlotWatch(control, config, stream, log);
     const streaming = new Streaming({
@@ -127,6 +140,7 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
       epoch: start.epoch,
       resumeAt: start.resumeAt,
       slotAt: start.slotAt,
+      fork: fork === undefined ? undefined : forkFound(fork, start.epoch, context.archive, archived),
       replication: {
         url: config.source.url.reveal(),
         applicationName: applicationName(config.source.name, 'capture'),
@@ -141,7 +155,7 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
       },
     });
     const recopier = new Recopier({ ...context, epoch: start.epoch, publish: (chunk) => streaming.publishBeside(chunk) });
-    await streaming.run(healthy, decision.act === 'copy' || !start.anchored, (until) => recopier.run(until));
+    await streaming.run(healthy, decision.act === 'copy' || !start.anchored || fork !== undefined, (until) => recopier.run(until));
     await watch.sayHeld();
   } finally {
     context.signal.removeEventListener('abort', stopSoon);
@@ -173,16 +187,44 @@ async function decide(
   const slot = await readSlot(control, name);
   refuseForeignSlot(name, slot, database);
   const { tail } = publisher;
+  const server = await readServerIdentity(control);
+  const stood = archived?.epoch;
+  const other = stood != null && stood.systemId === server.systemId && stood.timeline !== server.timeline;
   const decision = decideSlot({
     database,
-    server: await readServerIdentity(control),
+    server,
+    ...(other ? { history: await readHistory(config.source.url.reveal(), config.source.name, server) } : {}),
     slot,
     archived,
     tail:
       tail === undefined ? undefined : { kind: tail.header.kind, whole: tail.whole, epoch: tail.header.epoch, prev: tail.header.prev, end: tail.header.end },
   });
-  if (decision.act === 'halt') throw new Halt(decision.halt, decision);
+  if (decision.act === 'halt') {
+    if (decision.halt === 'SLOT_AHEAD' && (await streamHoldsIt(context, slot, publisher, archived)))
+      throw new TidemarkError('transient', `${decision.seen} The stream holds it: waiting for the archiver`);
+    throw new Halt(decision.halt, decision);
+  }
+  if (archived?.copy?.state !== 'complete' && slot !== undefined) await refuseOwned(context, slot);
   return decision;
+}
+
+/** An archive that went back to a sound manifest: the slot stands at a fence of its own that it has to take from the stream again. */
+async function streamHoldsIt(
+  { control, config, archive }: Omit<CaptureContext, 'publisher'>,
+  slot: SlotRow | undefined,
+  { tail }: ChunkPublisher,
+  archived: ArchivedState | undefined,
+): Promise<boolean> {
+  if (slot?.confirmed == null || tail === undefined || archived?.epoch == null) return false;
+  if (!sameEpoch(tail.header.epoch, archived.epoch) || tail.header.end.lsn <= slot.confirmed) return false;
+  return (await readSlotArchive(control, slotName(config.source.name), slot.confirmed)) === archive;
+}
+
+/** What the stream is told, and with it the archive. */
+function forkFound(fork: Fork, to: Epoch, archive: string, archived: ArchivedState | undefined): ForkFound {
+  const fence = archived?.fences.at(-1)?.lsn ?? 'none';
+  const seen = `timeline ${to.timeline} left timeline ${fork.from.timeline} at ${fork.at}; archived then: ${archived?.position ?? 'nothing'}; the fences up to ${fence} came again from it`;
+  return { archive, from: formatEpoch(fork.from), at: fork.at, seen };
 }
 
 async function copy(context: CaptureContext, drop: boolean): Promise<Resume | undefined> {
@@ -190,11 +232,9 @@ async function copy(context: CaptureContext, drop: boolean): Promise<Resume | un
   return await runInitialCopy(context);
 }
 
-/** Drops the slot of a copy that did not end. Halts when an archive has confirmed it: that archive is not the one in the folder. */
-async function dropUnfinished({ control, config, log, archive }: CaptureContext): Promise<void> {
+/** The archive in the folder counts on no slot yet. Halts when another one has confirmed this slot. */
+async function refuseOwned({ control, config, archive }: Omit<CaptureContext, 'publisher'>, slot: SlotRow): Promise<void> {
   const name = slotName(config.source.name);
-  const slot = await readSlot(control, name);
-  if (slot === undefined) return;
   const owner = slot.confirmed === null || slot.walStatus === 'lost' ? undefined : await readSlotArchive(control, name, slot.confirmed);
   if (owner !== undefined) {
     throw new Halt('IDENTITY', {
@@ -203,6 +243,15 @@ async function dropUnfinished({ control, config, log, archive }: CaptureContext)
       remedy: `let archive.dir name the folder of that archive (mount its volume); to begin a new archive instead: \`tidemark teardown\`, then \`tidemark run\``,
     });
   }
+}
+
+/** Drops the slot of a copy that did not end. */
+async function dropUnfinished(context: CaptureContext): Promise<void> {
+  const { control, config, log } = context;
+  const name = slotName(config.source.name);
+  const slot = await readSlot(control, name);
+  if (slot === undefined) return;
+  await refuseOwned(context, slot);
   log.info({ event: 'copy-again' }, 'the last copy did not end: it starts again from the beginning');
   await dropSlot(control, name);
 }

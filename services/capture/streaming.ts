@@ -3,7 +3,7 @@
  * the stream to the socket. Never confirms anything itself but what src/wal/confirm.ts allows.
  */
 import type pg from 'pg';
-import type { ChunkHeader } from '../../src/change/chunk.js';
+import type { ChunkHeader, ForkFound } from '../../src/change/chunk.js';
 import { TAG } from '../../src/change/pgoutput.js';
 import type { Epoch } from '../../src/position/epoch.js';
 import { formatLsn, type Lsn } from '../../src/position/lsn.js';
@@ -40,6 +40,8 @@ export type StreamingParts = {
   readonly epoch: Epoch;
   readonly resumeAt: Position;
   readonly slotAt: Lsn;
+  /** To be said in the stream before anything else, once the server is proved. */
+  readonly fork: ForkFound | undefined;
   readonly replication: {
     readonly url: string;
     readonly applicationName: string;
@@ -68,6 +70,7 @@ export class Streaming {
   #confirmed: Lsn;
   /** End of the last whole transaction handed to the publisher. */
   #boundary: Position;
+  #forkSaid: Promise<void> | undefined;
 
   constructor(parts: StreamingParts) {
     this.#parts = parts;
@@ -142,6 +145,7 @@ export class Streaming {
       await this.#confirm();
       if (!anchor.proved) this.#replication.askKeepalive();
       else {
+        await this.#sayFork();
         healthy();
         proved();
       }
@@ -229,6 +233,7 @@ export class Streaming {
 
   async #publishReady(): Promise<void> {
     const { publisher, epoch } = this.#parts;
+    if (this.#ready.length > 0) await this.#sayFork();
     for (let chunk = this.#ready.shift(); chunk !== undefined; chunk = this.#ready.shift()) {
       this.#oldestAt = 0;
       if (publisher.full) this.#replication.pause();
@@ -236,6 +241,18 @@ export class Streaming {
       await publisher.publish({ kind: 'changes', epoch, prev: chunk.prev, end: chunk.end, fragment: { n: 1, of: 1 } }, chunk.payload);
       faultPoint('C4');
     }
+  }
+
+  /** The first chunk of an epoch that came by a switchover. Everything that is published behind it lies behind all archived fences, so by then they have come again or halted. */
+  #sayFork(): Promise<void> {
+    const { fork, anchor, publisher, epoch, resumeAt, log } = this.#parts;
+    if (fork === undefined) return Promise.resolve();
+    this.#forkSaid ??= (async () => {
+      if (!anchor.proved) throw new Error('changes came before the server was proved');
+      await publisher.publish({ kind: 'fork', epoch, prev: resumeAt, end: resumeAt, fragment: { n: 1, of: 1 } }, Buffer.from(JSON.stringify(fork)));
+      log.info({ event: 'fork', from: fork.from, at: fork.at, seen: fork.seen }, 'a new epoch by a planned switchover');
+    })();
+    return this.#forkSaid;
   }
 
   /** Quiet for a moment: what there is goes out. Under a trickle it goes out anyway. */

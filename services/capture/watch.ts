@@ -4,7 +4,8 @@ import type { Config } from '../../src/runtime/config.js';
 import type { Log } from '../../src/runtime/log.js';
 import { ensureStream, type StreamConnection } from '../../src/stream/topology.js';
 import { slotName } from '../../src/wal/identifier.js';
-import { readSlot } from '../../src/wal/slot.js';
+import { readSlot, type SlotRow } from '../../src/wal/slot.js';
+import { slotAlarm } from '../../src/wal/slot-health.js';
 
 /** Every so many looks the settings of the stream are asserted again. */
 const ASSERT_EVERY = 12;
@@ -16,6 +17,7 @@ export class SlotWatch {
   readonly #log: Log;
   #looks = 0;
   #status: string | null = 'reserved';
+  #level = 0;
 
   constructor(control: pg.Client, config: Config, stream: StreamConnection, log: Log) {
     this.#control = control;
@@ -26,13 +28,22 @@ export class SlotWatch {
 
   async look(): Promise<void> {
     const slot = await readSlot(this.#control, slotName(this.#config.source.name));
-    if (slot !== undefined && slot.walStatus !== this.#status) {
-      this.#status = slot.walStatus;
-      const level = slot.walStatus === 'reserved' ? 'info' : 'warn';
-      this.#log[level]({ event: 'slot-health', walStatus: slot.walStatus, safeWalBytes: slot.safeWalSize === null ? null : Number(slot.safeWalSize) }, 'slot');
-    }
+    if (slot !== undefined) this.#say(slot);
     this.#looks += 1;
     if (this.#looks % ASSERT_EVERY === 0 && !this.#stream.connection.isClosed()) await this.#assertStream();
+  }
+
+  /** Each alarm once, and when it is over. */
+  #say(slot: SlotRow): void {
+    const { level, seen } = slotAlarm(slot);
+    if (level === this.#level && slot.walStatus === this.#status) return;
+    const { walStatus, heldBytes, safeBytes: safeWalBytes } = slot;
+    this.#level = level;
+    this.#status = walStatus;
+    this.#log[level === 0 ? 'info' : 'warn'](
+      { event: 'slot-health', level, walStatus, heldBytes, safeWalBytes },
+      level === 0 ? 'the slot is well' : `slot: ${seen}`,
+    );
   }
 
   async #assertStream(): Promise<void> {
@@ -47,11 +58,7 @@ export class SlotWatch {
   /** After a stop: the slot holds WAL until capture runs again. */
   async sayHeld(): Promise<void> {
     try {
-      const result = await this.#control.query<{ held: string }>(
-        'SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), restart_lsn)::bigint::text AS held FROM pg_catalog.pg_replication_slots WHERE slot_name = $1',
-        [slotName(this.#config.source.name)],
-      );
-      const held = Number(result.rows[0]?.held ?? 0);
+      const held = (await readSlot(this.#control, slotName(this.#config.source.name)))?.heldBytes ?? 0;
       this.#log.info(
         { event: 'slot-holds', bytes: held },
         `the slot holds ${(held / 1024 ** 2).toFixed(1)} MB of WAL, and all that is written until capture runs again`,

@@ -45,6 +45,7 @@ command(
   .option('--force', 'replace an existing file');
 command('doctor', 'check every precondition at once, each with its remedy', 'tidemark doctor --fix', () => import('./commands/doctor.js'))
   .option('--fix', 'run the safe remedies (such as CREATE PUBLICATION), then check again')
+  .option('--accept', 'take settings that prune more than before (a shorter retention, another timestamp column)')
   .option('--json', 'as JSON');
 command(
   'run [service]',
@@ -102,11 +103,12 @@ command(
 command('resume', 'let pruning go on', 'tidemark resume', async () => ({ run: (await import('./commands/pause.js')).resume }));
 command(
   'repair [table]',
-  'copy all rows of a table again (DIGEST), or remove a damaged stream that capture then fills again (STREAM_GAP, POISON)',
+  'copy all rows of a table again (DIGEST), remove a damaged stream that capture then fills again (STREAM_GAP, POISON), or go back to the last sound manifest (MANIFEST)',
   'tidemark repair prices',
   () => import('./commands/repair.js'),
 )
   .option('--stream', 'the stream instead of a table')
+  .option('--manifest', 'the chain of manifests instead of a table')
   .option('--yes <name>', 'confirm by the name of the source, for scripts');
 command(
   'resync',

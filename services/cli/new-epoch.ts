@@ -69,7 +69,12 @@ export async function beginNewEpoch(config: Config, { command, judge, yes }: New
       type: command,
       epoch: state.epoch === null ? null : formatEpoch(state.epoch),
       position: state.position,
-      slot: slot === undefined ? null : { confirmed: slot.confirmed === null ? null : formatLsn(slot.confirmed), walStatus: slot.walStatus },
+      slot:
+        slot === undefined
+          ? null
+          : { confirmed: slot.confirmed === null ? null : formatLsn(slot.confirmed), walStatus: slot.walStatus, heldBytes: slot.heldBytes },
+      // What was written between the two and is no more when it is copied again is in no archive.
+      gap: { from: state.position, to: formatLsn(server.insertLsn) },
       server: { systemId: server.systemId, timeline: server.timeline, insertLsn: formatLsn(server.insertLsn) },
     });
   } finally {
@@ -79,7 +84,8 @@ export async function beginNewEpoch(config: Config, { command, judge, yes }: New
   process.stdout.write('done; start the services: they copy what Postgres holds and go on from there (tidemark run)\n');
 }
 
-async function requireStopped(client: pg.Client, config: Config, name: string, slot: SlotRow | undefined, stream: StreamConnection): Promise<void> {
+/** Throws when capture or an archiver of this source is running, or the slot is somebody else's. */
+export async function requireStopped(client: pg.Client, config: Config, name: string, slot: SlotRow | undefined, stream: StreamConnection): Promise<void> {
   const { rows } = await client.query<{ name: string }>('SELECT pg_catalog.current_database()::text AS name');
   refuseForeignSlot(name, slot, rows[0]?.name ?? '');
   const running = (what: string): TidemarkError => new TidemarkError('failed', `${what} is running`, { remedy: 'stop the services first' });

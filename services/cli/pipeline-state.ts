@@ -14,6 +14,7 @@ import { connectStream, findStream, walSubject } from '../../src/stream/topology
 import { applicationName, slotName } from '../../src/wal/identifier.js';
 import { readServerIdentity } from '../../src/wal/identity.js';
 import { connectClient } from '../../src/wal/session.js';
+import { slotAlarm } from '../../src/wal/slot-health.js';
 
 export type TableStatus = {
   readonly table: string;
@@ -32,7 +33,7 @@ export type PipelineStatus = {
   readonly source: string;
   readonly postgres: { readonly insertLsn: string; readonly systemId: string; readonly timeline: number; readonly now: string } | { readonly problem: string };
   readonly slot: {
-    readonly name: string; readonly active: boolean; readonly confirmedLsn: string | null; readonly walStatus: string | null; readonly safeWalBytes: number | null; readonly heldBytes: number; readonly catalogXminAge: number | null; readonly lostInSeconds: number | null;
+    readonly name: string; readonly active: boolean; readonly confirmedLsn: string | null; readonly walStatus: string | null; readonly safeWalBytes: number | null; readonly heldBytes: number; readonly catalogXminAge: number | null; readonly lostInSeconds: number | null; readonly invalidation: string | null; readonly alarm: { readonly level: number; readonly seen: string };
   } | null; // biome-ignore format: one line a fact
   readonly stream: { readonly messages: number; readonly bytes: number; readonly tail: string | null } | { readonly problem: string };
   readonly archive:
@@ -194,18 +195,21 @@ async function publishedSeconds(client: pg.Client, source: string): Promise<numb
 
 async function slotOf(client: pg.Client, config: Config): Promise<PipelineStatus['slot']> {
   const name = slotName(config.source.name);
-  const { rows } = await client.query<Record<'active' | 'confirmed' | 'status' | 'safe' | 'held' | 'age' | 'lost_in', string | null>>(
+  const { rows } = await client.query<Record<'active' | 'confirmed' | 'status' | 'safe' | 'held' | 'age' | 'lost_in' | 'reason', string | null>>(
     `SELECT active::text AS active, confirmed_flush_lsn::text AS confirmed, wal_status AS status, safe_wal_size::text AS safe,
             pg_wal_lsn_diff(pg_current_wal_insert_lsn(), restart_lsn)::int8::text AS held, age(catalog_xmin)::text AS age,
-            (safe_wal_size / nullif(w.wal_bytes / nullif(extract(epoch FROM now() - w.stats_reset), 0), 0))::int8::text AS lost_in
-       FROM pg_catalog.pg_replication_slots, pg_catalog.pg_stat_wal w WHERE slot_name = $1`,
+            (safe_wal_size / nullif(w.wal_bytes / nullif(extract(epoch FROM now() - w.stats_reset), 0), 0))::int8::text AS lost_in, pg_catalog.to_jsonb(s) ->> 'invalidation_reason' AS reason
+       FROM pg_catalog.pg_replication_slots s, pg_catalog.pg_stat_wal w WHERE slot_name = $1`,
     [name],
   );
   const row = rows[0];
   if (row === undefined) return null;
   const number = (text: string | null): number | null => (text === null ? null : Number(text));
+  const alarm = slotAlarm({ walStatus: row.status, invalidation: row.reason, heldBytes: number(row.held) ?? 0, safeBytes: number(row.safe) });
   return {
     name,
+    invalidation: row.reason,
+    alarm,
     active: row.active === 'true',
     confirmedLsn: row.confirmed,
     walStatus: row.status,

@@ -2,6 +2,7 @@
 import { Cron } from 'croner';
 import type { NatsConnection } from 'nats';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
+import { takeSettings } from '../../src/archive/settings.js';
 import { closeClient, connectPruner } from '../../src/prune/connection.js';
 import { prunePreflight } from '../../src/prune/preflight.js';
 import { chosenTables, type PruneResult, runPrune } from '../../src/prune/run.js';
@@ -17,8 +18,15 @@ import { type PruneReply, type PruneRequest, parsePruneRequest } from './request
 
 const OFF = 'pruning is off (prune.enabled: false, or DATA_ARCHIVAL_ENABLED=0)';
 
+/** Before anything else: a change of the configuration that would delete more than before is a person's. */
+async function checkSettings(config: Config, log: Log): Promise<void> {
+  if (!config.prune.enabled || config.prune.dryRun || (await new ArchiveFollower(config.archive.dir).refresh()) === undefined) return;
+  for (const seen of await takeSettings(config.archive.dir, config)) log.info({ event: 'settings-changed', seen }, `changed since the last run: ${seen}`);
+}
+
 /** Until the signal aborts. Throws halts of the archive and mistakes of the configuration: they need a person. Without NATS the schedule goes on. */
 export async function runPruner(config: Config, log: Log, signal: AbortSignal): Promise<void> {
+  await checkSettings(config, log);
   await checkAtStart(config, log);
   const runs = new Runs(config, log, signal);
   const job = new Cron(config.prune.schedule, { timezone: 'UTC', paused: !config.prune.enabled }, () => runs.scheduled());

@@ -46,7 +46,8 @@ export function brokenChain(dir: string, number: number, found: string): Halt {
       number > 1
         ? `Manifests up to ${number - 1} are not doubted by this; nothing is deleted or confirmed on the word of a later one.`
         : 'Nothing is deleted or confirmed.',
-    remedy: 'see the extent with `tidemark verify`; restore the manifest folder from a copy of the archive',
+    remedy:
+      'see the extent with `tidemark verify`; restore the manifest folder from a copy of the archive, or, without one: stop the services and `tidemark repair --manifest`',
   });
 }
 
@@ -66,7 +67,11 @@ function decodeManifest(dir: string, number: number, bytes: Buffer): Manifest {
   const text = bytes.toString('utf8');
   const version = /^\{"formatVersion":(\d+),/.exec(text)?.[1];
   if (version !== undefined && Number(version) > FORMAT_VERSION) {
-    throw brokenChain(dir, number, `formatVersion ${version} is newer than ${FORMAT_VERSION}, which this program knows`);
+    throw new Halt('MANIFEST', {
+      seen: `${path.join(dir, manifestName(number))} has formatVersion ${version}, this program knows ${FORMAT_VERSION}.`,
+      safe: 'Nothing was changed.',
+      remedy: 'use a newer tidemark',
+    });
   }
   const end = CHECKSUM.exec(text);
   if (!end) throw brokenChain(dir, number, 'it is cut off or not a manifest');

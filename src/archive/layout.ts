@@ -17,6 +17,8 @@ export function archivePaths(dir: string) {
     key: path.join(own, 'key'),
     /** The brake on pruning, while it is on. */
     pause: path.join(own, 'pause.json'),
+    /** The settings by which rows were pruned last. */
+    settings: path.join(own, 'settings.json'),
     manifests: path.join(own, 'manifest'),
     open: path.join(own, 'open'),
     history: path.join(own, 'history'),

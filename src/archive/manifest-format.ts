@@ -3,6 +3,7 @@
  * complete state after it. Every CHECKPOINT_EVERY-th also lists all live files, so that opening reads few. `previous` chains them by SHA-256.
  */
 import type { Epoch } from '../position/epoch.js';
+import type { Fork } from '../position/fork.js';
 
 export const FORMAT_VERSION = 1;
 
@@ -94,6 +95,9 @@ export type RecopyState = {
   readonly rows: number;
 };
 
+/** A switchover that was proved, and how. */
+export type ForkState = Fork & { readonly seen: string };
+
 export type Manifest = {
   readonly formatVersion: number;
   readonly number: number;
@@ -102,8 +106,10 @@ export type Manifest = {
   readonly archive: string;
   readonly writer: { readonly incarnation: string /** The number of this writer's claim manifest. */; readonly claim: number; readonly pid: number };
   readonly writtenAt: string;
-  readonly reason: 'claim' | 'flush' | 'copy-begin' | 'copy-end' | 'merge' | 'seal' | 'resync';
+  readonly reason: 'claim' | 'flush' | 'copy-begin' | 'copy-end' | 'merge' | 'seal' | 'resync' | 'fork';
   readonly epoch: Epoch | null;
+  /** The newest planned switchover that `epoch` came from, with what was seen; absent before the first. */
+  readonly forked?: ForkState;
   /** W, `lsn:0`; null until the first copy is complete. */
   readonly position: string | null;
   /** commit time of the newest archived transaction, ISO; null before any. */

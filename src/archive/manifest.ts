@@ -6,6 +6,8 @@ import { randomUUID } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { sameEpoch } from '../position/epoch.js';
+import { parseLsn } from '../position/lsn.js';
+import { parsePosition } from '../position/position.js';
 import { Halt } from '../runtime/errors.js';
 import { faultPoint } from '../runtime/fault-point.js';
 import {
@@ -116,7 +118,7 @@ export async function droppedLately(dir: string, state: ArchiveState, withinMs: 
 
 /** What a commit changes; fields that are not given stay as they are. */
 export type ManifestChange = { readonly reason: Manifest['reason'] } & Partial<
-  Pick<Manifest, 'epoch' | 'position' | 'committedAt' | 'fences' | 'copy' | 'recopy' | 'tables' | 'streamHint' | 'add' | 'drop'>
+  Pick<Manifest, 'epoch' | 'forked' | 'position' | 'committedAt' | 'fences' | 'copy' | 'recopy' | 'tables' | 'streamHint' | 'add' | 'drop'>
 >;
 
 const FENCES_KEPT = 32;
@@ -240,6 +242,7 @@ function compose(before: ArchiveState, change: ManifestChange, writer: Manifest[
     writtenAt: new Date().toISOString(),
     reason: change.reason,
     epoch: change.epoch === undefined ? before.epoch : change.epoch,
+    ...((change.forked ?? before.forked) ? { forked: change.forked ?? before.forked } : {}),
     position: change.position === undefined ? before.position : change.position,
     committedAt: change.committedAt === undefined ? before.committedAt : change.committedAt,
     fences: (change.fences ?? before.fences).slice(-FENCES_KEPT),
@@ -253,10 +256,21 @@ function compose(before: ArchiveState, change: ManifestChange, writer: Manifest[
   if (change.reason === 'resync') return { manifest, files };
   if (positionGoesBack(before.position, manifest.position))
     throw new Error(`manifest ${number} refused: W would go from ${before.position} to ${manifest.position}`);
-  if (before.position !== null && before.epoch !== null && (manifest.epoch === null || !sameEpoch(before.epoch, manifest.epoch))) {
+  if (
+    before.position !== null &&
+    before.epoch !== null &&
+    (manifest.epoch === null || !(sameEpoch(before.epoch, manifest.epoch) || isFork(before, manifest)))
+  ) {
     throw new Error(`manifest ${number} refused: the epoch of an archive with a position cannot change`);
   }
   return { manifest, files };
+}
+
+/** The same slot of the same server on a later timeline, which left the one before behind everything archived (law 11). */
+function isFork({ epoch: from, position }: ArchiveState, { epoch: to, forked }: Manifest): boolean {
+  if (from === null || to === null || position === null || forked === undefined || !sameEpoch(forked.from, from)) return false;
+  if (to.systemId !== from.systemId || to.generation !== from.generation || to.timeline <= from.timeline) return false;
+  return parsePosition(position).lsn <= parseLsn(forked.at);
 }
 
 /** Links a manifest, durable when it resolves. Undefined: its number is taken. */

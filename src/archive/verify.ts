@@ -6,7 +6,7 @@ import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { describeError } from '../runtime/errors.js';
 import { DailyReader } from '../segment/daily-reader.js';
-import { hashFile } from '../segment/durable-file.js';
+import { MediaHasher } from '../segment/media-hash.js';
 import { verifySegment } from '../segment/verify.js';
 import { type ArchiveState, nextState, readManifest, stateOfCheckpoint } from './chain.js';
 import { openIdentity } from './identity.js';
@@ -39,6 +39,8 @@ export type VerifyResult = {
   readonly files: number;
   readonly rows: number;
   readonly bytes: number;
+  /** Files whose bytes were read from the medium itself, past the page cache; the others' file system has no such reading. */
+  readonly direct: number;
   readonly damages: readonly Damage[];
 };
 
@@ -56,11 +58,17 @@ export async function verifyArchive(dir: string, options: VerifyOptions = {}): P
   if (state !== undefined && identity !== undefined && state.archive !== identity.archive) {
     damages.push({ what: 'identity', file: '_tidemark/archive.json', seen: `it names archive ${identity.archive}, the manifests belong to ${state.archive}` });
   }
+  const media = new MediaHasher();
+  let direct = 0;
   const entries = [...(state?.files.values() ?? [])];
   for (const [i, entry] of entries.entries()) {
     if (options.signal?.aborted) break;
     options.progress?.(i, entries.length, entry.file);
-    const seen = await findDamage(dir, entry);
+    const seen = await findDamage(dir, entry, async (file) => {
+      const found = await media.hash(file);
+      if (found.direct) direct += 1;
+      return found.sha256;
+    });
     if (seen !== undefined && !(await droppedSince(dir, state as ArchiveState, entry))) damages.push(damageOf(entry, seen));
   }
   return {
@@ -72,6 +80,7 @@ export async function verifyArchive(dir: string, options: VerifyOptions = {}): P
     files: entries.length,
     rows: entries.reduce((sum, entry) => sum + (entry.kind === 'keys' || entry.kind === 'changes' ? 0 : entry.rows), 0),
     bytes: entries.reduce((sum, entry) => sum + entry.bytes, 0),
+    direct,
     damages,
   };
 }
@@ -111,12 +120,12 @@ function continueFrom(folder: string, state: ArchiveState | undefined, manifest:
 }
 
 /** What is wrong with a file; undefined when it is what the manifest says. */
-async function findDamage(dir: string, entry: FileEntry): Promise<string | undefined> {
+async function findDamage(dir: string, entry: FileEntry, hash: (file: string) => Promise<string>): Promise<string | undefined> {
   const file = path.join(dir, entry.file);
   try {
     const { size } = await stat(file);
     if (size !== entry.bytes) return `${size} bytes, the manifest says ${entry.bytes}`;
-    const sha256 = await hashFile(file);
+    const sha256 = await hash(file);
     if (sha256 !== entry.sha256) return `its SHA-256 is ${sha256}, the manifest says ${entry.sha256}`;
     if (entry.kind === 'segment' || entry.kind === 'keys') await verifySegment(file, entry);
     else await verifyDaily(file, entry);

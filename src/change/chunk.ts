@@ -11,12 +11,13 @@ import { formatPosition, type Position, parsePosition } from '../position/positi
 
 export const CHUNK_FORMAT = 1;
 
-const KINDS = ['changes', 'copy-begin', 'copy', 'copy-end', 'recopy-begin', 'recopy', 'recopy-end'] as const;
+const KINDS = ['changes', 'copy-begin', 'copy', 'copy-end', 'recopy-begin', 'recopy', 'recopy-end', 'fork'] as const;
 
 /**
  * `changes`: streamed transactions, prev/end are positions. `copy-begin`, `copy`, `copy-end`: a copy generation; prev/end have the slot's
  * consistent point as lsn and count rows of the whole generation in k, a lane of its own beside the streamed positions. `recopy-begin`, `recopy`,
- * `recopy-end`: rows of one table copied (again) while the stream goes on; prev and end are both the streamed position before them.
+ * `recopy-end`: rows of one table copied (again) while the stream goes on; prev and end are both the streamed position before them. `fork`: from here on the chunks are
+ * of its own epoch, another timeline of the same server; prev and end as those of a re-copy.
  */
 export type ChunkKind = (typeof KINDS)[number];
 
@@ -67,6 +68,9 @@ export type RecopyBegin = {
 
 /** Payload of `recopy-end`. `form`: frames of the description and the Relation of its rows, base64. */
 export type RecopyEnd = { readonly rows: number; readonly form: string };
+
+/** Payload of `fork`: the server that took over left the timeline of `from` (an epoch) at `at`, behind everything published before. */
+export type ForkFound = { readonly archive: string; readonly from: string; readonly at: string /** What was seen, for people. */; readonly seen: string };
 
 /** NATS header names. */
 const NAMES = {

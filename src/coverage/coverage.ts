@@ -15,7 +15,13 @@ export type Coverage =
 export type Server = { readonly systemId: string; readonly timeline: number /** The next 64-bit transaction id, decimal. */; readonly nextXid: string };
 
 /** The live table. `published`: its entry in the publication. */
-export type LiveTable = { readonly schema: string; readonly table: string; readonly oid: number; readonly published: string | null };
+export type LiveTable = {
+  readonly schema: string;
+  readonly table: string;
+  readonly oid: number;
+  readonly published: string | null /** Configured. */;
+  readonly timestamp: string;
+};
 
 /** A fence older than this many transaction ids cannot be compared with a row's 32-bit xmin any more. */
 const OLDEST_FENCE = 2n ** 30n;
@@ -31,6 +37,8 @@ export function tableCoverage(state: ArchiveState | undefined, live: LiveTable, 
   const found = state.tables.find((entry) => entry.oid === live.oid); // a table dropped and made again under its name is another one
   if (found === undefined) return not('it is not archived yet: its rows are copied when it is published');
   if (found.schema !== live.schema || found.table !== live.table) return not(`it was ${found.schema}.${found.table} when it was archived last`);
+  if (found.timestamp !== live.timestamp)
+    return not(`its timestamp column was ${found.timestamp} when it was archived last: its rows are not copied again yet`);
   if (found.coverage.state === 'closed') return not(found.coverage.reason);
   if (found.copied?.published !== live.published) return not('it was taken out of the publication, or that was altered: its rows are not copied again yet');
   const fence = state.fences.at(-1);

@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { type ArchiveFollower, type ArchiveState, readKey } from '../archive/manifest.js';
 import { ReceiptIndex, ReceiptWriter, type RunReceipt, type TableReceipt } from '../archive/receipts.js';
+import { takeSettings } from '../archive/settings.js';
 import type { Epoch } from '../position/epoch.js';
 import { LSN_ZERO, type Lsn, parseLsn } from '../position/lsn.js';
 import { parsePosition } from '../position/position.js';
@@ -58,6 +59,10 @@ export async function runPrune(options: PruneOptions): Promise<PruneResult> {
   const state = await options.follower.refresh();
   if (state === undefined) return run.nothing(`there is no archive in ${options.config.archive.dir} yet: start the archiver`);
   if (state.epoch === null) return run.nothing('the first copy of the tables is not complete');
+  if (!options.dryRun) {
+    const changed = await takeSettings(options.config.archive.dir, options.config);
+    if (changed.length > 0) options.log.info({ event: 'settings-changed', changed }, 'the configuration is another than at the last run');
+  }
   try {
     if (!(await run.connect(state.epoch, 0))) return run.nothing('another pruner is at work on this database', false);
     return await run.over(tables, state, state.epoch);

@@ -9,6 +9,8 @@ export type Target = {
   readonly oid: number;
   readonly schema: string;
   readonly table: string;
+  /** The configured column. */
+  readonly timestamp: string;
   readonly columns: readonly {
     readonly name: string;
     readonly typeOid: number;
@@ -86,6 +88,7 @@ export async function readTarget(client: pg.Client, source: string, config: Tabl
       { columns: columns.map((column) => ({ ...column, key: false })) },
       Object.fromEntries(attributes.filter(([, , , , , dimensions]) => dimensions > 1).map(([name, , , , , dimensions]) => [name, dimensions])),
     ),
+    timestamp: config.timestamp,
     timestampType: columns.find((column) => column.name === config.timestamp)?.typeOid ?? 0,
     key,
     published: row.entry,

@@ -3,7 +3,7 @@
  * Must never skip a chunk, and never write behind another publisher: whoever finds the stream moved by someone else stops (SUPERSEDED).
  */
 import { randomUUID } from 'node:crypto';
-import { headers, type MsgHdrs, NatsError } from 'nats';
+import { headers, type MsgHdrs, NatsError, type StoredMsg } from 'nats';
 import { type ChunkHeader, encodeChunkHeader } from '../change/chunk.js';
 import { Halt, messageOf, TidemarkError } from '../runtime/errors.js';
 import { backoffMs, sleep } from '../runtime/service.js';
@@ -205,6 +205,8 @@ export class ChunkPublisher {
     for (let sequence = before + 1; sequence <= last; sequence += 1) {
       const stored = await findMessage(this.#stream.manager, this.#stream.name, sequence);
       if (stored?.header.get(PUBLISHER) !== this.#id) throw superseded(this.#stream.name, sequence);
+      if (!isSame(stored, this.#window[0]))
+        throw new TidemarkError('transient', `message ${sequence} of stream ${this.#stream.name} is a copy that somebody published`);
       this.#release(this.#window.shift() as Pending);
     }
   }
@@ -234,6 +236,12 @@ export class ChunkPublisher {
     this.#wake = [];
     for (const wake of waiting) wake();
   }
+}
+
+/** The message that we published, not a copy of another of ours that somebody else put in its place. */
+function isSame(stored: StoredMsg, pending: Pending | undefined): boolean {
+  if (pending === undefined || pending.data.length !== stored.data.length) return false;
+  return pending.head.keys().every((name) => stored.header.get(name) === pending.head.get(name));
 }
 
 const lostMessages = (stream: string, from: number, to: number): TidemarkError =>

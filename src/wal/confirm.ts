@@ -3,6 +3,7 @@
  * The slot may stand only at the start of an archived fence's commit record (so that each reconnect brings that fence again), never beyond W, in the same epoch.
  */
 import { type Epoch, sameEpoch } from '../position/epoch.js';
+import type { Fork } from '../position/fork.js';
 import { type Lsn, parseLsn } from '../position/lsn.js';
 import { parsePosition } from '../position/position.js';
 
@@ -10,6 +11,7 @@ import { parsePosition } from '../position/position.js';
 export type ArchivedState = {
   readonly archive: string;
   readonly epoch: Epoch | null;
+  readonly forked?: Fork;
   /** W, `lsn:0`; null until the first copy is complete. */
   readonly position: string | null;
   /** Newest last. */

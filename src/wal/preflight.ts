@@ -8,10 +8,13 @@ import type { Config } from '../runtime/config.js';
 import { configError } from '../runtime/errors.js';
 import { applicationName, quoteIdentifier, slotName } from './identifier.js';
 import { publicationChecks } from './preflight-publication.js';
+import { slotChecks } from './preflight-slot.js';
 import { tableChecks } from './preflight-tables.js';
 import { connectClient } from './session.js';
 import { readServerVersion, readSlot } from './slot.js';
 
+/** Name of the check that a server in recovery fails. */
+export const PRIMARY_CHECK = 'server is a primary';
 const OLDEST_VERSION = 150_000;
 /** Minor releases of 2025 that mended lost changes when a publication is altered under load: 15.13, 16.9, 17.5. */
 const MENDED: Readonly<Record<number, number>> = { 15: 13, 16: 9, 17: 5 };
@@ -45,6 +48,7 @@ async function readSettings(client: pg.Client): Promise<Setting> {
 
 async function serverChecks(client: pg.Client, config: Config): Promise<Check[]> {
   const setting = await readSettings(client);
+  const version = await readServerVersion(client);
   const slot = await readSlot(client, slotName(config.source.name));
   const counts = await client.query<Record<'slots' | 'senders' | 'recovery' | 'prepared', string>>(
     `SELECT (SELECT count(*) FROM pg_catalog.pg_replication_slots)::text AS slots, (SELECT count(*) FROM pg_catalog.pg_stat_replication)::text AS senders,
@@ -52,11 +56,12 @@ async function serverChecks(client: pg.Client, config: Config): Promise<Check[]>
   );
   const row = counts.rows[0] as Record<'slots' | 'senders' | 'recovery' | 'prepared', string>;
   return [
-    versionCheck(await readServerVersion(client)),
-    verdict('server is a primary', row.recovery !== 'true', 'in recovery', 'let source.url name the primary', 'a primary'),
+    versionCheck(version),
+    verdict(PRIMARY_CHECK, row.recovery !== 'true', 'in recovery', 'let source.url name the primary', 'a primary'),
     verdict('wal_level', setting('wal_level') === 'logical', setting('wal_level'), "ALTER SYSTEM SET wal_level = 'logical'; then restart Postgres"),
     room('max_replication_slots', Number(setting('max_replication_slots')), Number(row.slots), slot === undefined),
     room('max_wal_senders', Number(setting('max_wal_senders')), Number(row.senders), slot === undefined),
+    ...(await slotChecks(client, slotName(config.source.name), version)),
     keepSizeCheck(Number(setting('max_slot_wal_keep_size'))),
     ...idleTimeoutCheck(setting('idle_replication_slot_timeout')),
     synchronousCheck(setting('synchronous_standby_names'), config.source.name),

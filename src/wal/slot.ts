@@ -7,28 +7,34 @@ import type { ChunkKind } from '../change/chunk.js';
 import { FENCE_PREFIX, type FencePayload } from '../change/fence.js';
 import { readLsn, readMessage, TAG } from '../change/pgoutput.js';
 import { type Epoch, formatEpoch, sameEpoch } from '../position/epoch.js';
+import { type Fork, liesBefore } from '../position/fork.js';
 import { formatLsn, type Lsn, parseLsn } from '../position/lsn.js';
 import { boundary, formatPosition, maxPosition, type Position, parsePosition } from '../position/position.js';
 import { configError, type HaltName } from '../runtime/errors.js';
 import type { ArchivedState } from './confirm.js';
+import { type Ancestor, judgeFork } from './fork.js';
 import { quoteIdentifier } from './identifier.js';
 import type { ServerIdentity } from './identity.js';
+import { type SlotHealth, slotAlarm } from './slot-health.js';
 
 export type SlotRow = {
   readonly plugin: string | null;
   readonly database: string | null;
   readonly active: boolean;
   readonly confirmed: Lsn | null;
-  readonly walStatus: string | null;
-  /** Bytes that may still be written before the slot is lost; null: unlimited. */
-  readonly safeWalSize: bigint | null;
-};
+  /** The slot is to be on standbys too; null where the server knows no such slots. */
+  readonly failover: boolean | null;
+} & SlotHealth;
 
 /** The row of pg_replication_slots, undefined when there is none. */
 export async function readSlot(client: pg.Client, name: string): Promise<SlotRow | undefined> {
-  const result = await client.query<Record<'plugin' | 'database' | 'confirmed' | 'status' | 'safe', string | null> & { active: string }>(
-    `SELECT plugin::text, database::text, active::text, confirmed_flush_lsn::text AS confirmed, wal_status AS status, safe_wal_size::text AS safe
-       FROM pg_catalog.pg_replication_slots WHERE slot_name = $1`,
+  const result = await client.query<
+    Record<'plugin' | 'database' | 'confirmed' | 'status' | 'safe' | 'held' | 'reason' | 'failover', string | null> & { active: string }
+  >(
+    `SELECT plugin::text, database::text, active::text, confirmed_flush_lsn::text AS confirmed, wal_status AS status, safe_wal_size::text AS safe,
+            CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), restart_lsn)::int8 END::text AS held,
+            pg_catalog.to_jsonb(s) ->> 'invalidation_reason' AS reason, pg_catalog.to_jsonb(s) ->> 'failover' AS failover
+       FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1`,
     [name],
   );
   const row = result.rows[0];
@@ -39,13 +45,18 @@ export async function readSlot(client: pg.Client, name: string): Promise<SlotRow
     active: row.active === 'true',
     confirmed: row.confirmed === null ? null : parseLsn(row.confirmed),
     walStatus: row.status,
-    safeWalSize: row.safe === null ? null : BigInt(row.safe),
+    invalidation: row.reason,
+    heldBytes: Number(row.held ?? 0),
+    safeBytes: row.safe === null ? null : Number(row.safe),
+    failover: row.failover === null ? null : row.failover === 'true',
   };
 }
 
 export type SlotFacts = {
   readonly database: string;
   readonly server: ServerIdentity;
+  /** The timelines that the server's comes from; asked only when it is another than the archive's. */
+  readonly history?: readonly Ancestor[];
   readonly slot: SlotRow | undefined;
   readonly archived: ArchivedState | undefined;
   /** Last chunk of the stream; `position`: the boundary behind which nothing of it is missing. */
@@ -55,10 +66,11 @@ export type SlotFacts = {
 /**
  * absent, unfinished → copy (the second drops the slot first) · ready → resume · lost, ahead, missing and strangers → halt.
  * `anchored`: the slot stands at an archived fence, which must be the first thing it sends; otherwise it still stands where it was made.
+ * `fork`: the epoch is new or the stream does not know it yet: to be said there, once every archived fence has come again.
  */
 export type SlotDecision =
   | { readonly act: 'copy'; readonly drop: boolean }
-  | { readonly act: 'resume'; readonly epoch: Epoch; readonly slotAt: Lsn; readonly resumeAt: Position; readonly anchored: boolean }
+  | { readonly act: 'resume'; readonly epoch: Epoch; readonly slotAt: Lsn; readonly resumeAt: Position; readonly anchored: boolean; readonly fork?: Fork }
   | { readonly act: 'halt'; readonly halt: HaltName; readonly seen: string; readonly safe: string; readonly remedy: string };
 
 const NEW_START = 'stop the services, `tidemark resync`, and start them: the archive stays as it is and goes on with a copy of what Postgres holds';
@@ -71,11 +83,12 @@ export function decideSlot(facts: SlotFacts): SlotDecision {
 }
 
 /** The archive counts on this very slot. */
-function decideResume(facts: SlotFacts, archived: ArchivedState, epoch: Epoch): SlotDecision {
+function decideResume(facts: SlotFacts, archived: ArchivedState, stood: Epoch): SlotDecision {
   const { server, slot, tail } = facts;
   const w = archived.position === null ? boundary(parseLsn(archived.copy?.consistentPoint ?? '0/0')) : parsePosition(archived.position);
-  const identity = checkServer(server, epoch, w);
-  if (identity !== undefined) return identity;
+  const switched = checkServer(facts, stood, w, archived.fences.length);
+  if (switched !== undefined && 'act' in switched) return switched;
+  const epoch = switched === undefined ? stood : { ...stood, timeline: server.timeline };
   if (slot === undefined || slot.confirmed === null) {
     return halt(
       'SLOT_MISSING',
@@ -83,10 +96,10 @@ function decideResume(facts: SlotFacts, archived: ArchivedState, epoch: Epoch): 
       `Everything up to ${formatPosition(w)} is archived; what was written since may be missing, so nothing is pruned.`,
     );
   }
-  if (slot.walStatus === 'lost') {
+  if (slot.walStatus === 'lost' || slot.invalidation !== null) {
     return halt(
       'SLOT_LOST',
-      'the server has removed WAL that the slot still needed (wal_status = lost).',
+      `${slotAlarm(slot).seen}: WAL that it still needed is gone or not kept.`,
       `Everything up to ${formatPosition(w)} is archived; what came after it is not.`,
     );
   }
@@ -101,14 +114,23 @@ function decideResume(facts: SlotFacts, archived: ArchivedState, epoch: Epoch): 
       `Everything up to ${formatPosition(w)} is archived; changes between the two are not in the archive.`,
     );
   }
-  if (tail !== undefined && !sameEpoch(tail.epoch, epoch)) {
+  const fork = switched ?? archived.forked;
+  const before = tail !== undefined && fork !== undefined && liesBefore(fork, tail);
+  if (tail !== undefined && !sameEpoch(tail.epoch, epoch) && !before) {
     return halt(
       'STREAM_GAP',
       `the stream holds chunks of epoch ${formatEpoch(tail.epoch)}, the archive is of ${formatEpoch(epoch)}.`,
       'Nothing was published or confirmed.',
     );
   }
-  return resume(facts, epoch, slot.confirmed, !atStart);
+  const decision = resume(
+    facts,
+    epoch,
+    slot.confirmed,
+    switched === undefined ? !atStart : archived.fences.some(({ lsn }) => parseLsn(lsn) === slot.confirmed),
+  );
+  if (fork === undefined || decision.act !== 'resume' || !(before || (tail === undefined && switched !== undefined))) return decision;
+  return { ...decision, resumeAt: maxPosition(decision.resumeAt, w), fork };
 }
 
 /** No archive counts on the slot yet: it may be made again, unless the whole copy is already in the stream. */
@@ -141,12 +163,13 @@ function resume(facts: SlotFacts, epoch: Epoch, slotAt: Lsn, anchored: boolean):
 
 /** Where the stream's streamed changes end; undefined while it only holds a copy. A chunk whose last fragments are missing does not count. */
 function tailPosition(tail: NonNullable<SlotFacts['tail']>): Position | undefined {
-  if (tail.kind === 'recopy-begin' || tail.kind === 'recopy' || tail.kind === 'recopy-end') return tail.end; // the boundary that was reached before it
+  if (tail.kind === 'fork' || tail.kind === 'recopy-begin' || tail.kind === 'recopy' || tail.kind === 'recopy-end') return tail.end; // the boundary that was reached before it
   if (tail.kind === 'changes') return tail.whole ? tail.end : tail.prev;
   return tail.kind === 'copy-end' && tail.whole ? boundary(tail.end.lsn) : undefined;
 }
 
-function checkServer(server: ServerIdentity, epoch: Epoch, w: Position): SlotDecision | undefined {
+/** What is wrong with the server; the fork, when it took over the archive's history; undefined when it is the one that the archive is of. */
+function checkServer({ server, history = [], tail }: SlotFacts, epoch: Epoch, w: Position, fences: number): SlotDecision | Fork | undefined {
   const safe = `Everything up to ${formatPosition(w)} of epoch ${formatEpoch(epoch)} is archived; nothing is pruned meanwhile.`;
   if (server.systemId !== epoch.systemId) {
     return halt(
@@ -156,17 +179,14 @@ function checkServer(server: ServerIdentity, epoch: Epoch, w: Position): SlotDec
       'let source.url name the server the archive was made from; if this one carries its data on (pg_upgrade, a restored backup): stop the services and `tidemark adopt`',
     );
   }
-  if (server.timeline !== epoch.timeline) {
-    return halt(
-      'TIMELINE',
-      `the server writes timeline ${server.timeline}, the archive is of timeline ${epoch.timeline}: a standby was promoted, or a backup restored.`,
-      safe,
-    );
+  const found = server.timeline === epoch.timeline ? undefined : judgeFork({ server, history, epoch, w, fences, tail });
+  if (found?.verdict === 'lost') {
+    return halt('TIMELINE', `the server writes timeline ${server.timeline}, the archive is of timeline ${epoch.timeline}: ${found.seen}.`, safe);
   }
   if (server.insertLsn < w.lsn) {
     return halt('LSN_BACKWARD', `the server writes at ${formatLsn(server.insertLsn)}, before the archived position ${formatPosition(w)}: it went back.`, safe);
   }
-  return undefined;
+  return found === undefined ? undefined : { from: epoch, at: formatLsn(found.at) };
 }
 
 function halt(name: HaltName, seen: string, safe: string, remedy = NEW_START): SlotDecision {

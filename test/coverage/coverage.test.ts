@@ -8,12 +8,12 @@ const server: Server = { systemId: '7', timeline: 1, nextXid: '1000' };
 const state = {
   epoch: { systemId: '7', timeline: 1, generation: 'g' },
   position: '0/100:0',
-  tables: [{ oid: 1, schema: 'public', table: 't', coverage: { state: 'open', since: 3 }, copied: { snapshotXmax: '5', published: 'p' } }],
+  tables: [{ oid: 1, schema: 'public', table: 't', timestamp: 'at', coverage: { state: 'open', since: 3 }, copied: { snapshotXmax: '5', published: 'p' } }],
   fences: [{ lsn: '0/90', end: '0/100', nonce: 'n', horizon: '900' }],
 } as unknown as ArchiveState;
 const changed = (change: object): ArchiveState => ({ ...state, ...change });
 
-const live: LiveTable = { oid: 1, schema: 'public', table: 't', published: 'p' };
+const live: LiveTable = { oid: 1, schema: 'public', table: 't', published: 'p', timestamp: 'at' };
 const CASES: [what: string, state: ArchiveState | undefined, server: Server, reason: RegExp | undefined][] = [
   ['all is well', state, server, undefined],
   ['no manifest', undefined, server, /no manifest/],
@@ -24,7 +24,7 @@ const CASES: [what: string, state: ArchiveState | undefined, server: Server, rea
   ['table unknown', changed({ tables: [] }), server, /not archived yet/],
   [
     'coverage closed',
-    changed({ tables: [{ oid: 1, schema: 'public', table: 't', coverage: { state: 'closed', reason: 'columns changed' } }] }),
+    changed({ tables: [{ oid: 1, schema: 'public', table: 't', timestamp: 'at', coverage: { state: 'closed', reason: 'columns changed' } }] }),
     server,
     /columns changed/,
   ],
@@ -45,6 +45,7 @@ for (const [what, given, on, reason] of CASES) {
 const LIVE: [what: string, live: LiveTable, reason: RegExp][] = [
   ['made again under its name', { ...live, oid: 2 }, /not archived yet/],
   ['renamed', { ...live, table: 'u' }, /it was public\.t/],
+  ['another timestamp column', { ...live, timestamp: 'made' }, /timestamp column was at/],
   ['published anew', { ...live, published: 'q' }, /taken out of the publication/],
   ['not published', { ...live, published: null }, /taken out of the publication/],
 ];

@@ -1,5 +1,6 @@
 /** The fault table: what can go wrong, by which oracle it is judged, and the cases that provoke it. Rows F1 to F51. */
 import { damagedSegments, failingCall, full, unmounted } from './archive.js';
+import { badMedium } from './bad-medium.js';
 import { byTest } from './by-test.js';
 import { crashAt, POINTS } from './crash.js';
 import { doubleStart } from './double-start.js';
@@ -9,7 +10,10 @@ import * as postgres from './postgres.js';
 import { underPressure } from './pressure.js';
 import { starved, stopped, stoppedPruner } from './processes.js';
 import { drill } from './restore.js';
+import { slotIdle, slotLost } from './slot-lost.js';
+import { laggingStandby, plannedSwitchover } from './switchover.js';
 import { jumped, suspended } from './time.js';
+import { tornManifest, tornManifestWithoutStream } from './torn-manifest.js';
 
 export type Case = { readonly name: string; run(major?: number): Promise<string> };
 
@@ -87,9 +91,14 @@ export const ROWS: readonly Row[] = [
   },
   {
     id: 'F11',
-    fault: 'failover to a standby',
+    fault: 'failover to a standby, planned and too far behind',
     oracles: 'O1 O7',
-    cases: [test('services/capture/halts', 'promoted standby'), test('services/cli/resync', 'TIMELINE')],
+    cases: [
+      { name: 'planned switchover', run: (major) => plannedSwitchover(Math.max(major ?? 18, 17)) },
+      { name: 'lagging standby', run: laggingStandby },
+      test('services/capture/halts', 'promoted standby'),
+      test('services/cli/resync', 'TIMELINE'),
+    ],
   },
   {
     id: 'F12',
@@ -102,6 +111,21 @@ export const ROWS: readonly Row[] = [
     fault: 'the slot is advanced, or dropped and made again',
     oracles: 'O7',
     cases: [test('services/capture/halts', 'named halts'), test('services/cli/resync', 'SLOT_AHEAD')],
+  },
+  {
+    id: 'F14',
+    fault: 'Postgres gives the slot up',
+    oracles: 'O7',
+    cases: [
+      { name: 'beyond max_slot_wal_keep_size', run: slotLost },
+      { name: 'idle for too long (Postgres 18)', run: (major) => slotIdle(Math.max(major ?? 18, 18)) },
+    ],
+  },
+  {
+    id: 'F15',
+    fault: 'WAL that the slot holds fills the disk of Postgres',
+    oracles: 'O4 O7',
+    cases: [{ name: 'the disk is full, then larger', run: postgres.fullDisk }, test('services/cli/operate', 'forecasts the end of a slot')],
   },
   {
     id: 'F16',
@@ -250,7 +274,17 @@ export const ROWS: readonly Row[] = [
     oracles: 'O2 O5',
     cases: [{ name: 'damaged segments', run: (major) => damagedSegments(1, major) }, test('services/archiver/seal', 'F40')],
   },
-  { id: 'F41', fault: 'manifests damaged, deleted, forked, older', oracles: 'O5', cases: [test('archive/manifest', 'F41|a gap that appears')] },
+  {
+    id: 'F41',
+    fault: 'manifests damaged, deleted, forked, older',
+    oracles: 'O5',
+    cases: [
+      test('archive/manifest', 'F41|a gap that appears'),
+      { name: 'the newest torn', run: tornManifest },
+      { name: 'the newest torn, and no stream', run: tornManifestWithoutStream },
+    ],
+  },
+  { id: 'F42', fault: 'a bad medium behind a good page cache', oracles: 'O5', cases: [{ name: 'bytes changed below the cache', run: badMedium }] },
   { id: 'F43', fault: 'object storage', oracles: '', cases: [], waits: 'the archive is a file system; object storage is not supported' },
   {
     id: 'F44',
@@ -285,6 +319,8 @@ export const ROWS: readonly Row[] = [
     oracles: 'O4 O7',
     cases: (['capture', 'archiver'] as const).map((service) => ({ name: `not for ${service}`, run: (major) => oneSided(service, major) })),
   },
+  { id: 'F49', fault: 'a configuration that would delete more, or of somebody else', oracles: 'O7', cases: [test('services/pruner/settings', '.')] },
+  { id: 'F50', fault: 'archives of earlier and of later versions', oracles: 'O5', cases: [test('archive/golden', '.')] },
   {
     id: 'U1',
     fault: 'rows keep coming while a part is away, full, restarting or slow',

@@ -96,8 +96,9 @@ export async function rolledBack(major?: number): Promise<string> {
 
 /** Takes the stream from the slot again when the archiver halted, as the halt says. */
 async function repairStream(world: World): Promise<string> {
+  // The archiver waits for a minute before it halts: what is missing may still come.
   const archiver = world.services.archiver;
-  const halted = await Promise.race([archiver.ended, world.archived(60_000).then(() => undefined)]).catch(() => undefined);
+  const halted = await Promise.race([archiver.ended, world.archived(120_000).then(() => undefined)]).catch(() => undefined);
   if (halted === undefined) return 'went on by itself';
   assert.equal(halted.code, 3, halted.log.slice(-2000));
   const name = /\b(STREAM_GAP|DIGEST|POISON)\b/.exec(halted.log)?.[1];

@@ -3,6 +3,9 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import pg from 'pg';
 import { archiveView } from '../pipeline/archive-view.js';
+import { until } from '../pipeline/pipeline.js';
+import type { Tick } from '../pipeline/ticks.js';
+import { Volume } from './volume.js';
 import { World } from './world.js';
 
 const options = (major?: number): { major?: number } => (major === undefined ? {} : { major });
@@ -48,6 +51,42 @@ export async function crashed(major?: number): Promise<string> {
   }
   assert.ok(lost > 0, 'no asynchronous commit was lost: the fault was not provoked');
   return `${lost} rows lost by the server; ${await world.settle()}`;
+}
+
+/** F15: NATS is away, the slot holds WAL until the disk of Postgres is full and the server stops; nothing was confirmed early, and with a larger disk and NATS all goes on. */
+export async function fullDisk(major?: number): Promise<string> {
+  await using volume = await Volume.create('ext4', 400);
+  await using world = await World.start({
+    ...options(major),
+    serversDir: volume.dir,
+    postgres: { min_wal_size: '32MB', max_wal_size: '64MB', wal_keep_size: '0' },
+  });
+  const { pipeline, ticks } = world;
+  await world.work();
+  await world.archived();
+  await pipeline.nats.kill();
+  await pipeline.query('CREATE TABLE noise (v text)');
+  let written = 0;
+  const full = await until('the disk of Postgres is full', async () => {
+    try {
+      await ticks.insert(500, 1);
+      await pipeline.query(`INSERT INTO noise SELECT repeat(md5(i::text), 60) FROM generate_series(1, 5000) i; TRUNCATE noise`);
+      written += 1;
+      return undefined;
+    } catch (error) {
+      return String((error as Error).message);
+    }
+  });
+  await pipeline.sql.end().catch(() => undefined);
+  await pipeline.postgres.stop('immediate');
+  await volume.grow(1600);
+  await pipeline.postgres.start();
+  await pipeline.nats.start();
+  await pipeline.reconnect();
+  // An insert that failed may have been journalled as well as not: what Postgres has counts, its rows are of today.
+  const there = new Map((await pipeline.query<Tick>('SELECT id, at, v, n FROM ticks')).map((row) => [row.id, row]));
+  for (const row of there.values()) ticks.keep(row);
+  return `${written} rounds, then: ${full.slice(0, 80)}; ${await world.settle()}`;
 }
 
 const RSS_LIMIT_MB = 400;

@@ -4,10 +4,21 @@ import { test } from 'node:test';
 import { parseLsn } from '../../src/position/lsn.js';
 import { formatPosition, parsePosition } from '../../src/position/position.js';
 import { decideSlot, refuseForeignSlot, type SlotFacts } from '../../src/wal/slot.js';
+import { type SlotHealth, slotAlarm } from '../../src/wal/slot-health.js';
 
 const epoch = { systemId: '1', timeline: 1, generation: '00000000-0000-0000-0000-000000000001' };
 const other = { ...epoch, generation: '00000000-0000-0000-0000-000000000002' };
-const slot = { plugin: 'pgoutput', database: 'd', active: false, confirmed: parseLsn('0/400'), walStatus: 'reserved', safeWalSize: null };
+const slot = {
+  plugin: 'pgoutput',
+  database: 'd',
+  active: false,
+  confirmed: parseLsn('0/400'),
+  walStatus: 'reserved',
+  invalidation: null,
+  heldBytes: 0,
+  safeBytes: null,
+  failover: true,
+};
 const server = { systemId: '1', timeline: 1, inRecovery: false, insertLsn: parseLsn('0/9000') };
 const complete = {
   archive: 'A',
@@ -27,6 +38,10 @@ const tail = (kind: 'changes' | 'copy' | 'copy-end' | 'copy-begin', prev: string
   end: parsePosition(end),
   whole,
 });
+const next = { ...epoch, timeline: 2 };
+const promoted = { ...server, timeline: 2 };
+const left = (at: string) => [{ timeline: 1, until: parseLsn(at) }];
+const forked = { ...complete, epoch: next, forked: { from: epoch, at: '0/460' } };
 const base: SlotFacts = { database: 'd', server, slot, archived: complete, tail: tail('changes', '0/600:0', '0/700:3') };
 
 const CASES: [what: string, change: Partial<SlotFacts>, expected: string][] = [
@@ -44,8 +59,43 @@ const CASES: [what: string, change: Partial<SlotFacts>, expected: string][] = [
   ['nothing archived yet, but the slot has moved', { archived: { ...complete, fences: [] } }, 'halt SLOT_AHEAD'],
   ['gone, though an archive counts on it', { slot: undefined }, 'halt SLOT_MISSING'],
   ['lost by the server', { slot: { ...slot, walStatus: 'lost' } }, 'halt SLOT_LOST'],
+  ['given up for want of a reader', { slot: { ...slot, invalidation: 'idle_timeout' } }, 'halt SLOT_LOST'],
   ['another server', { server: { ...server, systemId: '2' } }, 'halt IDENTITY'],
   ['another timeline', { server: { ...server, timeline: 2 } }, 'halt TIMELINE'],
+  [
+    'another timeline whose history does not come from the archive’s',
+    { server: promoted, history: [{ timeline: 3, until: parseLsn('0/700') }] },
+    'halt TIMELINE',
+  ],
+  ['promoted behind everything read: on with a new epoch, the fence first', { server: promoted, history: left('0/701') }, 'resume 0/700:3 anchored fork 0/701'],
+  ['promoted before the end of the stream', { server: promoted, history: left('0/700') }, 'halt TIMELINE'],
+  ['promoted before W', { server: promoted, history: left('0/4FF'), tail: undefined }, 'halt TIMELINE'],
+  ['promoted exactly at W, the stream gone: on from W', { server: promoted, history: left('0/500'), tail: undefined }, 'resume 0/500:0 anchored fork 0/500'],
+  ['promoted, nothing archived that would prove it', { server: promoted, history: left('0/800'), archived: { ...complete, fences: [] } }, 'halt TIMELINE'],
+  ['promoted, and the slot is not there', { server: promoted, history: left('0/800'), slot: undefined }, 'halt SLOT_MISSING'],
+  ['promoted, and the slot is ahead', { server: promoted, history: left('0/800'), slot: { ...slot, confirmed: parseLsn('0/4C1') } }, 'halt SLOT_AHEAD'],
+  [
+    'promoted, a slot that stands between two fences: the later one proves it',
+    { server: promoted, history: left('0/800'), slot: { ...slot, confirmed: parseLsn('0/480') } },
+    'resume 0/700:3 fork 0/800',
+  ],
+  [
+    'the switchover is in the stream, the archive not yet there: it is said once',
+    { server: promoted, history: left('0/650'), tail: tail('changes', '0/600:0', '0/700:3', next) },
+    'resume 0/700:3 anchored',
+  ],
+  ['archived on the new timeline', { server: promoted, archived: forked, tail: tail('changes', '0/600:0', '0/700:3', next) }, 'resume 0/700:3 anchored'],
+  [
+    'archived, but the stream lost it: said again',
+    { server: promoted, archived: forked, tail: tail('changes', '0/3C0:0', '0/450:0') },
+    'resume 0/500:0 anchored fork 0/460',
+  ],
+  [
+    'archived, and the stream ends in what the old server wrote beyond',
+    { server: promoted, archived: forked, tail: tail('changes', '0/3C0:0', '0/470:0') },
+    'halt STREAM_GAP',
+  ],
+  ['the old server again, after the switchover', { archived: forked, history: [] }, 'halt TIMELINE'],
   ['the server has gone back behind W', { server: { ...server, insertLsn: parseLsn('0/4FF') } }, 'halt LSN_BACKWARD'],
   ['the server has gone back behind the stream', { server: { ...server, insertLsn: parseLsn('0/6FF') } }, 'halt LSN_BACKWARD'],
   ['the stream is of another generation', { tail: tail('changes', '0/600:0', '0/700:0', other) }, 'halt STREAM_GAP'],
@@ -80,11 +130,30 @@ for (const [what, change, expected] of CASES) {
         ? `halt ${decision.halt}`
         : decision.act === 'copy'
           ? `copy${decision.drop ? ' drop' : ''}`
-          : `resume ${formatPosition(decision.resumeAt)}${decision.anchored ? ' anchored' : ''}`;
+          : `resume ${formatPosition(decision.resumeAt)}${decision.anchored ? ' anchored' : ''}${decision.fork ? ` fork ${decision.fork.at}` : ''}`;
     assert.equal(shown, expected);
     if (decision.act === 'halt') assert.ok(decision.seen && decision.safe && decision.remedy);
   });
 }
+
+test('alarms grow with what the slot holds, and name a lost slot', () => {
+  const health: SlotHealth = { walStatus: 'reserved', invalidation: null, heldBytes: 100, safeBytes: 900 };
+  const GB = 1024 ** 3;
+  const level = (change: Partial<SlotHealth>): number => slotAlarm({ ...health, ...change }).level;
+  assert.deepEqual(
+    [100, 499, 500, 750, 900].map((heldBytes) => level({ heldBytes, safeBytes: 1000 - heldBytes })),
+    [0, 0, 1, 2, 3],
+  );
+  assert.deepEqual(
+    [1, 10, 50, 100].map((held) => level({ heldBytes: held * GB, safeBytes: null })),
+    [0, 1, 2, 3],
+  );
+  assert.equal(level({ walStatus: 'extended' }), 1);
+  assert.equal(level({ walStatus: 'unreserved', safeBytes: -5 }), 3);
+  assert.match(slotAlarm({ ...health, walStatus: 'unreserved' }).seen, /next checkpoint/);
+  assert.equal(level({ walStatus: 'lost' }), 4);
+  assert.match(slotAlarm({ ...health, walStatus: 'lost', invalidation: 'idle_timeout' }).seen, /lost, idle_timeout/);
+});
 
 test('a slot of our name that is none of ours is refused, never dropped', () => {
   assert.throws(() => refuseForeignSlot('tidemark_x', { ...slot, plugin: null }, 'd'), /physical/);

@@ -1,6 +1,9 @@
 /** `tidemark doctor [--fix] [--json]`: every precondition at once. Exit 0 when nothing failed (warnings are said), 1 when something did, 2 for the configuration. */
 import type pg from 'pg';
+import { ArchiveFollower } from '../../../src/archive/manifest.js';
+import { recordOperation } from '../../../src/archive/operations.js';
 import { archivePreflight } from '../../../src/archive/preflight.js';
+import { putSettings, readSettings, settingsDifferences, settingsOf } from '../../../src/archive/settings.js';
 import { prunePreflight } from '../../../src/prune/preflight.js';
 import type { Check } from '../../../src/runtime/check.js';
 import { type Config, loadConfig } from '../../../src/runtime/config.js';
@@ -16,6 +19,7 @@ const QUERY_TIMEOUT_MS = 30_000;
 
 export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
+  if (options['accept'] === true) await accept(config, options['json'] === true);
   let checks = await allChecks(config);
   if (options['fix'] === true) {
     const fixes = [...new Set(checks.flatMap((check) => (check.status !== 'ok' && check.fix !== undefined ? [check.fix] : [])))];
@@ -38,7 +42,34 @@ export async function allChecks(config: Config): Promise<Check[]> {
   const pruner = postgres.some((check) => check.name === 'Postgres' && check.status === 'failed')
     ? []
     : await withClient(config.source.prunerUrl === undefined ? 'url' : 'prunerUrl', config, 'Postgres, pruner', (client) => prunePreflight(client, config));
-  return [...postgres, ...pruner, ...stream, ...archive];
+  return [...postgres, ...pruner, ...stream, ...archive, ...(await settingsChecks(config))];
+}
+
+/** What differs from the settings by which rows were pruned last. */
+async function settingsChecks(config: Config): Promise<Check[]> {
+  const name = 'settings';
+  try {
+    const before = await readSettings(config.archive.dir);
+    const found = before === undefined ? [] : settingsDifferences(before, settingsOf(config));
+    const seen = found.map((one) => one.seen).join('; ');
+    if (found.some((one) => one.destructive))
+      return [{ name, status: 'failed', seen: `would prune more than before: ${seen}`, remedy: 'if that is meant: tidemark doctor --accept' }];
+    return [{ name, status: 'ok', seen: seen === '' ? 'as at the last prune' : `since the last prune: ${seen}` }];
+  } catch (error) {
+    return [{ name, status: 'failed', seen: describeError(error), remedy: 'tidemark doctor --accept' }];
+  }
+}
+
+/** Records the settings of now, and what they change, by the word of the person who gave --accept. */
+async function accept(config: Config, quiet: boolean): Promise<void> {
+  const { dir } = config.archive;
+  if ((await new ArchiveFollower(dir).refresh()) === undefined) return;
+  const before = await readSettings(dir).catch(() => undefined);
+  const now = settingsOf(config);
+  const changed = before === undefined ? [] : settingsDifferences(before, now).map((one) => one.seen);
+  await putSettings(dir, before, now);
+  await recordOperation(dir, { type: 'accept', changed, settings: now });
+  if (!quiet) for (const seen of changed) process.stdout.write(`accepted  ${seen}\n`);
 }
 
 async function withClient(key: 'url' | 'prunerUrl', config: Config, name: string, check: (client: pg.Client) => Promise<Check[]>): Promise<Check[]> {

@@ -1,8 +1,9 @@
 /**
  * `tidemark repair TABLE`: has all rows of a table copied again, whatever the archive holds of them. `tidemark repair --stream`: removes a damaged stream, which capture fills again from
- * the slot. Neither loses anything: what is removed or replaced is what the slot or Postgres still holds.
+ * the slot. Neither loses anything: what is removed or replaced is what the slot or Postgres still holds. `tidemark repair --manifest`: goes back to the last sound manifest of a broken chain.
  */
 import { ArchiveFollower } from '../../../src/archive/manifest.js';
+import { findBreak, moveAside } from '../../../src/archive/mend.js';
 import { recordOperation } from '../../../src/archive/operations.js';
 import { formatLsn } from '../../../src/position/lsn.js';
 import { parsePosition } from '../../../src/position/position.js';
@@ -14,11 +15,14 @@ import { applicationName, slotName } from '../../../src/wal/identifier.js';
 import { connectClient } from '../../../src/wal/session.js';
 import { readSlot } from '../../../src/wal/slot.js';
 import { confirm } from '../confirm.js';
+import { requireStopped } from '../new-epoch.js';
 
 export async function run([name]: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
-  if ((name === undefined) === (options['stream'] !== true)) throw configError('repair: name a table, or give --stream', 'tidemark repair prices');
-  if (name === undefined) await repairStream(config, options['yes']);
+  const wanted = [name !== undefined, options['stream'] === true, options['manifest'] === true].filter((one) => one).length;
+  if (wanted !== 1) throw configError('repair: name a table, or give --stream or --manifest', 'tidemark repair prices');
+  if (options['manifest'] === true) await repairManifest(config, options['yes']);
+  else if (name === undefined) await repairStream(config, options['yes']);
   else await repairTable(config, name);
   return 0;
 }
@@ -37,6 +41,33 @@ async function repairTable(config: Config, name: string): Promise<void> {
   }
   await recordOperation(config.archive.dir, { type: 'repair', table: table.key });
   process.stdout.write(`capture copies all rows of ${table.key} again; see recopy-end in its log, then tidemark prune ${table.key} --dry-run\n`);
+}
+
+async function repairManifest(config: Config, yes: string | boolean | undefined): Promise<void> {
+  const { dir } = config.archive;
+  const broken = await findBreak(dir);
+  if (broken === undefined) {
+    process.stdout.write('every manifest continues the one before: nothing to repair\n');
+    return;
+  }
+  const { state, seen, manifests, strays } = broken;
+  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: 60_000 });
+  const stream = await connectStream(config, `tidemark-${config.source.name}-repair`);
+  try {
+    await requireStopped(client, config, slotName(config.source.name), await readSlot(client, slotName(config.source.name)), stream);
+    process.stdout.write(
+      `${seen}\nthis goes back to manifest ${state.number} (archived position ${state.position ?? 'none'}); moves ${manifests.length} manifests and ${strays.length} files that only they name into _tidemark/damaged, and removes nothing. The archiver then takes what came later from the stream again.\n`,
+    );
+    await confirm('repair', config.source.name, yes);
+    const aside = await moveAside(dir, broken);
+    await recordOperation(dir, { type: 'repair', manifest: state.number, position: state.position, seen, manifests, files: strays, aside });
+    process.stdout.write(
+      `moved to ${aside}; start the services (tidemark run). If capture halts with SLOT_AHEAD, the stream does not hold all that is missing: tidemark resync\n`,
+    );
+  } finally {
+    await stream.connection.close().catch(() => undefined);
+    await client.end().catch(() => undefined);
+  }
 }
 
 async function repairStream(config: Config, yes: string | boolean | undefined): Promise<void> {

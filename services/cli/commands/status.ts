@@ -3,6 +3,7 @@ import Table from 'cli-table3';
 import { ArchiveFollower } from '../../../src/archive/manifest.js';
 import { loadConfig } from '../../../src/runtime/config.js';
 import { sleep } from '../../../src/runtime/service.js';
+import { THRESHOLDS } from '../../../src/wal/slot-health.js';
 import { type PipelineStatus, readStatus } from '../pipeline-state.js';
 import { bytesText, plainTable } from '../print.js';
 
@@ -80,12 +81,14 @@ function slotLine({ postgres, slot, lag: { confirmedBytes, confirmedSeconds } }:
     slot.active ? 'active' : 'NOT ACTIVE',
   ];
   if (slot.walStatus !== null) parts.push(`wal_status ${slot.walStatus}`);
-  parts.push(
-    slot.safeWalBytes === null ? 'no bound (max_slot_wal_keep_size = -1): it can fill the disk' : `is lost after ${bytesText(slot.safeWalBytes)} more WAL`,
-  );
+  if (slot.alarm.level < 4)
+    parts.push(
+      slot.safeWalBytes === null ? 'no bound (max_slot_wal_keep_size = -1): it can fill the disk' : `is lost after ${bytesText(slot.safeWalBytes)} more WAL`,
+    );
   if (slot.lostInSeconds !== null) parts.push(`at the average rate of writing, in ${duration(slot.lostInSeconds)}`);
   if (slot.catalogXminAge !== null) parts.push(`catalog xmin ${slot.catalogXminAge} transactions old`);
-  return `slot       ${parts.join('; ')}`;
+  const line = `slot       ${parts.join('; ')}`;
+  return slot.alarm.level === 0 ? line : `${line}\nALARM      slot: ${slot.alarm.seen} (${THRESHOLDS})`;
 }
 
 function lastRun({ lastRun: run }: PipelineStatus): string {

@@ -1,10 +1,12 @@
 /** `tidemark teardown`: removes slot, publication and stream after a typed confirmation. Archive files are never touched; a record is left beside them. */
-import { openIdentity } from '../../../src/archive/manifest.js';
+import { ArchiveFollower, openIdentity } from '../../../src/archive/manifest.js';
 import { recordOperation } from '../../../src/archive/operations.js';
+import { formatLsn } from '../../../src/position/lsn.js';
 import { loadConfig } from '../../../src/runtime/config.js';
 import { TidemarkError } from '../../../src/runtime/errors.js';
 import { connectStream, findStream } from '../../../src/stream/topology.js';
 import { applicationName, quoteIdentifier, slotName } from '../../../src/wal/identifier.js';
+import { readServerIdentity } from '../../../src/wal/identity.js';
 import { connectClient } from '../../../src/wal/session.js';
 import { dropSlot, readSlot } from '../../../src/wal/slot.js';
 import { confirm } from '../confirm.js';
@@ -18,10 +20,7 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
     const slot = await readSlot(client, name);
     const { rows } = await client.query('SELECT FROM pg_catalog.pg_publication WHERE pubname = $1', [name]);
     const stream = await findStream(manager, config.source.name);
-    const { rows: active } = await client.query<{ active: string }>('SELECT active::text AS active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1', [
-      name,
-    ]);
-    if (active[0]?.active === 'true') throw new TidemarkError('failed', `the slot ${name} is in use`, { remedy: 'stop the services first' });
+    if (slot?.active === true) throw new TidemarkError('failed', `the slot ${name} is in use`, { remedy: 'stop the services first' });
     const doomed = [
       slot ? `replication slot ${name}` : '',
       rows.length > 0 ? `publication ${name}` : '',
@@ -39,7 +38,9 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
     if (rows.length > 0) await client.query(`DROP PUBLICATION ${quoteIdentifier(name)}`);
     if (stream) await manager.streams.delete(stream.config.name);
     if (await openIdentity(config.archive.dir).catch(() => undefined)) {
-      await recordOperation(config.archive.dir, { type: 'teardown', removed: doomed });
+      const position = (await new ArchiveFollower(config.archive.dir).refresh().catch(() => undefined))?.position ?? null;
+      const gap = { from: position, to: formatLsn((await readServerIdentity(client)).insertLsn) };
+      await recordOperation(config.archive.dir, { type: 'teardown', removed: doomed, gap });
     }
     process.stdout.write('removed\n');
     return 0;

@@ -29,6 +29,10 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
     process.stdout.write(
       `${result.ok ? 'verified' : `${result.damages.length} damaged`}: ${result.manifests} manifests, ${result.files} files, ${result.rows} rows, ${bytesText(result.bytes)}, archived position ${result.position ?? 'none yet'}\n`,
     );
+    if (result.direct < result.files)
+      process.stdout.write(
+        `note      ${result.files - result.direct} files were read through the page cache, which may hide what the disk has lost: their file system has no direct reading\n`,
+      );
   }
   if (deep !== undefined && options['json'] !== true) printDeep(deep);
   return ok ? 0 : 4;

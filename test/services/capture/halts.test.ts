@@ -6,7 +6,6 @@ import { test } from 'node:test';
 import { createArchive, ManifestWriter } from '../../../src/archive/manifest.js';
 import { parseLsn } from '../../../src/position/lsn.js';
 import { parsePosition } from '../../../src/position/position.js';
-import { connectClient } from '../../../src/wal/session.js';
 import { until } from '../../pipeline/pipeline.js';
 
 import { caughtUp, endOfWal, type Queries, reconnected, slotAt, world } from './world.js';
@@ -95,26 +94,27 @@ test('a server restored from a cold copy, on the same timeline and already beyon
   assert.ok(!ledger.changes.some((change) => change.values[2]?.startsWith('another history')));
 });
 
-test('a promoted standby’s timeline is a named halt', async () => {
+test('a server in recovery is waited for; promoted, it carries the epoch on only when its fences come again', async () => {
   const { pipeline, ledger } = await world({ rows: 10 });
   await using _p = pipeline;
   await using _l = ledger;
   const capture = pipeline.service('capture');
   await caughtUp(pipeline, ledger);
+  await until('a fence', async () => ledger.fences.length > 1);
+  const state = await ledger.archive();
+  await until('the slot stands at the archived fence', async () => (await slotAt(pipeline)) === state.fences.at(-1)?.lsn);
   assert.equal((await capture.stop()).code, 0);
   await pipeline.postgres.stop('fast');
   // A server that is promoted starts a new timeline: here it is made its own standby for a moment.
   writeFileSync(`${pipeline.postgres.dataDir}/standby.signal`, '');
   await pipeline.postgres.start();
-  const sql = await connectClient(pipeline.databaseUrl, { applicationName: 'test' });
-  const recovering = await pipeline.service('capture').ended;
-  assert.equal(recovering.code, 2, recovering.log);
-  assert.match(recovering.log, /server is a primary: in recovery/);
+  const again = pipeline.service('capture');
+  await until('it says what it waits for', async () => again.log.includes('the server is a standby in recovery'));
+  await using sql = await reconnected(pipeline);
   await sql.query('SELECT pg_promote(true)');
-  const ending = await pipeline.service('capture').ended;
-  assert.equal(ending.code, 3, ending.log);
-  assert.match(ending.log, /"halt":"(TIMELINE|SLOT_LOST)"/);
-  await sql.end();
+  await until('a new epoch', async () => again.log.includes('"event":"fork"') && again.running);
+  assert.match(again.log, /timeline 2 left timeline 1 at/);
+  assert.equal((await again.stop()).code, 0, again.log);
 });
 
 test('a missing table is one clear line and the exit code of the configuration', async () => {
