@@ -6,21 +6,24 @@ import path from 'node:path';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
-import type { ArchiveState } from '../../../src/archive/manifest.js';
-import { parsePosition } from '../../../src/position/position.js';
-import type { Pipeline } from '../pipeline.js';
+import type { ArchiveState } from '../../src/archive/manifest.js';
+import { parsePosition } from '../../src/position/position.js';
+import type { Pipeline } from '../pipeline/pipeline.js';
 import { counted, dayText, type Journal, print, textOf, type Version } from './journal.js';
 import type { Kind } from './tables.js';
 
 type Row = Record<string, unknown>;
 
+/** Microseconds as they are in the file. */
+const EXACT = { timestampFromMicroseconds: (value: bigint) => value };
+
 function rowText(kind: Kind, row: Row): string {
   const kept = typeof row['_text'] === 'string' ? (JSON.parse(row['_text']) as { at?: string }) : {};
   const at = row['at'];
-  const seconds = at instanceof Date ? String(Math.floor(at.getTime() / 1000)) : at === null || at === undefined ? (kept.at ?? 'null') : String(at);
+  const micros = at === null || at === undefined ? (kept.at ?? 'null') : String(at);
   const text = (value: unknown): string | null => (value === null || value === undefined ? null : String(value));
   const key = kind.key.map((name) => text((row['_text'] as string | undefined) ? ((kept as Row)[name] ?? row[name]) : row[name]) ?? '∅');
-  return print(key, seconds, text(row['ver']), text(row['big']), text(row['n']));
+  return print(key, micros, text(row['ver']), text(row['big']), text(row['n']));
 }
 
 /** A row whose large value is not known yet, or was deleted before it could be copied, says so: here it gets the value it should have. Returns its version; undefined: it is whole. */
@@ -59,7 +62,7 @@ export class Views {
 
   async texts(kind: Kind, versions: readonly Version[]): Promise<Map<string, number>> {
     const key = kind.key.map((name) => `${name}::VARCHAR AS ${name}`).join(', ');
-    const rows = await this.#read(`SELECT ${key}, epoch("at")::BIGINT::VARCHAR AS "at", ver, big, n, _text, _unresolved FROM ${kind.name}`);
+    const rows = await this.#read(`SELECT ${key}, epoch_us("at")::VARCHAR AS "at", ver, big, n::VARCHAR AS n, _text, _unresolved FROM ${kind.name}`);
     for (const row of rows) fillUnresolved(row, versions);
     return counted(rows.map((row) => rowText(kind, row)));
   }
@@ -109,7 +112,8 @@ async function places(pipeline: Pipeline, state: ArchiveState, kind: Kind): Prom
   ]);
   for (const entry of state.files.values()) {
     if (entry.table !== kind.name || entry.kind === 'keys' || entry.pendingCopy !== null) continue;
-    const rows = (await parquetReadObjects({ file: await asyncBufferFromFile(path.join(pipeline.archiveDir, entry.file)), compressors })) as Row[];
+    const file = await asyncBufferFromFile(path.join(pipeline.archiveDir, entry.file));
+    const rows = (await parquetReadObjects({ file, compressors, parsers: EXACT as never })) as Row[];
     found
       .get(entry.kind === 'segment' ? 'open' : entry.kind)
       ?.push(...rows.map((row) => ({ ...row, '#day': entry.day ?? 'undated', '#kind': entry.kind, '#file': entry.file })));
@@ -130,8 +134,7 @@ export async function auditFiles(pipeline: Pipeline, journal: Journal, kind: Kin
   const of = (place: Place): Map<string, number> => counted((found.get(place) ?? []).map((row) => rowText(kind, row)));
   for (const rows of found.values()) {
     for (const row of rows) {
-      const at = row['at'];
-      const day = at instanceof Date ? at.toISOString().slice(0, 10) : 'undated';
+      const day = typeof row['at'] === 'bigint' ? new Date(Number(row['at'] / 1000n)).toISOString().slice(0, 10) : 'undated';
       if (day !== row['#day']) problems.push(`${String(row['#file'])}: a row of ${day}`);
     }
   }
