@@ -7,7 +7,7 @@ import { type PruneResult, runPrune } from '../../src/prune/run.js';
 import { loadConfig } from '../../src/runtime/config.js';
 import { connectStream, type StreamConnection } from '../../src/stream/topology.js';
 import { Pipeline, type Service, until } from '../pipeline/pipeline.js';
-import { auditFiles, auditView, Views } from './audit.js';
+import { auditFiles, auditView, describeDifference, Views } from './audit.js';
 import { Random } from './chance.js';
 import { dayText, Journal } from './journal.js';
 import { Load } from './load.js';
@@ -243,7 +243,10 @@ export class Run implements AsyncDisposable {
     await this.#checkViews(true);
     const firstOpen = new Date(Date.now() - 86_400_000).toISOString().slice(0, 10);
     const problems: string[] = [];
-    for (const kind of KINDS) problems.push(...(await auditFiles(this.#pipeline, this.#journal, kind, firstOpen)));
+    for (const kind of KINDS) {
+      const audit = await auditFiles(this.#pipeline, this.#journal, kind, firstOpen);
+      problems.push(...audit.problems, ...audit.differences.map(describeDifference));
+    }
     assert.deepEqual(problems.slice(0, 12), [], `${problems.length} problems at the end`);
     const { code, stdout, stderr } = await this.#pipeline.cli(['verify', '-c', this.#pipeline.configFile]);
     assert.equal(code, 0, stdout + stderr);
