@@ -128,6 +128,21 @@ async function places(pipeline: Pipeline, state: ArchiveState, kind: Kind): Prom
   return found;
 }
 
+/** What ALTER TABLE wrote into rows that were pruned afterwards must have been archived before. */
+function filledColumns(journal: Journal, kind: Kind, mine: readonly Version[], rows: readonly Row[]): string[] {
+  const problems: string[] = [];
+  const pruned = mine.filter(({ fate }) => fate === 'pruned');
+  for (const { column, values } of journal.filled.filter((one) => one.kind === kind)) {
+    const there = new Set(rows.map((row) => `${row['ver']} ${row[column]}`));
+    for (const { ver } of pruned) {
+      const value = values.get(ver);
+      if (value !== undefined && !there.has(`${ver} ${value}`))
+        problems.push(`${kind.name} ${ver}: pruned, and ${column} is not in the archive as ALTER TABLE wrote it`);
+    }
+  }
+  return problems;
+}
+
 /** Where a version stands in the order of the WAL, by its text that no other has. */
 type Order = Map<string, { readonly lsn: bigint; readonly ordinal: bigint }>;
 
@@ -148,6 +163,7 @@ export async function auditFiles(pipeline: Pipeline, journal: Journal, kind: Kin
     if (typeof row['_lsn'] === 'bigint' && row['_op'] !== 'copy')
       order.set(String(row['ver']), { lsn: row['_lsn'], ordinal: BigInt(row['_ordinal'] as bigint) });
   }
+  problems.push(...filledColumns(journal, kind, mine, [...found.values()].flat()));
   const of = (place: Place, streamed = false): Map<string, number> =>
     counted((found.get(place) ?? []).filter((row) => !streamed || row['_op'] !== 'copy').map((row) => rowText(kind, row)));
   const left = [...new Set((found.get('open') ?? []).map((row) => String(row['#day'])))].filter((day) => day < firstOpen || day === 'undated');

@@ -2,10 +2,11 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Pipeline, until } from '../pipeline/pipeline.js';
+import { Pipeline } from '../pipeline/pipeline.js';
 import { Random } from './chance.js';
+import { comeToRest, leftByPruner } from './ending.js';
 import { draw, drawable, FAULTS, heal, type Scene } from './faults.js';
-import { dayText, Journal } from './journal.js';
+import { Journal } from './journal.js';
 import { TcpProxy } from './proxy.js';
 import type { Report } from './report.js';
 import { Samplers } from './samplers.js';
@@ -22,6 +23,8 @@ const VOLUME_MB = 400;
 const ENDING_S = 14;
 /** For what must come about at the end: a busy machine is not a fault. */
 const PATIENCE_MS = 150_000;
+/** A receipt's reason that may never be: what is covered is archived. */
+const NOT_THERE = 'not found in the archive';
 
 export type CampaignOptions = {
   readonly seed: number;
@@ -34,6 +37,8 @@ export type CampaignOptions = {
   readonly faults?: readonly string[] | undefined;
   /** No period without one. */
   readonly restless?: boolean;
+  /** For what must come about at the end. */
+  readonly patienceMs?: number;
   readonly say: (line: string) => void;
 };
 
@@ -57,8 +62,16 @@ export class Campaign implements AsyncDisposable {
     this.#retentionS = options.seconds < 120 ? 20 + this.#random.below(11) : 30 + this.#random.below(31);
   }
 
+  static readonly #running = new Set<Campaign>();
+
+  /** Leaves nothing behind when somebody stops us. */
+  static async endAll(): Promise<void> {
+    for (const campaign of Campaign.#running) await campaign[Symbol.asyncDispose]();
+  }
+
   static async start(options: CampaignOptions): Promise<Campaign> {
     const campaign = new Campaign(options);
+    Campaign.#running.add(campaign);
     try {
       await campaign.#start();
       return campaign;
@@ -120,20 +133,34 @@ export class Campaign implements AsyncDisposable {
     this.#scene = { pipeline, services, traffic, samplers, volume, proxies, random: this.#random, longestMs, problems: [] };
   }
 
+  #say(what: string): void {
+    this.#options.say(`${this.#spent.toFixed(1).padStart(6)} s  ${what}`);
+  }
+
+  get #patienceMs(): number {
+    return this.#options.patienceMs ?? PATIENCE_MS;
+  }
+
+  /** Something is wrong already: there is nothing more to wait for. */
+  get #bad(): boolean {
+    const { services, samplers, problems, traffic } = this.#scene;
+    return problems.length + services.halts.length + samplers.violations.length + samplers.law3.violations.length > 0 || traffic.failure !== undefined;
+  }
+
   get #spent(): number {
     return (Date.now() - this.#started) / 1000;
   }
 
   /** Load and faults, until there is just time for the end. */
   async #chaos(): Promise<void> {
-    const { seconds, faults: only, restless, say } = this.#options;
-    const { traffic, services, random, volume } = this.#scene;
+    const { seconds, faults: only, restless } = this.#options;
+    const { traffic, random, volume } = this.#scene;
     const names = drawable(volume, only);
     const until = Date.now() + Math.max(seconds / 2, seconds - ENDING_S - this.#spent) * 1000;
     await traffic.parents(12);
     const bulkAt = Date.now() + random.below(Math.max(1, until - Date.now()) * 0.4);
     let bulk = false;
-    while (Date.now() < until && services.halts.length === 0 && traffic.failure === undefined) {
+    while (Date.now() < until && !this.#bad) {
       if (!bulk && Date.now() >= bulkAt) {
         bulk = true;
         await traffic.bulk();
@@ -142,7 +169,7 @@ export class Campaign implements AsyncDisposable {
       const quiet = names.length === 0 || (restless !== true && random.chance(0.25));
       const name = quiet ? 'none' : draw(random, names);
       this.#counts[name] = (this.#counts[name] ?? 0) + 1;
-      say(`${this.#spent.toFixed(1).padStart(6)} s  ${name}`);
+      this.#say(name);
       if (name === 'nats-wiped') this.#wiped = true;
       await FAULTS[name]?.run(this.#scene);
       await pause(500 + random.below(3500));
@@ -152,7 +179,8 @@ export class Campaign implements AsyncDisposable {
   /** Tables change, or are emptied. */
   async #alter(): Promise<void> {
     const { traffic, random, pipeline } = this.#scene;
-    const { name } = random.pick(KINDS.filter((kind) => !kind.keyless));
+    const kind = random.pick(KINDS.filter((one) => !one.keyless));
+    const { name } = kind;
     if (random.chance(0.15)) return await traffic.truncate(random.pick(KINDS));
     const column = this.#journal.name('c');
     const change = random.pick([
@@ -167,58 +195,10 @@ export class Campaign implements AsyncDisposable {
     this.#counts['ddl'] = (this.#counts['ddl'] ?? 0) + 1;
     await traffic.quiet(async () => {
       for (const statement of change.split('; ')) await pipeline.query(statement);
+      if (!change.includes('gen_random_uuid')) return;
+      const rows = await pipeline.query<{ ver: string; value: string }>(`SELECT ver, ${column}::text AS value FROM ${name}`);
+      this.#journal.filled.push({ kind, column, values: new Map(rows.map(({ ver, value }) => [ver, value])) });
     });
-  }
-
-  /** Everything archived, old rows pruned, days that are over empty and sealed. Returns the first day that is still open. */
-  async #rest(): Promise<string> {
-    const { pipeline, traffic, services } = this.#scene;
-    const unlessHalted = async <T>(what: string, condition: () => Promise<T | undefined | false>, ms: number): Promise<T> =>
-      await until(
-        what,
-        async () => {
-          if (services.halts.length > 0) return 'halted' as T;
-          return await condition();
-        },
-        ms,
-      );
-    await traffic.end();
-    await pipeline.archived(PATIENCE_MS);
-    await this.#emptyByHand();
-    const kinds = ALL.filter((kind) => !kind.keyless).map(({ name }) => name);
-    const old = kinds.map((name) => `SELECT FROM ${name} WHERE at < now() - interval '${this.#retentionS + 20} seconds'`).join(' UNION ALL ');
-    await unlessHalted('every old row is pruned', async () => (await pipeline.query(`SELECT 1 FROM (${old}) o LIMIT 1`)).length === 0, PATIENCE_MS);
-    const { stdout, stderr, code } = await pipeline.cli(['seal', 'f_none', '-c', pipeline.configFile]);
-    if (code !== 0) this.#scene.problems.push(`seal f_none: ${stdout}${stderr}`);
-    const firstOpen = new Date(Date.now() - this.#retentionS * 1000).toISOString().slice(0, 10);
-    await unlessHalted(
-      'every finished day is sealed',
-      async () => {
-        const state = await pipeline.state();
-        return [...(state?.files.values() ?? [])].every(({ kind, day, table }) => kind !== 'segment' || table === 'beat' || (day !== null && day >= firstOpen));
-      },
-      PATIENCE_MS,
-    );
-    return firstOpen;
-  }
-
-  /** Somebody deletes what the pruner leaves: rows without a day, rows without a key, and rows that stand in the way of their parents. */
-  async #emptyByHand(): Promise<void> {
-    const { pipeline, traffic } = this.#scene;
-    await traffic.reconcile();
-    const there = await pipeline.query<{ id: string }>('SELECT id FROM f_child');
-    if (there.length !== traffic.children.length) this.#scene.problems.push(`${traffic.children.length - there.length} rows of f_child are gone`);
-    const parents = await pipeline.query<{ id: string }>('SELECT id FROM f_parent WHERE id IN (SELECT parent FROM f_child)');
-    if (parents.length !== traffic.children.length) this.#scene.problems.push('rows that others refer to are gone');
-    await pipeline.query('DELETE FROM f_child');
-    for (const kind of KINDS) {
-      const going = this.#journal.of(kind, 'live').filter((version) => kind.keyless || dayText(version) === 'undated');
-      const id = this.#journal.name('t');
-      await pipeline.query(
-        `BEGIN; INSERT INTO marks VALUES ('${id}'); DELETE FROM ${kind.name} ${kind.keyless ? '' : `WHERE at IS NULL OR at = 'infinity'`}; COMMIT`,
-      );
-      this.#journal.commit({ id, lane: -1, entries: going.map((end) => ({ end, as: 'deleted' })), asynchronous: false }, 0n);
-    }
   }
 
   async run(): Promise<Report> {
@@ -227,15 +207,22 @@ export class Campaign implements AsyncDisposable {
     let firstOpen = '';
     let rebuild = 'not tried';
     const step = async (what: string, body: () => Promise<void>): Promise<void> => {
-      if (problems.length > 0 || services.halts.length > 0) return;
+      if (this.#bad) return;
       await body().catch((error: unknown) => void problems.push(`${what}: ${(error as Error).stack ?? String(error)}`.slice(0, 2000)));
-      this.#options.say(`${this.#spent.toFixed(1).padStart(6)} s  ${what}`);
+      this.#say(what);
     };
     await step('chaos', () => this.#chaos());
     if (traffic.failure !== undefined) problems.push(`the load: ${(traffic.failure as Error).stack}`);
     await step('healed', () => heal(this.#scene));
     await step('at rest', async () => {
-      firstOpen = await this.#rest();
+      firstOpen = await comeToRest(this.#scene, {
+        kinds: ALL,
+        journal: this.#journal,
+        retentionS: this.#retentionS,
+        patienceMs: this.#patienceMs,
+        bad: () => this.#bad,
+        say: (what) => this.#say(what),
+      });
     });
     samplers.measuring = false;
     problems.push(...(await services.stop()), ...services.halts);
@@ -265,6 +252,8 @@ export class Campaign implements AsyncDisposable {
       ...(testimony?.differences.slice(0, 5) ?? []),
       ...verdict.examples,
     );
+    const left = await leftByPruner(pipeline.archiveDir);
+    if (left[NOT_THERE] !== undefined) problems.push(`the pruner found ${left[NOT_THERE]} covered rows that are not in the archive`);
     const { examples: _, ...found } = verdict;
     const pruned = this.#journal.versions.filter(({ fate }) => fate === 'pruned').length;
     return {
@@ -281,6 +270,7 @@ export class Campaign implements AsyncDisposable {
       lostByServer: traffic.lost,
       operations: traffic.counts,
       faults: this.#counts,
+      left,
       leftOut: this.#leftOut,
       ...found,
       law3: { samples: samplers.law3.samples, violations: samplers.law3.violations.length },
@@ -300,6 +290,7 @@ export class Campaign implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const undo of this.#undo.reverse()) await undo().catch((error: unknown) => this.#options.say(String(error)));
+    Campaign.#running.delete(this);
+    for (let undo = this.#undo.pop(); undo !== undefined; undo = this.#undo.pop()) await undo().catch((error: unknown) => this.#options.say(String(error)));
   }
 }

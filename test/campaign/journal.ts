@@ -53,6 +53,8 @@ export class Journal {
   /** Texts of everything that was ever sent, committed or not. */
   readonly #tried = new Set<string>();
   readonly #live = new Map<string, Set<Version>>();
+  /** Columns that ALTER TABLE filled with a value of its own for each row that was there: by version. */
+  readonly filled: { readonly kind: Kind; readonly column: string; readonly values: ReadonlyMap<string, string> }[] = [];
   #numbers = 0;
 
   /** Before the statement is sent. */

@@ -1,18 +1,19 @@
-/** `npm run campaign -- --seconds S --seed N [--runs N] [--major 15|18] [--faults A,B] [--report FILE] [--ledger]`: exit 0 only when every run is clean. */
+/** `npm run campaign -- --seconds S --seed N [--runs N] [--major 15|18] [--faults A,B] [--report FILE] [--ledger]`, or `--planted [NAMES]`: exit 0 only when every run is clean, or every planted bug caught. */
 import { execFileSync } from 'node:child_process';
 import { appendFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { Campaign } from './campaign.js';
 import { FAULTS } from './faults.js';
+import { tryPlants } from './planted.js';
+import { ROOT } from './plants.js';
 import { type Report, summary } from './report.js';
 
-const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
-const USAGE = `campaign: --seconds 60 --seed 1 [--runs N] [--major 15|18] [--faults a,b] [--report FILE] [--ledger]; faults: ${Object.keys(FAULTS).join(' ')}`;
+const USAGE = `campaign: --seconds 60 --seed 1 [--runs N] [--major 15|18] [--faults a,b] [--report FILE] [--ledger]; --planted [NAMES]; faults: ${Object.keys(FAULTS).join(' ')}`;
 
 function options() {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
     options: {
       seconds: { type: 'string', default: '60' },
       seed: { type: 'string', default: '1' },
@@ -21,6 +22,7 @@ function options() {
       faults: { type: 'string' },
       report: { type: 'string' },
       ledger: { type: 'boolean', default: false },
+      planted: { type: 'boolean', default: false },
       verbose: { type: 'boolean', default: false },
     },
   });
@@ -31,7 +33,15 @@ function options() {
   };
   const faults = values.faults?.split(',').filter((name) => name !== '');
   for (const name of faults ?? []) if (FAULTS[name] === undefined) throw new Error(`no fault is named ${name}`);
-  return { ...values, seconds: whole('seconds', 20), seed: whole('seed', 0), runs: whole('runs', 1), faults };
+  if (positionals.length > 0 && !values.planted) throw new Error(`what is ${positionals.join(' ')}?`);
+  return {
+    ...values,
+    plants: positionals.flatMap((names) => names.split(',')),
+    seconds: whole('seconds', 20),
+    seed: whole('seed', 0),
+    runs: whole('runs', 1),
+    faults,
+  };
 }
 
 function commitOfTree(): string {
@@ -44,8 +54,12 @@ function commitOfTree(): string {
 }
 
 async function main(): Promise<number> {
-  const { seconds, seed: first, runs, major, faults, report: file, ledger, verbose } = options();
+  const { seconds, seed: first, runs, major, faults, report: file, ledger, verbose, planted, plants } = options();
   const commit = commitOfTree();
+  if (planted) {
+    const say = (line: string): void => void (verbose && process.stdout.write(`${line}\n`));
+    return (await tryPlants(plants, { seed: first, seconds, major: major === undefined ? undefined : Number(major), commit, say })) ? 0 : 1;
+  }
   const reports: Report[] = [];
   for (let seed = first; seed < first + runs; seed += 1) {
     const repeat = `npm run campaign -- --seconds ${seconds} --seed ${seed}${major ? ` --major ${major}` : ''}${faults ? ` --faults ${faults.join(',')}` : ''}`;
@@ -75,6 +89,11 @@ function ledgerLine(report: Report): string {
   return `| ${report.seed} | ${report.commit} | ${report.seconds} | ${report.major} | ${report.versions} | ${report.pruned} | ${faults} | ${wrong} | ${report.law3.violations}/${report.law3.samples} | ${report.witness?.differences ?? '–'}/${report.witness?.changes ?? '–'} | ${report.maxLagSeconds} | ${report.ok ? 'clean' : 'NOT CLEAN'} |\n`;
 }
 
+for (const name of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(name, () => {
+    void Campaign.endAll().then(() => process.exit(130));
+  });
+}
 try {
   process.exit(await main());
 } catch (error) {

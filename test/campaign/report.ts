@@ -16,6 +16,8 @@ export type Report = {
   readonly lostByServer: number;
   readonly operations: Readonly<Record<string, number>>;
   readonly faults: Readonly<Record<string, number>>;
+  /** Rows that prune runs left for later, by reason. */
+  readonly left: Readonly<Record<string, number>>;
   /** What this machine cannot do, each with its reason. */
   readonly leftOut: readonly string[];
   readonly lost: number;

@@ -125,7 +125,10 @@ export class Services {
     this.#over = true;
     await Promise.all([...this.#waiting]);
     const endings = await Promise.all(['pruner', 'capture', 'archiver'].map(async (name) => [name, await this.get(name as ServiceName).stop()] as const));
-    return endings.filter(([, { code }]) => code !== 0).map(([name, { code, signal, log }]) => `${name} stopped with ${code ?? signal}: ${lastWords(log)}`);
+    // A signal that comes before a process listens ends it too.
+    return endings
+      .filter(([, { code, signal }]) => code !== 0 && signal !== 'SIGTERM')
+      .map(([name, { code, signal, log }]) => `${name} stopped with ${code ?? signal}: ${lastWords(log)}`);
   }
 }
 
