@@ -39,6 +39,9 @@ export type CampaignOptions = {
   readonly restless?: boolean;
   /** For what must come about at the end. */
   readonly patienceMs?: number;
+  readonly bulkRows?: number;
+  /** Flush interval; default: drawn. */
+  readonly flushS?: number;
   readonly say: (line: string) => void;
 };
 
@@ -101,7 +104,7 @@ export class Campaign implements AsyncDisposable {
       await Pipeline.start({
         schema: schemaSql(ALL),
         tables: configLines(ALL),
-        flushEvery: `${1 + this.#random.below(most)}s`,
+        flushEvery: `${this.#options.flushS ?? 1 + this.#random.below(most)}s`,
         retention: `${this.#retentionS}s`,
         schedule: `*/${5 + this.#random.below(6)} * * * * *`,
         settings: { max_prepared_transactions: '20', fsync: 'on', max_wal_size: '256MB' },
@@ -126,7 +129,7 @@ export class Campaign implements AsyncDisposable {
       journal: this.#journal,
       seed,
       retentionS: this.#retentionS,
-      bulkRows: seconds < 120 && seed % 3 !== 1 ? 10_000 : 100_000,
+      bulkRows: this.#options.bulkRows ?? (seconds < 120 && seed % 3 !== 1 ? 10_000 : 100_000),
     });
     this.#undo.push(() => traffic.close());
     const longestMs = seconds < 120 ? 5000 : 10_000;
@@ -144,6 +147,7 @@ export class Campaign implements AsyncDisposable {
   /** Something is wrong already: there is nothing more to wait for. */
   get #bad(): boolean {
     const { services, samplers, problems, traffic } = this.#scene;
+    services.lookForHalts();
     return problems.length + services.halts.length + samplers.violations.length + samplers.law3.violations.length > 0 || traffic.failure !== undefined;
   }
 
@@ -225,7 +229,7 @@ export class Campaign implements AsyncDisposable {
       });
     });
     samplers.measuring = false;
-    problems.push(...(await services.stop()), ...services.halts);
+    problems.push(...services.halts, ...(await services.stop()));
     await step('witness', async () => {
       await traffic.reconcile();
       testimony = await this.#witness?.end(this.#journal, ALL);
@@ -246,14 +250,11 @@ export class Campaign implements AsyncDisposable {
         if (code !== 0) problems.push(stdout + stderr);
       }
     });
-    problems.push(
-      ...samplers.violations.slice(0, 5),
-      ...samplers.law3.violations.slice(0, 5),
-      ...(testimony?.differences.slice(0, 5) ?? []),
-      ...verdict.examples,
-    );
     const left = await leftByPruner(pipeline.archiveDir);
     if (left[NOT_THERE] !== undefined) problems.push(`the pruner found ${left[NOT_THERE]} covered rows that are not in the archive`);
+    // What is wrong by itself first, what follows from it last.
+    const wrong = [samplers.law3.violations.slice(0, 5), samplers.violations.slice(0, 5), verdict.examples, testimony?.differences.slice(0, 5) ?? []].flat();
+    problems.unshift(...wrong);
     const { examples: _, ...found } = verdict;
     const pruned = this.#journal.versions.filter(({ fate }) => fate === 'pruned').length;
     return {

@@ -76,7 +76,7 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   'two-archivers': {
     weight: 2,
     run: async (scene) => {
-      const problem = await scene.services.usurp('archiver', stop(scene));
+      const problem = await scene.services.usurp('archiver', stop(scene), scene.random.chance(0.6) ? scene.random.pick(['A3', 'A5', 'A7']) : undefined);
       if (problem !== undefined) scene.problems.push(problem);
     },
   },
@@ -100,8 +100,9 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     weight: 2,
     needs: 'volume',
     run: async (scene) => {
-      await scene.volume?.fill(scene.random.below(200) * 1024);
-      await pause(stop(scene));
+      // Room comes back little by little: each writer meets the end of it at some place of its own.
+      await scene.volume?.fill(8192 + scene.random.below(8) * 4096);
+      for (const until = Date.now() + stop(scene); Date.now() < until; await pause(150)) await scene.volume?.ease(4096);
       await scene.volume?.free();
     },
   },
@@ -109,6 +110,12 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
     weight: 3,
     needs: 'volume',
     run: async ({ services, samplers, volume, random }) => {
+      // Half of them soon after a manifest: when the others act on it, and nothing after it has reached the disk.
+      if (random.chance(0.5)) {
+        const { number } = samplers;
+        for (let waited = 0; samplers.number === number && waited < 10_000; waited += 20) await pause(20);
+        await pause(random.below(800));
+      }
       await samplers.rest(async () => {
         await volume?.cut();
         await pause(random.below(600));

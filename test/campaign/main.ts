@@ -6,7 +6,7 @@ import { parseArgs } from 'node:util';
 import { Campaign } from './campaign.js';
 import { FAULTS } from './faults.js';
 import { tryPlants } from './planted.js';
-import { ROOT } from './plants.js';
+import { PatchedCopy, ROOT } from './plants.js';
 import { type Report, summary } from './report.js';
 
 const USAGE = `campaign: --seconds 60 --seed 1 [--runs N] [--major 15|18] [--faults a,b] [--report FILE] [--ledger]; --planted [NAMES]; faults: ${Object.keys(FAULTS).join(' ')}`;
@@ -91,7 +91,9 @@ function ledgerLine(report: Report): string {
 
 for (const name of ['SIGINT', 'SIGTERM'] as const) {
   process.on(name, () => {
-    void Campaign.endAll().then(() => process.exit(130));
+    void Campaign.endAll()
+      .then(() => PatchedCopy.endAll())
+      .then(() => process.exit(130));
   });
 }
 try {

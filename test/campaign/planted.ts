@@ -7,7 +7,7 @@ import type { Report } from './report.js';
 import { Volume } from './volume.js';
 
 /** A bug that shows only at the right moment gets more than one seed. */
-const TRIES = 3;
+const TRIES = 2;
 
 type Base = Pick<CampaignOptions, 'seed' | 'seconds' | 'major' | 'commit' | 'say'>;
 type Outcome = { readonly caught: boolean; readonly by: string; readonly seen: string; readonly skipped?: boolean };
@@ -60,10 +60,10 @@ async function tryOne(plant: Plant, base: Base): Promise<Outcome> {
 
 type Run = { readonly report?: Report; readonly failure?: unknown };
 
-async function campaign(plant: Plant | undefined, { faults }: { readonly faults: readonly string[] | undefined }, base: Base): Promise<Run> {
+async function campaign(plant: Plant | undefined, how: { readonly faults: readonly string[] | undefined; readonly flushS?: number }, base: Base): Promise<Run> {
   await using copy = await PatchedCopy.of(plant);
   try {
-    await using run = await Campaign.start({ ...base, services: copy.services, faults, restless: true, patienceMs: 60_000 });
+    await using run = await Campaign.start({ ...base, services: copy.services, ...how, restless: true, bulkRows: 10_000, patienceMs: 60_000 });
     return { report: await run.run() };
   } catch (failure) {
     return { failure };

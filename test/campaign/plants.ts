@@ -17,7 +17,7 @@ export type Plant = {
   readonly find: string;
   readonly replace: string;
   /** Faults of the campaign that provokes it (empty: none), or the file and title of the test that finds it. */
-  readonly by: { readonly faults: readonly string[]; readonly volume?: true } | { readonly test: string; readonly title: string };
+  readonly by: { readonly faults: readonly string[]; readonly volume?: true; readonly flushS?: number } | { readonly test: string; readonly title: string };
 };
 
 export const PLANTS: readonly Plant[] = [
@@ -33,7 +33,7 @@ export const PLANTS: readonly Plant[] = [
     file: 'src/archive/put.js',
     find: '    const handle = await open(dir, constants.O_RDONLY);\n    try {\n        await handle.sync();\n',
     replace: '    const handle = await open(dir, constants.O_RDONLY);\n    try {\n',
-    by: { faults: ['power-cut'], volume: true },
+    by: { faults: ['power-cut'], volume: true, flushS: 5 },
   },
   {
     name: 'short-write-ignored',
@@ -153,9 +153,16 @@ export async function planted({ name, file, find, replace }: Plant): Promise<str
 
 /** A copy of the compiled program in a temporary folder, with the bug in it when there is one. */
 export class PatchedCopy implements AsyncDisposable {
+  static readonly #there = new Set<PatchedCopy>();
   readonly dir: string;
   private constructor(dir: string) {
     this.dir = dir;
+    PatchedCopy.#there.add(this);
+  }
+
+  /** Leaves nothing behind when somebody stops us. */
+  static async endAll(): Promise<void> {
+    for (const copy of PatchedCopy.#there) await copy[Symbol.asyncDispose]();
   }
 
   static async of(plant: Plant | undefined): Promise<PatchedCopy> {
@@ -171,6 +178,7 @@ export class PatchedCopy implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    PatchedCopy.#there.delete(this);
     await rm(this.dir, { recursive: true, force: true });
   }
 }

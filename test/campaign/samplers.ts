@@ -102,6 +102,11 @@ export class Samplers {
     if (error instanceof SyntaxError || error instanceof TypeError) this.violations.push(String(error));
   }
 
+  /** Newest manifest seen. */
+  get number(): number {
+    return this.#hashes.length;
+  }
+
   /** Nothing is read while `body` runs: the volume is away. */
   async rest(body: () => Promise<void>): Promise<void> {
     this.#resting = true;
@@ -164,14 +169,23 @@ export class Samplers {
     await this.#beats.ask('INSERT INTO beat DEFAULT VALUES');
   }
 
-  /** Files that are new, whole. */
+  /** Files that are new, whole; and manifests of the last while are what they were. */
   async #files(): Promise<void> {
     await this.#refresh();
+    await this.#manifests(Math.max(0, this.#hashes.length - 12));
     for (const name of [...this.#unread]) {
       const entry = this.#live.get(name);
       if (entry === undefined || this.#resting) continue;
       await this.#check(entry);
       this.#unread.delete(name);
+    }
+  }
+
+  async #manifests(from: number): Promise<void> {
+    for (const [index, hash] of [...this.#hashes].entries()) {
+      if (index < from) continue;
+      const bytes = await readFile(this.#fileOf(index + 1));
+      if (sha256(bytes) !== hash) this.violations.push(`manifest ${index + 1} is another one than it was`);
     }
   }
 
@@ -212,6 +226,7 @@ export class Samplers {
     this.#going = false;
     await Promise.all([...this.#loops, this.#slot.close(), this.#beats.close()]);
     await this.#refresh().catch((error: unknown) => this.#said(error));
+    await this.#manifests(0).catch((error: unknown) => this.violations.push(String(error)));
     for (const entry of this.#live.values()) await this.#check(entry).catch((error: unknown) => this.violations.push(String(error)));
   }
 }

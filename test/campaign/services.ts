@@ -15,6 +15,8 @@ export class Services {
   readonly #held = new Set<ServiceName>();
   readonly #waiting = new Set<Promise<void>>();
   #over = false;
+  /** What stops at a fault point is left there. */
+  #usurping = false;
   /** Halts and refusals, each with its last words: none is expected. */
   readonly halts: string[] = [];
   /** How often they ended otherwise than by a signal. */
@@ -30,6 +32,17 @@ export class Services {
     for (const name of SERVICES) this.#start(name);
   }
 
+  /** Tables whose pruning stopped by a halt, which does not end the pruner. */
+  lookForHalts(): void {
+    const pruner = this.#running.get('pruner');
+    if (pruner !== undefined) this.#tableHalts(pruner.log);
+  }
+
+  #tableHalts(log: string): void {
+    const line = /^.*"event":"halt","table":.*$/m.exec(log)?.[0];
+    if (line !== undefined && this.halts.length === 0) this.halts.push(`pruner: ${line.slice(0, 700)}`);
+  }
+
   get(name: ServiceName): Service {
     return this.#running.get(name) as Service;
   }
@@ -39,9 +52,10 @@ export class Services {
     this.#armed.delete(name);
     const service = this.#pipeline.service(name, fault);
     this.#running.set(name, service);
-    if (fault?.includes(':stop:') === true) void this.#wake(service);
+    if (fault?.includes(':stop:') === true && !this.#usurping) void this.#wake(service);
     void service.ended.then((ending) => {
       this.#keep(name, ending.log);
+      if (name === 'pruner') this.#tableHalts(ending.log);
       if (ending.signal === null) this.ends += 1;
       if (this.#over || this.#running.get(name) !== service) return;
       if (ending.code === HALTED || ending.code === REFUSED) this.halts.push(`${name}: ${lastWords(ending.log)}`);
@@ -93,8 +107,18 @@ export class Services {
     service.signal('SIGCONT');
   }
 
-  /** A second one is started while the first is stopped, which then goes on and must give way. Says what it did instead. */
-  async usurp(name: ServiceName, ms: number): Promise<string | undefined> {
+  /** A second one is started while the first is stopped (`at` this fault point, or anywhere), which then goes on and must give way. Says what it did instead. */
+  async usurp(name: ServiceName, ms: number, at: string | undefined): Promise<string | undefined> {
+    if (at !== undefined) {
+      this.#usurping = true;
+      await this.arm(name, `${at}:stop:1`);
+      for (let waited = 0; waited < 15_000; waited += 100) {
+        const service = this.get(name);
+        if (service.running && (await isStopped(service))) break;
+        await pause(100);
+      }
+      this.#usurping = false;
+    }
     const old = this.get(name);
     if (!old.running) return undefined;
     old.signal('SIGSTOP');

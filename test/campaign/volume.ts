@@ -1,6 +1,6 @@
 /** A small file system of its own for the archive (loop-mounted ext4), whose power can be cut: what was not fsynced is gone, names too. Needs root and loop devices. */
 import { execFile } from 'node:child_process';
-import { mkdir, rm, statfs, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, rm, stat, statfs, truncate, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { until } from '../pipeline/pipeline.js';
 
@@ -61,6 +61,13 @@ export class Volume implements AsyncDisposable {
     const { bavail, bsize } = await statfs(this.dir);
     const size = bavail * bsize - bytes;
     if (size > 0) await execute('fallocate', ['-l', String(size), `${this.dir}/filler`]).catch(() => undefined);
+  }
+
+  /** Gives so many bytes of it back. */
+  async ease(bytes: number): Promise<void> {
+    const filler = `${this.dir}/filler`;
+    const { size } = await stat(filler);
+    await truncate(filler, Math.max(0, size - bytes));
   }
 
   async free(): Promise<void> {

@@ -2,11 +2,11 @@
  * A second logical slot, recorded by pg_recvlogical with the server's own test_decoding: truth that none of our code had a hand in. It goes on by itself after restarts of the server.
  * What it saw is held against the journal: every transaction with the versions it made, in their order, and whose rows were deleted by nobody of ours.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { access, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { findExecutable } from '../../services/demo/engines/process.js';
+import { findExecutable, spawnServer } from '../../services/demo/engines/process.js';
 import { type Pipeline, until } from '../pipeline/pipeline.js';
 import type { Journal } from './journal.js';
 import type { Kind } from './tables.js';
@@ -27,7 +27,8 @@ export class Witness {
     this.#pipeline = pipeline;
     this.#file = path.join(pipeline.dir, 'witness.txt');
     const args = ['-d', pipeline.databaseUrl, '-S', SLOT, '--start', '-f', this.#file, '-F', '1', '-s', '1', '-o', 'skip-empty-xacts=1'];
-    this.#process = spawn(tool, args, { stdio: 'ignore' });
+    this.#process = spawnServer(tool, args, { deathSignal: 'KILL', cwd: pipeline.dir });
+    for (const stream of [this.#process.stdout, this.#process.stderr]) stream?.resume();
   }
 
   /** Undefined, with the reason said, where there is no pg_recvlogical. Before anything is written. */
