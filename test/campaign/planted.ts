@@ -53,6 +53,7 @@ async function tryOne(plant: Plant, base: Base): Promise<Outcome> {
   const what = `campaign${plant.by.faults.length > 0 ? ` with ${plant.by.faults.join(', ')}` : ' without faults'}`;
   for (let i = 0; i < TRIES; i += 1) {
     const result = await campaign(plant, plant.by, { ...base, seed: base.seed + i });
+    for (const problem of result.report?.problems ?? []) base.say(`         ${problem.slice(0, 400)}`);
     if (result.report?.ok !== true) return { caught: true, by: `${what}, seed ${base.seed + i}`, seen: seenIn(result) };
   }
   return { caught: false, by: what, seen: `${TRIES} seeds were clean` };
@@ -75,13 +76,23 @@ function seenIn({ report, failure }: Run): string {
   return first.split('\n')[0]?.slice(0, 300) ?? '';
 }
 
-async function byTest(plant: Plant, { test, title }: { readonly test: string; readonly title: string }): Promise<Outcome> {
+/** The test must pass without the bug, and fail with it. */
+async function byTest(plant: Plant, by: { readonly test: string; readonly title: string }): Promise<Outcome> {
+  const named = `test/${by.test.replace(/\.js$/, '.ts')} "${by.title}"`;
+  const without = await runTest(undefined, by);
+  if (!without.passed) return { caught: false, by: named, seen: `it fails without the bug too: ${without.seen}` };
+  const { passed, seen } = await runTest(plant, by);
+  return { caught: !passed, by: named, seen };
+}
+
+async function runTest(
+  plant: Plant | undefined,
+  { test, title }: { readonly test: string; readonly title: string },
+): Promise<{ passed: boolean; seen: string }> {
   await using copy = await PatchedCopy.of(plant);
-  const { status, stdout } = spawnSync(process.execPath, ['--test', `--test-name-pattern=${title}`, path.join(copy.dir, 'dist/test', test)], {
-    cwd: copy.dir,
-    encoding: 'utf8',
-    timeout: 240_000,
-  });
-  const failed = /^\s*not ok \d+ - (.*)$/m.exec(stdout)?.[1];
-  return { caught: status !== 0 && failed !== undefined, by: `test/${test.replace(/\.js$/, '.ts')} "${title}"`, seen: failed ?? 'the test passed' };
+  const args = ['--test', '--test-timeout=90000', '--test-force-exit', `--test-name-pattern=${title}`, path.join(copy.dir, 'dist/test', test)];
+  const { status, stdout } = spawnSync(process.execPath, args, { cwd: copy.dir, encoding: 'utf8', timeout: 200_000 });
+  const failed = /^\s*not ok \d+ - (.*)$/m.exec(stdout)?.[1]?.replace(copy.dir, '');
+  const reason = /^\s*error: (.*)$/m.exec(stdout)?.[1];
+  return { passed: status === 0, seen: failed === undefined ? `ended with ${status}` : `${failed} (${reason})` };
 }

@@ -2,7 +2,7 @@
  * Bugs planted into a copy of the compiled program to see whether they are caught: each one edit of one file, whose text must be there exactly once. The program itself knows nothing of
  * them. What catches a plant is a campaign with the faults that provoke it or, where no campaign can see it, a named test run in the patched copy.
  */
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -177,8 +177,17 @@ export class PatchedCopy implements AsyncDisposable {
     return path.join(this.dir, 'dist/services');
   }
 
+  /** A test that ran out of time may leave services behind. */
+  async #endProcesses(): Promise<void> {
+    for (const pid of await readdir('/proc').catch(() => [])) {
+      const command = /^\d+$/.test(pid) ? await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '') : '';
+      if (command.includes(`${this.dir}/dist/`)) process.kill(Number(pid), 'SIGKILL');
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     PatchedCopy.#there.delete(this);
+    await this.#endProcesses();
     await rm(this.dir, { recursive: true, force: true });
   }
 }
