@@ -6,6 +6,7 @@ import type { Random } from './chance.js';
 import type { TcpProxy } from './proxy.js';
 import type { Samplers } from './samplers.js';
 import { SERVICES, type Services } from './services.js';
+import { KINDS } from './tables.js';
 import type { Traffic } from './traffic.js';
 import type { Volume } from './volume.js';
 
@@ -96,6 +97,16 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   'stall-nats': { weight: 1, run: (scene) => stalled(scene, scene.proxies.nats) },
   'cut-postgres': { weight: 1, run: async ({ proxies, random }) => proxies.postgres.cutAfter(random.below(20_000)) },
   'cut-nats': { weight: 1, run: async ({ proxies, random }) => proxies.nats.cutAfter(random.below(20_000)) },
+  republish: {
+    weight: 1,
+    run: async ({ pipeline, traffic, random }) => {
+      const { name } = random.pick(KINDS.filter((kind) => !kind.keyless));
+      await traffic.quiet(async () => {
+        await pipeline.query(`ALTER PUBLICATION tidemark_test DROP TABLE ${name}`);
+        await pipeline.query(`ALTER PUBLICATION tidemark_test ADD TABLE ${name}`);
+      });
+    },
+  },
   'full-disk': {
     weight: 2,
     needs: 'volume',

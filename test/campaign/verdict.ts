@@ -32,7 +32,7 @@ export async function judge(pipeline: Pipeline, journal: Journal, kinds: readonl
     }
     for (const difference of [...audit.differences, ...(await hot(pipeline, journal, kind))]) {
       verdict[classOf(difference, committed, journal)] += 1;
-      say(describeDifference(difference));
+      say(`${describeDifference(difference)}${historyOf(difference, kind, journal)}`);
       if (difference.there < difference.wanted) missing.add(`${kind.name} ${difference.text}`);
     }
     if (!kind.keyless) for (const [ver, place] of audit.order) orders.set(`${kind.name} ${ver}`, place);
@@ -58,6 +58,16 @@ function classOf(
   if (there < wanted) return 'lost';
   if (wanted > 0) return 'duplicate';
   return journal.wasTried(text) && !committed.has(text) ? 'phantom' : 'unexpected';
+}
+
+/** What became of the versions of the same key, for whoever looks into it. */
+function historyOf({ text }: Difference, kind: Kind, journal: Journal): string {
+  if (kind.keyless) return '';
+  const version = journal.versions.find((one) => one.kind === kind && (one.ver === text || textOf(one) === text));
+  const same = journal.versions.filter((one) => one.kind === kind && one.key.join('|') === version?.key.join('|'));
+  return same
+    .map((one) => `\n      ${one.ver} of ${one.by?.id}#${one.nth}, ${one.fate}, from 0x${one.made.toString(16)} to 0x${one.ended.toString(16)}`)
+    .join('');
 }
 
 /** Partly there. */
