@@ -23,6 +23,7 @@ const TASKS = {
   'test:faults': () => ['dist/test/faults/main.js', ...args],
   'test:interop': () => ['dist/test/interop/main.js', ...args],
   bench: () => ['dist/test/bench/main.js', ...args],
+  campaign: () => ['dist/test/campaign/main.js', ...args],
 };
 
 if (task !== 'check' && TASKS[task] === undefined) fail(`no task is named ${JSON.stringify(task)}; known: ${Object.keys(TASKS).join(', ')}, check`, 2);

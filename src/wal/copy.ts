@@ -10,7 +10,7 @@ import { readRelationFromCatalog } from './describe.js';
 import { applicationName, quoteTable } from './identifier.js';
 import { readPublished } from './publication-entry.js';
 import { connectClient } from './session.js';
-import { createSlot, readServerVersion } from './slot.js';
+import { beginAtSnapshot, type SnapshotWaiting } from './snapshot.js';
 import { type CopyPart, tableForm, tableRows } from './table-rows.js';
 
 const LOCK_TIMEOUT_MS = 3000;
@@ -20,13 +20,6 @@ export type CopySource = {
   readonly source: string;
   readonly slot: string;
   readonly tables: readonly { readonly schema: string; readonly table: string }[];
-};
-
-export type CopyEvents = {
-  /** Something is waited for: said every few seconds. */
-  readonly onWaiting?: (reason: string) => void;
-  /** Ends the waiting for a slot; begin() then throws. */
-  readonly signal?: AbortSignal;
 };
 
 /** A copy that has begun: the slot exists, and its snapshot is held. */
@@ -61,7 +54,7 @@ export class InitialCopy implements AsyncDisposable {
   }
 
   /** Guard, then slot, then snapshot. The slot must not exist. */
-  static async begin(source: CopySource, events: CopyEvents = {}): Promise<InitialCopy> {
+  static async begin(source: CopySource, waiting: SnapshotWaiting = {}): Promise<InitialCopy> {
     const open = (replication = false): Promise<pg.Client> =>
       connectClient(source.url, { applicationName: applicationName(source.source, 'capture'), replication });
     const guard = await open();
@@ -70,10 +63,7 @@ export class InitialCopy implements AsyncDisposable {
     try {
       await takeGuard(guard, source.tables);
       [reader, creator] = [await open(), await open(true)];
-      const version = await readServerVersion(reader);
-      const created = await whileSaying(events, () => waitingFor(guard), untilAborted(events.signal, creator, createSlot(creator, source.slot, version)));
-      await reader.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-      await reader.query(`SET TRANSACTION SNAPSHOT '${created.snapshot.replaceAll("'", "''")}'`);
+      const consistentPoint = await beginAtSnapshot({ creator, reader, watcher: guard }, { name: source.slot, temporary: false }, waiting);
       const snapshot = await reader.query<{ snapshot: string }>('SELECT pg_catalog.pg_current_snapshot()::text AS snapshot');
       const relations: Relation[] = [];
       for (const { schema, table } of source.tables) {
@@ -83,7 +73,6 @@ export class InitialCopy implements AsyncDisposable {
       }
       const estimatedRows = await estimate(reader, relations);
       const published = new Map((await readPublished(reader, source.slot)).map((entry) => [entry.oid, entry.published]));
-      const { consistentPoint } = created;
       return new InitialCopy({ consistentPoint, snapshot: snapshot.rows[0]?.snapshot ?? '', relations, published, estimatedRows, guard, reader });
     } catch (error) {
       await Promise.all([guard.end(), reader?.end()].map((ending) => ending?.catch(() => undefined)));
@@ -123,38 +112,4 @@ async function estimate(client: pg.Client, relations: readonly Relation[]): Prom
     [relations.map((relation) => relation.oid)],
   );
   return Number(result.rows[0]?.rows ?? 0);
-}
-
-/** A slot is made only when every transaction that writes has ended: names the oldest, and prepared ones, which nobody may remember. */
-async function waitingFor(client: pg.Client): Promise<string> {
-  await client.query('SELECT pg_catalog.pg_stat_clear_snapshot()'); // else a transaction sees one state of the activity for ever
-  const result = await client.query<{ prepared: string | null; pid: string | null; since: string | null }>(
-    `SELECT (SELECT string_agg(gid, ', ') FROM pg_catalog.pg_prepared_xacts) AS prepared, a.pid::text, a.xact_start::text AS since
-       FROM (SELECT 1) one LEFT JOIN LATERAL (SELECT pid, xact_start FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start LIMIT 1) a ON true`,
-  );
-  const row = result.rows[0];
-  if (row?.prepared) return `making the slot waits for prepared transactions: ${row.prepared}`;
-  return row?.pid ? `making the slot waits for running transactions; the oldest is process ${row.pid}, since ${row.since}` : 'making the slot takes its time';
-}
-
-/** The server does not listen while it waits for writers: the connection is cut. Should the slot be made all the same, the next start drops it. */
-async function untilAborted<T>(signal: AbortSignal | undefined, client: pg.Client, work: Promise<T>): Promise<T> {
-  const cut = (): void => (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
-  signal?.addEventListener('abort', cut, { once: true });
-  try {
-    return await work;
-  } finally {
-    signal?.removeEventListener('abort', cut);
-  }
-}
-
-async function whileSaying<T>(events: CopyEvents, reason: () => Promise<string>, work: Promise<T>): Promise<T> {
-  const timer = setInterval(() => {
-    reason().then(events.onWaiting, () => undefined);
-  }, 3000);
-  try {
-    return await work;
-  } finally {
-    clearInterval(timer);
-  }
 }

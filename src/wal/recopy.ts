@@ -1,29 +1,23 @@
 /**
- * Rows of one table copied again while the stream goes on, and where they stand in it (protocol P8): `at`, a WAL position such that everything that committed before it
- * is visible in the copy's snapshot. Whoever changes one of these rows after the snapshot commits behind `at`, so a copied row never covers up a newer version.
- * Decides which tables need it. Must never hold a lock while it waits for somebody's transaction.
+ * Rows of one table copied again while the stream goes on, and where they stand in it (protocol P8): at `at`, the WAL position that belongs to the copy's snapshot. What committed before it is in
+ * the copy, what committed after it is not, and comes in the stream; transactions that began before the table was published have ended by then. Decides which tables need it. Must never
+ * hold a lock while it waits for somebody's transaction.
  */
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import type { Relation } from '../change/relation.js';
 import type { Lsn } from '../position/lsn.js';
 import { TidemarkError } from '../runtime/errors.js';
-import { sleep } from '../runtime/service.js';
 import { readRelationFromCatalog } from './describe.js';
-import { readHorizon, readInsertLsn } from './fence.js';
 import { applicationName, quoteIdentifier, quoteLiteral, quoteTable } from './identifier.js';
 import { type PublishedTable, readPublished } from './publication-entry.js';
 import { beginMoment, endMoment } from './recopy-lock.js';
 import { connectClient } from './session.js';
+import { beginAtSnapshot } from './snapshot.js';
 import { type CopyPart, tableForm, tableRows } from './table-rows.js';
 
-const MARK_PREFIX = 'tidemark.recopy';
 const LOCK_TIMEOUT_MS = 3000;
-const LOOK_MS = 200;
-const SAY_MS = 5000;
-/** A position that had to wait longer than this for its transactions is taken anew: the closer it is to the snapshot the better. */
-const CLOSE_MS = 2000;
-const CLOSE_TRIES = 5;
+const TEMPORARY_SLOT = 'tidemark_recopy_';
 /** Keys in one COPY. */
 const KEYS_AT_ONCE = 1000;
 
@@ -82,20 +76,22 @@ export class TableRecopy implements AsyncDisposable {
     return this.#keys === undefined;
   }
 
-  /** Waits, keeps prunes away until `begun`, locks (ACCESS SHARE, for as long as the copy lasts), takes the snapshot. `waiting` hears of what is waited for. undefined: stopped, or the table is not published. */
+  /** Keeps prunes away until `begun`, waits, takes the snapshot, locks (ACCESS SHARE, for as long as the copy lasts). `waiting` hears of what is waited for. undefined: stopped, or the table is not published. */
   static async begin(source: RecopySource, wish: RecopyWish, signal: AbortSignal, waiting: (reason: string) => void): Promise<TableRecopy | undefined> {
-    const open = (): Promise<pg.Client> => connectClient(source.url, { applicationName: applicationName(source.source, 'capture') });
+    const open = (replication = false): Promise<pg.Client> =>
+      connectClient(source.url, { applicationName: applicationName(source.source, 'capture'), replication });
     const client = await open();
+    let creator: pg.Client | undefined;
     try {
       const { schema, table, keys } = wish;
       const before = await storage(client, wish);
       if (before === undefined) return await ended(client);
       await beginMoment(client, source.source, before.oid);
-      const at = await position(client, signal, waiting);
-      if (at === undefined) return await ended(client);
       await client.query(`SET lock_timeout = ${LOCK_TIMEOUT_MS}; SET idle_in_transaction_session_timeout = 0`);
-      await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-      await client.query(`LOCK TABLE ONLY ${quoteTable(schema, table)} IN ACCESS SHARE MODE`); // before the snapshot: from here its rows are not rewritten
+      creator = await open(true);
+      const slot = { name: `${TEMPORARY_SLOT}${randomUUID().replaceAll('-', '')}`, temporary: true };
+      const at = await beginAtSnapshot({ creator, reader: client, watcher: client }, slot, { signal, onWaiting: waiting });
+      await client.query(`LOCK TABLE ONLY ${quoteTable(schema, table)} IN ACCESS SHARE MODE`);
       const { rows } = await client.query<{ snapshot: string }>('SELECT pg_catalog.pg_current_snapshot()::text AS snapshot');
       if ((await storage(client, wish))?.file !== before.file)
         throw new TidemarkError('transient', `${schema}.${table} was truncated or rewritten a moment ago: its copy begins again`);
@@ -105,7 +101,10 @@ export class TableRecopy implements AsyncDisposable {
       return new TableRecopy({ at, snapshot: rows[0]?.snapshot ?? '', relation, published: entry.published, client, keys, source: source.source });
     } catch (error) {
       await client.end().catch(() => undefined);
+      if (signal.aborted) return undefined;
       throw error;
+    } finally {
+      await creator?.end().catch(() => undefined); // the snapshot lives on in the reader
     }
   }
 
@@ -132,41 +131,7 @@ async function ended(client: pg.Client): Promise<undefined> {
   await client.end();
 }
 
-/**
- * A position behind which every transaction that may have committed before it is seen by all later snapshots. A message of our own makes it a new one each time. A commit record may be written
- * before its transaction leaves the snapshots (it may wait for a standby), so whoever ran when the position was read must have ended. undefined: stopped.
- */
-async function position(client: pg.Client, signal: AbortSignal, waiting: (reason: string) => void): Promise<Lsn | undefined> {
-  await client.query('SET synchronous_commit = local');
-  for (let attempt = 1; ; attempt += 1) {
-    await client.query(`SELECT pg_catalog.pg_logical_emit_message(true, ${quoteLiteral(MARK_PREFIX)}, '')`);
-    const at = await readInsertLsn(client);
-    const { next } = await readHorizon(client);
-    const since = performance.now();
-    for (let sayAt = since + SAY_MS; (await readHorizon(client)).horizon < next; ) {
-      if (signal.aborted) return undefined;
-      if (performance.now() >= sayAt) {
-        sayAt = performance.now() + SAY_MS;
-        waiting(await oldestTransaction(client));
-      }
-      await sleep(LOOK_MS, signal);
-    }
-    if (signal.aborted) return undefined;
-    if (performance.now() - since < CLOSE_MS || attempt === CLOSE_TRIES) return at;
-  }
-}
-
-async function oldestTransaction(client: pg.Client): Promise<string> {
-  const { rows } = await client.query<{ prepared: string | null; pid: string | null; since: string | null }>(
-    `SELECT (SELECT string_agg(gid, ', ') FROM pg_catalog.pg_prepared_xacts) AS prepared, a.pid::text, a.xact_start::text AS since
-       FROM (SELECT 1) one LEFT JOIN LATERAL (SELECT pid, xact_start FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start LIMIT 1) a ON true`,
-  );
-  const row = rows[0];
-  if (row?.prepared) return `it waits for prepared transactions: ${row.prepared}`;
-  return row?.pid ? `it waits for running transactions; the oldest is process ${row.pid}, since ${row.since}` : 'it waits for running transactions';
-}
-
-/** `file` changes when the table is truncated, rewritten or made again. */
+/** `file` changes when the table is truncated, rewritten or made again; also when a transaction with an older snapshot asks. */
 async function storage(client: pg.Client, { schema, table }: RecopyWish): Promise<{ readonly oid: number; readonly file: string } | undefined> {
   const { rows } = await client.query<{ oid: string; file: string }>(
     `SELECT c.oid::text AS oid, c.oid::text || ' ' || pg_catalog.pg_relation_filenode(c.oid)::text AS file FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

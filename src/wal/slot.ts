@@ -202,11 +202,11 @@ export function refuseForeignSlot(name: string, slot: SlotRow | undefined, datab
 
 export type CreatedSlot = { readonly consistentPoint: Lsn /** Lives until the next command on the connection that made it. */; readonly snapshot: string };
 
-/** Makes the slot on a replication connection, with an exported snapshot. Waits for every transaction that writes. */
-export async function createSlot(replication: pg.Client, name: string, serverVersion: number): Promise<CreatedSlot> {
-  const options = serverVersion >= 170_000 ? `SNAPSHOT 'export', FAILOVER true` : `SNAPSHOT 'export'`;
+/** Makes a slot on a replication connection, with an exported snapshot. Waits for every transaction that writes. `temporary`: it goes with the connection. */
+export async function createSlot(replication: pg.Client, name: string, serverVersion: number, temporary = false): Promise<CreatedSlot> {
+  const options = serverVersion >= 170_000 && !temporary ? `SNAPSHOT 'export', FAILOVER true` : `SNAPSHOT 'export'`;
   const result = await replication.query<{ consistent_point: string; snapshot_name: string }>(
-    `CREATE_REPLICATION_SLOT ${quoteIdentifier(name)} LOGICAL pgoutput (${options})`,
+    `CREATE_REPLICATION_SLOT ${quoteIdentifier(name)} ${temporary ? 'TEMPORARY ' : ''}LOGICAL pgoutput (${options})`,
   );
   const row = result.rows[0];
   if (row === undefined) throw new Error('the server made no slot');

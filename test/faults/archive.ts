@@ -4,9 +4,9 @@ import { cp, readFile, rename, rm, stat, truncate, unlink, utimes, writeFile } f
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { findExecutable } from '../../services/demo/engines/process.js';
+import { Random } from '../campaign/chance.js';
 import { readRows } from '../pipeline/archive-view.js';
 import { until } from '../pipeline/pipeline.js';
-import { Random } from '../pipeline/random/chance.js';
 import { fill } from './pressure.js';
 import { CannotInject, Volume } from './volume.js';
 import { NAMES, World } from './world.js';

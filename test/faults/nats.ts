@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { cp, open, readdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { connect, type JetStreamManager, type NatsConnection } from 'nats';
+import { Random } from '../campaign/chance.js';
 import { until } from '../pipeline/pipeline.js';
-import { Random } from '../pipeline/random/chance.js';
 import { CannotInject, Volume } from './volume.js';
 import { World } from './world.js';
 

@@ -39,6 +39,12 @@ export type PipelineOptions = {
   /** Lines added to postgresql.conf, variables to the server's environment. */
   postgres?: Record<string, string>;
   postgresEnv?: Record<string, string>;
+  /** When the pruner runs by itself; default: hardly ever. */
+  schedule?: string;
+  /** Compiled services; default: those beside this file. */
+  servicesDir?: string;
+  /** What stands between the services and the engines; default: nothing. */
+  between?: (urls: { database: string; stream: string }) => { database: string; stream: string };
 };
 
 /** How a service is started otherwise than plainly. */
@@ -74,9 +80,9 @@ export class Service {
   readonly ended: Promise<Ending>;
   #log = '';
 
-  constructor(name: ServiceName, configFile: string, { env = {}, node = [], wrapper }: ServiceOptions) {
+  constructor(name: ServiceName, services: string, configFile: string, { env = {}, node = [], wrapper }: ServiceOptions) {
     this.name = name;
-    const args = [...node, path.join(SERVICES_DIR, name, 'main.js'), '-c', configFile];
+    const args = [...node, path.join(services, name, 'main.js'), '-c', configFile];
     this.process = spawn(wrapper ?? process.execPath, wrapper === undefined ? args : [process.execPath, ...args], {
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -129,9 +135,18 @@ export class Pipeline implements AsyncDisposable {
   /** Superuser connection to the test's database; results as text. */
   sql: pg.Client;
   readonly #services: Service[] = [];
+  readonly #servicesDir: string;
   readonly #commands = new Set<ChildProcess>();
 
-  private constructor(parts: { postgres: PostgresServer; nats: NatsServer; dir: string; archiveDir: string; databaseUrl: string; sql: pg.Client }) {
+  private constructor(parts: {
+    postgres: PostgresServer;
+    nats: NatsServer;
+    dir: string;
+    archiveDir: string;
+    databaseUrl: string;
+    sql: pg.Client;
+    services: string;
+  }) {
     this.postgres = parts.postgres;
     this.nats = parts.nats;
     this.dir = parts.dir;
@@ -139,6 +154,7 @@ export class Pipeline implements AsyncDisposable {
     this.configFile = path.join(parts.dir, 'tidemark.yaml');
     this.databaseUrl = parts.databaseUrl;
     this.sql = parts.sql;
+    this.#servicesDir = parts.services;
   }
 
   static async start(options: PipelineOptions): Promise<Pipeline> {
@@ -156,14 +172,15 @@ export class Pipeline implements AsyncDisposable {
     await sql.query(`CREATE TABLE beat (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); ${options.schema}`);
     const archiveDir = options.archiveDir ?? path.join(dir, 'archived_data');
     await mkdir(archiveDir, { recursive: true });
-    const pipeline = new Pipeline({ postgres, nats, dir, archiveDir, databaseUrl, sql });
+    const pipeline = new Pipeline({ postgres, nats, dir, archiveDir, databaseUrl, sql, services: options.servicesDir ?? SERVICES_DIR });
+    const urls = options.between?.({ database: databaseUrl, stream: nats.url }) ?? { database: databaseUrl, stream: nats.url };
     await writeFile(
       pipeline.configFile,
       [
-        `source: { url: "${databaseUrl}", name: test }`,
-        `stream: { url: "${nats.url}"${options.serversDir === undefined ? '' : ', replay: { bytes: 100MB }'} }`,
+        `source: { url: "${urls.database}", name: test }`,
+        `stream: { url: "${urls.stream}"${options.serversDir === undefined ? '' : ', replay: { bytes: 100MB }'} }`,
         `archive: { dir: "${archiveDir}", flush: { every: ${options.flushEvery ?? '500ms'} } }`,
-        `prune: { retention: ${options.retention ?? '24h'}, schedule: "0 0 1 1 *" }`,
+        `prune: { retention: ${options.retention ?? '24h'}, schedule: "${options.schedule ?? '0 0 1 1 *'}" }`,
         'tables:',
         '  beat: { timestamp: at, prune: false }',
         options.tables,
@@ -181,14 +198,19 @@ export class Pipeline implements AsyncDisposable {
 
   /** Starts a service process; `fault` arms TIDEMARK_FAULT. */
   service(name: ServiceName, fault?: string, options: ServiceOptions = {}): Service {
-    const service = new Service(name, this.configFile, fault === undefined ? options : { ...options, env: { ...options.env, TIDEMARK_FAULT: fault } });
+    const service = new Service(
+      name,
+      this.#servicesDir,
+      this.configFile,
+      fault === undefined ? options : { ...options, env: { ...options.env, TIDEMARK_FAULT: fault } },
+    );
     this.#services.push(service);
     return service;
   }
 
   /** Runs the CLI to its end. */
   async cli(args: readonly string[], env: Record<string, string> = {}): Promise<{ code: number | null; stdout: string; stderr: string }> {
-    const child = spawn(process.execPath, [path.join(SERVICES_DIR, 'cli', 'main.js'), ...args], {
+    const child = spawn(process.execPath, [path.join(this.#servicesDir, 'cli', 'main.js'), ...args], {
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

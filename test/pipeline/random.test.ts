@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Run } from './random/run.js';
+import { Run } from '../campaign/random-run.js';
 
 const { SEED, SEEDS, ROUNDS, MAJOR } = process.env;
 const rounds = Number(ROUNDS ?? 8);

@@ -5,8 +5,8 @@ import pino from 'pino';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
 import { type PruneResult, runPrune } from '../../src/prune/run.js';
 import { loadConfig } from '../../src/runtime/config.js';
+import { Views } from '../campaign/audit.js';
 import { Pipeline, until } from './pipeline.js';
-import { Views } from './random/audit.js';
 
 const SCHEMA = `CREATE TABLE e_later (id bigint PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, at timestamptz NOT NULL, v text); ALTER TABLE e_later REPLICA IDENTITY FULL;
   CREATE TABLE e_none (at timestamptz, v text); ALTER TABLE e_none REPLICA IDENTITY FULL;

@@ -7,6 +7,8 @@ export type Kind = {
   readonly config: string;
   /** Columns that name a row, in order; of a table without a key: what the generator picks rows by. */
   readonly key: readonly string[];
+  /** Columns of the conflict that an upsert is about. */
+  readonly conflict: string;
   readonly keyless: boolean;
   readonly deletes: 'history' | 'keep';
   readonly changes: boolean;
@@ -15,7 +17,7 @@ export type Kind = {
 };
 
 /** Columns of all kinds beside the key. */
-const REST = 'at timestamptz, ver text, big text, n int';
+const REST = 'at timestamptz, ver text, big text, n int8';
 
 function kind(name: string, key: string, more: Partial<Kind> = {}): Kind {
   return {
@@ -24,6 +26,7 @@ function kind(name: string, key: string, more: Partial<Kind> = {}): Kind {
     after: '',
     config: '',
     key: ['id'],
+    conflict: 'id',
     keyless: false,
     deletes: 'history',
     changes: false,
@@ -45,6 +48,7 @@ export const KINDS: readonly Kind[] = [
   }),
   kind('f_full', 'id text, part numeric, PRIMARY KEY (part, id)', {
     key: ['id', 'part'],
+    conflict: 'part, id',
     after: `${EXTERNAL('f_full')}; ALTER TABLE f_full REPLICA IDENTITY FULL`,
     config: ', history: true',
     changes: true,
@@ -58,11 +62,20 @@ export const KINDS: readonly Kind[] = [
   kind('f_undated', 'id text PRIMARY KEY', { undated: true, config: ', deletes: keep', deletes: 'keep' }),
 ];
 
-export function schemaSql(): string {
-  const tables = KINDS.map(({ name, columns, after }) => `CREATE TABLE ${name} (${columns}); ${after}`).join('; ');
-  return `${tables}; CREATE PUBLICATION tidemark_test FOR TABLE beat, ${KINDS.map(({ name }) => name).join(', ')}`;
+/** For one transaction of very many rows. */
+export const BULK: Kind = kind('f_bulk', 'id text PRIMARY KEY');
+
+/** Its rows are referred to by `f_child`, which is not archived and must lose nothing. */
+export const PARENT: Kind = kind('f_parent', 'id text PRIMARY KEY', {
+  after: 'CREATE TABLE f_child (id text PRIMARY KEY, parent text REFERENCES f_parent ON DELETE CASCADE)',
+});
+
+/** `marks`: each transaction leaves its name there, so that after a crash Postgres says which ones it has. */
+export function schemaSql(kinds: readonly Kind[] = KINDS): string {
+  const tables = kinds.map(({ name, columns, after }) => `CREATE TABLE ${name} (${columns}); ${after}`).join('; ');
+  return `CREATE TABLE marks (id text PRIMARY KEY); ${tables}; CREATE PUBLICATION tidemark_test FOR TABLE beat, ${kinds.map(({ name }) => name).join(', ')}`;
 }
 
-export function configLines(): string {
-  return KINDS.map(({ name, config }) => `  ${name}: { timestamp: at${config} }`).join('\n');
+export function configLines(kinds: readonly Kind[] = KINDS): string {
+  return kinds.map(({ name, config }) => `  ${name}: { timestamp: at${config} }`).join('\n');
 }

@@ -1,13 +1,13 @@
 /** One run of a seed: load, pruner, merges, seals, kills and changes of the tables side by side; then everything comes to rest, every finished day is sealed, and all of it is audited. */
 import assert from 'node:assert/strict';
 import pino from 'pino';
-import { recopyRequester, sealRequester } from '../../../services/pruner/requesters.js';
-import { ArchiveFollower } from '../../../src/archive/manifest.js';
-import { type PruneResult, runPrune } from '../../../src/prune/run.js';
-import { loadConfig } from '../../../src/runtime/config.js';
-import { connectStream, type StreamConnection } from '../../../src/stream/topology.js';
-import { Pipeline, type Service, until } from '../pipeline.js';
-import { auditFiles, auditView, Views } from './audit.js';
+import { recopyRequester, sealRequester } from '../../services/pruner/requesters.js';
+import { ArchiveFollower } from '../../src/archive/manifest.js';
+import { type PruneResult, runPrune } from '../../src/prune/run.js';
+import { loadConfig } from '../../src/runtime/config.js';
+import { connectStream, type StreamConnection } from '../../src/stream/topology.js';
+import { Pipeline, type Service, until } from '../pipeline/pipeline.js';
+import { auditFiles, auditView, describeDifference, Views } from './audit.js';
 import { Random } from './chance.js';
 import { dayText, Journal } from './journal.js';
 import { Load } from './load.js';
@@ -37,7 +37,13 @@ export class Run implements AsyncDisposable {
   }
 
   static async start(seed: number, major: number): Promise<Run> {
-    const pipeline = await Pipeline.start({ major, schema: schemaSql(), tables: configLines(), flushEvery: '100ms' });
+    const pipeline = await Pipeline.start({
+      major,
+      schema: schemaSql(),
+      tables: configLines(),
+      flushEvery: '100ms',
+      postgres: { max_prepared_transactions: '20' },
+    });
     try {
       const archiver = pipeline.service('archiver');
       const capture = pipeline.service('capture');
@@ -199,7 +205,7 @@ export class Run implements AsyncDisposable {
         await this.#startPrune();
         this.#finish(await this.#pruning);
         await this.#load.reconcile();
-        const left = prunable.flatMap((kind) => this.#journal.of(kind, 'live').filter(({ at }) => Number(at) < Date.now() / 1000 - 90_000));
+        const left = prunable.flatMap((kind) => this.#journal.of(kind, 'live').filter(({ at }) => Number(at) < (Date.now() - 90_000_000) * 1000));
         if (left.length > 0) throw new Error(`${left.length} rows of ${left.map(({ kind }) => kind.name).join(' ')}: ${this.trace.slice(-12).join('\n')}`);
         return true;
       },
@@ -215,7 +221,7 @@ export class Run implements AsyncDisposable {
       const going = this.#journal.of(kind, 'live').filter((version) => kind.keyless || dayText(version) === 'undated');
       await this.#pipeline.query(`DELETE FROM ${kind.name} ${kind.keyless ? '' : `WHERE at IS NULL OR at = 'infinity'`}`);
       this.#journal.commit(
-        going.map((end) => ({ end, as: 'deleted' })),
+        { id: this.#journal.name('t'), lane: 0, entries: going.map((end) => ({ end, as: 'deleted' })), asynchronous: false },
         await this.#load.position(),
       );
     }
@@ -237,10 +243,14 @@ export class Run implements AsyncDisposable {
     await this.#checkViews(true);
     const firstOpen = new Date(Date.now() - 86_400_000).toISOString().slice(0, 10);
     const problems: string[] = [];
-    for (const kind of KINDS) problems.push(...(await auditFiles(this.#pipeline, this.#journal, kind, firstOpen)));
+    for (const kind of KINDS) {
+      const audit = await auditFiles(this.#pipeline, this.#journal, kind, firstOpen);
+      problems.push(...audit.problems, ...audit.differences.map(describeDifference));
+    }
     assert.deepEqual(problems.slice(0, 12), [], `${problems.length} problems at the end`);
     const { code, stdout, stderr } = await this.#pipeline.cli(['verify', '-c', this.#pipeline.configFile]);
     assert.equal(code, 0, stdout + stderr);
+    Object.assign(this.counts, this.#load.counts);
     for (const version of this.#journal.versions) this.counts[version.fate] = (this.counts[version.fate] ?? 0) + 1;
   }
 
