@@ -6,6 +6,7 @@ import pg from 'pg';
 import pino from 'pino';
 import { ArchiveFollower, readKey } from '../../src/archive/manifest.js';
 import { ReceiptIndex, ReceiptWriter } from '../../src/archive/receipts.js';
+import { putSettings, settingsOf } from '../../src/archive/settings.js';
 import type { Epoch } from '../../src/position/epoch.js';
 import { type BatchContext, type BatchInput, type BatchResult, pruneBatch } from '../../src/prune/batch.js';
 import { readCutoff } from '../../src/prune/eligible.js';
@@ -270,6 +271,9 @@ test('law 1: no row is pruned between the position of a copy and its snapshot: i
   await pipeline.query('DELETE FROM ticks');
 });
 
+/** What a person says to a changed configuration. */
+const accept = (tables: Config['tables']): Promise<void> => putSettings(pipeline.archiveDir, undefined, settingsOf({ ...config, tables }));
+
 test('keepWhile that is no condition, or would widen the one it stands in, refuses the table', async () => {
   await fill(2);
   await pipeline.archived();
@@ -281,15 +285,18 @@ test('keepWhile that is no condition, or would widen the one it stands in, refus
     'v = 1 THEN true END) IS NOT TRUE OR (CASE WHEN true',
   ]) {
     const tables = [{ ...ticks, keepWhile }];
+    await accept(tables);
     assert.match(only(await prune({ config: { ...config, tables } })).problem ?? '', /keepWhile/, keepWhile);
   }
   assert.equal((await ids()).length, 2);
   await pipeline.query(`UPDATE ticks SET state = 'open' WHERE id = ${next - 1}`);
   await pipeline.archived();
   const tables = [{ ...ticks, keepWhile: "state = 'open' -- the last ones" }];
+  await accept(tables);
   assert.equal(only(await prune({ config: { ...config, tables } })).deleted, 1, 'unknown (NULL) does not hold a row back');
   assert.deepEqual(await ids(), [next - 1]);
   await pipeline.query('DELETE FROM ticks');
+  await accept(config.tables);
 });
 
 test('law 12: a newest commit that lies in the future of the database refuses every table', async () => {
