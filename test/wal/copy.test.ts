@@ -4,8 +4,10 @@ import { after, before, test } from 'node:test';
 import { type PostgresServer, startPostgres } from '../../services/demo/engines/postgres.js';
 import { readTuple, visitFrames } from '../../src/change/pgoutput.js';
 import type { TableDescription } from '../../src/change/relation.js';
+import { parseLsn } from '../../src/position/lsn.js';
 import { InitialCopy } from '../../src/wal/copy.js';
 import { CopyRows } from '../../src/wal/copy-text.js';
+import { TableRecopy } from '../../src/wal/recopy.js';
 import { connectClient } from '../../src/wal/session.js';
 
 let server: PostgresServer;
@@ -93,6 +95,43 @@ test('all rows in the snapshot of the slot, exactly; later ones are left to the 
   await copy[Symbol.asyncDispose]();
   await sql.query("SELECT pg_drop_replication_slot('tidemark_y')");
   await sql.end();
+});
+
+test('rows copied again while others write: what committed before their position is in the copy, and nothing else', async () => {
+  const url = await server.createDatabase();
+  const [sql, writer] = [await connectClient(url, { applicationName: 'test' }), await connectClient(url, { applicationName: 'test' })];
+  await sql.query(`CREATE TABLE public.t (id int PRIMARY KEY, v text); CREATE PUBLICATION tidemark_z FOR TABLE public.t; INSERT INTO public.t VALUES (1, '0')`);
+  await sql.query("SELECT pg_create_logical_replication_slot('judge', 'test_decoding')");
+  let going = true;
+  let versions = 0;
+  const writing = (async () => {
+    for (; going; versions += 1) await writer.query(`BEGIN; DELETE FROM public.t; INSERT INTO public.t VALUES (1, '${versions + 1}'); COMMIT`);
+  })();
+  const copied: { at: bigint; v: string }[] = [];
+  for (let i = 0; i < 8; i += 1) {
+    const copy = await TableRecopy.begin(
+      { url, source: 'z', publication: 'tidemark_z' },
+      { schema: 'public', table: 't' },
+      new AbortController().signal,
+      () => undefined,
+    );
+    assert.ok(copy);
+    await copy.begun();
+    for await (const part of copy.parts()) for (const row of decode(part.payload).rows) copied.push({ at: copy.at, v: row[1] as string });
+    await copy[Symbol.asyncDispose]();
+  }
+  going = false;
+  await writing;
+  const { rows: told } = await sql.query<{ lsn: string; data: string }>("SELECT lsn::text AS lsn, data FROM pg_logical_slot_get_changes('judge', NULL, NULL)");
+  const commits: { at: bigint; v: string }[] = [];
+  let version = '';
+  for (const { lsn, data } of told) {
+    version = /INSERT:.*v\[text\]:'(\d+)'/.exec(data)?.[1] ?? version;
+    if (data.startsWith('COMMIT')) commits.push({ at: parseLsn(lsn), v: version });
+  }
+  assert.ok(commits.length > 100 && copied.length === 8, `${commits.length} commits, ${copied.length} rows`);
+  for (const { at, v } of copied) assert.equal(v, commits.findLast((commit) => commit.at < at)?.v ?? '0');
+  await Promise.all([sql.query("SELECT pg_drop_replication_slot('judge')").then(() => sql.end()), writer.end()]);
 });
 
 test('the guard: nobody can alter or truncate a table between slot and end of the copy, writers go on', async () => {
