@@ -57,7 +57,7 @@ export async function readKey(dir: string): Promise<Buffer> {
   } catch (error) {
     throw configError(
       `archive.dir: ${file} cannot be read (${(error as Error).message})`,
-      'let this user read it; it is made by the archiver, mode 0600: all three services run as that user',
+      'let this user read it; it is made by the archiver, mode 0640: the services run as one user or in one group',
     );
   }
   throw configError(`archive.dir: ${file} is not a key of 32 bytes in hexadecimal`, 'restore this file from a copy of the archive');
@@ -73,7 +73,7 @@ export async function createArchive(dir: string, source: string): Promise<Archiv
   await requireHardLinks(paths.temporary);
   for (const folder of [paths.own, dir]) await syncFolder(folder);
   if (found === undefined) {
-    await putIfAbsent(paths.key, Buffer.from(`${randomBytes(32).toString('hex')}\n`), { temporary: paths.temporary, mode: 0o600 });
+    await putIfAbsent(paths.key, Buffer.from(`${randomBytes(32).toString('hex')}\n`), { temporary: paths.temporary, mode: 0o640 });
     const fresh: ArchiveIdentity = { formatVersion: FORMAT_VERSION, archive: randomUUID(), source, createdAt: new Date().toISOString() };
     await putIfAbsent(paths.identity, Buffer.from(`${JSON.stringify(fresh, null, 2)}\n`), { temporary: paths.temporary });
   }

@@ -13,7 +13,7 @@ export function archivePaths(dir: string) {
     dir,
     own,
     identity: path.join(own, 'archive.json'),
-    /** Key that signs fences and prune messages, 32 random bytes as hex, mode 0600. */
+    /** Key that signs fences and prune messages, 32 random bytes as hex, mode 0640. */
     key: path.join(own, 'key'),
     /** The brake on pruning, while it is on. */
     pause: path.join(own, 'pause.json'),

@@ -87,8 +87,8 @@ export const PLANTS: readonly Plant[] = [
   {
     name: 'timeline-ignored',
     file: 'src/wal/slot.js',
-    find: 'if (server.timeline !== epoch.timeline) {',
-    replace: 'if (false) {',
+    find: 'const found = server.timeline === epoch.timeline ? undefined : judgeFork(',
+    replace: 'const found = true ? undefined : judgeFork(',
     by: { test: 'services/capture/halts.test.js', title: 'a promoted standby’s timeline is a named halt' },
   },
   {
