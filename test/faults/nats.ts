@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { cp, open, readdir, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { connect, type JetStreamManager, type NatsConnection } from 'nats';
+import { connect, DiscardPolicy, type JetStreamManager, type NatsConnection, type StreamConfig } from 'nats';
 import { Random } from '../campaign/chance.js';
 import { until } from '../pipeline/pipeline.js';
 import { CannotInject, Volume } from './volume.js';
@@ -191,16 +191,19 @@ export async function consumersDeleted(major?: number): Promise<string> {
   return `${deleted} consumers deleted; ${await world.settle()}`;
 }
 
-/** F34: the stream's settings are changed to ones that lose chunks, while it runs. */
+/** F34: the stream's settings are changed to ones that lose chunks, while it runs: capture stops and names them, and goes on when they are right again. */
 export async function settingsEdited(major?: number): Promise<string> {
   await using world = await World.start(options(major));
   await world.work();
   await world.archived();
-  await manage(world, async (manager, stream) => {
-    const { config } = await manager.streams.info(stream);
-    await manager.streams.update(stream, { ...config, discard: 'old' as never, max_msgs: 5 });
-  });
+  const change = (changed: Partial<StreamConfig>): Promise<unknown> =>
+    manage(world, async (manager, stream) => manager.streams.update(stream, { ...(await manager.streams.info(stream)).config, ...changed }));
+  await change({ discard: DiscardPolicy.Old, max_msgs: 5 });
   for (let i = 0; i < 3; i += 1) await world.work();
-  const how = await repairStream(world);
-  return `${how}; ${await world.settle()}`;
+  const { code, log } = await until('capture stops', async () => (world.services.capture.running ? undefined : world.services.capture.ended), 120_000);
+  assert.equal(code, 2, log.slice(-2000));
+  const named = /TIDEMARK_test[^"]{0,200}/.exec(log.slice(-1500))?.[0] ?? '';
+  assert.match(named, /discard|max_msgs/);
+  await change({ discard: DiscardPolicy.New, max_msgs: -1 });
+  return `capture stopped (${named.slice(0, 100)}); ${await world.settle()}`;
 }
