@@ -180,6 +180,7 @@ export async function flipped(seed: number, major?: number): Promise<string> {
 /** F33: the archiver's consumers are deleted under it. */
 export async function consumersDeleted(major?: number): Promise<string> {
   await using world = await World.start(options(major));
+  await world.archived();
   let deleted = 0;
   for (let i = 0; i < 4; i += 1) {
     await world.work();
