@@ -7,6 +7,7 @@ import type { ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
 import { Halt, messageOf } from '../runtime/errors.js';
 import { dayOf } from '../segment/day.js';
+import { hashFile } from '../segment/durable-file.js';
 import { SegmentReader, type SegmentRows } from '../segment/reader.js';
 import type { Nominated } from './nominate.js';
 import type { Target } from './target.js';
@@ -52,6 +53,8 @@ const KEPT_VALUES = 4_000_000;
 export class ArchiveLookup {
   readonly #dir: string;
   readonly #groups = new Map<string, Group>();
+  /** Files whose bytes were found to be those that the manifest says. */
+  readonly #whole = new Set<string>();
   #values = 0;
 
   /** `dir`: the archive folder. */
@@ -62,6 +65,7 @@ export class ArchiveLookup {
   /** Forgets what was decoded, so that the next look reads the files again. */
   forget(): void {
     this.#groups.clear();
+    this.#whole.clear();
     this.#values = 0;
   }
 
@@ -106,9 +110,15 @@ export class ArchiveLookup {
     }
   }
 
+  /** A file proves nothing unless all of it is what was written: one flipped bit may lie where no column of ours is. */
   async #open(entry: FileEntry): Promise<SegmentReader> {
+    const file = path.join(this.#dir, entry.file);
     try {
-      return await SegmentReader.open(path.join(this.#dir, entry.file));
+      if (!this.#whole.has(entry.file)) {
+        if ((await hashFile(file)) !== entry.sha256) throw new Error('its bytes are not those that were written: SHA-256 differs');
+        this.#whole.add(entry.file);
+      }
+      return await SegmentReader.open(file);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw new FileGone(entry.file);
       throw error;

@@ -87,9 +87,14 @@ export async function connectClient(url: string, options: ClientOptions): Promis
     await checkSession(client, options.field);
     return client;
   } catch (error) {
-    await client.end().catch(() => undefined);
+    cutConnection(client); // end() waits for ever when the server ended the handshake at the same moment
     throw explainConnectError(error, options.field);
   }
+}
+
+/** Ends a connection without a word to the server. */
+export function cutConnection(client: pg.Client): void {
+  (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
 }
 
 /** Reads the settings back. Throws `config` when they were not taken, which is what a connection pooler in between does. */

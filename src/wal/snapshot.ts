@@ -5,6 +5,7 @@
 import type pg from 'pg';
 import type { Lsn } from '../position/lsn.js';
 import { quoteLiteral } from './identifier.js';
+import { cutConnection } from './session.js';
 import { type CreatedSlot, createSlot, readServerVersion } from './slot.js';
 
 const SAY_MS = 3000;
@@ -55,7 +56,7 @@ async function waitingFor(client: pg.Client): Promise<string> {
 
 /** The server does not listen while it waits for writers: the connection is cut. Should a lasting slot be made all the same, the next start drops it. */
 async function untilAborted<T>(signal: AbortSignal | undefined, client: pg.Client, work: Promise<T>): Promise<T> {
-  const cut = (): void => (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+  const cut = (): void => cutConnection(client);
   signal?.addEventListener('abort', cut, { once: true });
   try {
     return await work;
