@@ -89,7 +89,10 @@ export const PLANTS: readonly Plant[] = [
     file: 'src/wal/slot.js',
     find: 'const found = server.timeline === epoch.timeline ? undefined : judgeFork(',
     replace: 'const found = true ? undefined : judgeFork(',
-    by: { test: 'services/capture/halts.test.js', title: 'a promoted standby’s timeline is a named halt' },
+    by: {
+      test: 'services/capture/halts.test.js',
+      title: 'a server in recovery is waited for; promoted, it carries the epoch on only when its fences come again',
+    },
   },
   {
     name: 'dedupe-by-change-lsn',

@@ -96,7 +96,7 @@ export const ROWS: readonly Row[] = [
     cases: [
       { name: 'planned switchover', run: (major) => plannedSwitchover(Math.max(major ?? 18, 17)) },
       { name: 'lagging standby', run: laggingStandby },
-      test('services/capture/halts', 'promoted standby'),
+      test('services/capture/halts', 'in recovery is waited for'),
       test('services/cli/resync', 'TIMELINE'),
     ],
   },

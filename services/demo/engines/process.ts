@@ -60,15 +60,17 @@ export function spawnServer(
   options: { account?: Account | undefined; deathSignal: 'INT' | 'TERM' | 'KILL'; cwd: string; env?: Record<string, string> | undefined },
 ): ChildProcess {
   const { account, deathSignal, cwd } = options;
-  const env = { ...process.env, ...options.env };
+  // By `env`, so that what the variables do (LD_PRELOAD) is done to the server alone and as its own user.
+  const own = Object.entries(options.env ?? {}).map(([name, value]) => `${name}=${value}`);
+  const [program, ...rest] = own.length === 0 ? [file, ...args] : ['env', ...own, file, ...args];
   const setpriv = process.platform === 'linux' ? findExecutable('setpriv') : undefined;
   if (setpriv === undefined) {
-    const child = spawn(file, args, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...(account ?? {}) });
+    const child = spawn(program as string, rest, { cwd, stdio: ['ignore', 'pipe', 'pipe'], detached: true, ...(account ?? {}) });
     if (child.pid !== undefined) outlive(child, deathSignal);
     return child;
   }
   const who = account === undefined ? [] : ['--reuid', String(account.uid), '--regid', String(account.gid), '--clear-groups'];
-  return spawn(setpriv, ['--pdeathsig', deathSignal, ...who, file, ...args], { cwd, env, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+  return spawn(setpriv, ['--pdeathsig', deathSignal, ...who, program as string, ...rest], { cwd, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
 }
 
 /** Where the kernel sends no death signal, a shell does, whose standard input ends with us. */
