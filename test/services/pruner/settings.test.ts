@@ -7,7 +7,7 @@ import { settingsDifferences } from '../../../src/archive/settings.js';
 import { Pipeline, type Service, until } from '../../pipeline/pipeline.js';
 import { TICKS_SCHEMA, Ticks } from '../../pipeline/ticks.js';
 
-const SCHEMA = `${TICKS_SCHEMA} ALTER TABLE ticks ADD made timestamptz NOT NULL DEFAULT now() - interval '60 hours';`;
+const SCHEMA = `${TICKS_SCHEMA} ALTER TABLE ticks ADD made timestamptz NOT NULL DEFAULT now() - interval '150 hours';`;
 
 test('what differs is named, and only what deletes more is destructive', () => {
   const table = { timestamp: 'at', retentionMs: 86_400_000, keepWhile: null, prune: true };
@@ -33,7 +33,8 @@ test('what differs is named, and only what deletes more is destructive', () => {
 });
 
 test('a shorter retention, another timestamp column, a table that comes back with less: each waits for --accept', async () => {
-  await using pipeline = await Pipeline.start({ schema: SCHEMA, tables: '  ticks: { timestamp: at }', flushEvery: '200ms' });
+  await using pipeline = await Pipeline.start({ schema: SCHEMA, tables: '  ticks: { timestamp: at }', flushEvery: '200ms', retention: '96h' });
+  // Days of their own, and over: a day waits for those that its rows moved from.
   const original = await readFile(pipeline.configFile, 'utf8');
   const configured = (from: string, to: string): Promise<void> => {
     assert.ok(original.includes(from));
@@ -61,16 +62,16 @@ test('a shorter retention, another timestamp column, a table that comes back wit
     for (const service of services) assert.equal((await service.stop()).code, 0, service.log.slice(-2000));
   };
   const ticks = new Ticks(pipeline);
+  await ticks.insert(30, 120);
   await ticks.insert(30, 48);
-  await ticks.insert(30, 3);
   await pipeline.doctorFix();
   let services = start();
   await pipeline.archived();
   await prune();
   assert.equal((await ticks.audit()).pruned, 30);
 
-  await configured('retention: 24h', 'retention: 1h');
-  await refused(/would prune more than before: public\.beat: retention 1d → 1h; public\.ticks: retention 1d → 1h/);
+  await configured('retention: 96h', 'retention: 1h');
+  await refused(/would prune more than before: public\.beat: retention 4d → 1h; public\.ticks: retention 4d → 1h/);
   const service = await pipeline.service('pruner').ended;
   assert.equal(service.code, 2, service.log);
   const doctor = await cli('doctor');
@@ -78,21 +79,21 @@ test('a shorter retention, another timestamp column, a table that comes back wit
   assert.match(doctor.stdout, /FAILED +settings +would prune more than before/);
   assert.equal((await cli('prune', '--dry-run')).code, 0, 'looking is free');
   assert.equal((await ticks.audit()).pruned, 30);
-  await accepted(/accepted +public\.ticks: retention 1d → 1h/);
-  assert.match(await readFile(path.join(pipeline.archiveDir, '_tidemark/operations.jsonl'), 'utf8'), /"type":"accept".*retention 1d → 1h/);
+  await accepted(/accepted +public\.ticks: retention 4d → 1h/);
+  assert.match(await readFile(path.join(pipeline.archiveDir, '_tidemark/operations.jsonl'), 'utf8'), /"type":"accept".*retention 4d → 1h/);
   await prune();
   assert.equal((await ticks.audit()).pruned, 60);
 
   await writeFile(pipeline.configFile, original);
   await prune(); // longer again: nothing to accept
-  await ticks.insert(30, 3);
+  await ticks.insert(30, 48);
   await pipeline.archived();
 
   // Gone from the configuration for a while: what was recorded of it still counts.
   await configured('  ticks: { timestamp: at }', '');
   await prune();
   await configured('  ticks: { timestamp: at }', '  ticks: { timestamp: at, retention: 2h }');
-  await refused(/public\.ticks: retention 1d → 2h/);
+  await refused(/public\.ticks: retention 4d → 2h/);
 
   await configured('timestamp: at }', 'timestamp: made }');
   await refused(/public\.ticks: timestamp at → made/);
@@ -111,9 +112,10 @@ test('a shorter retention, another timestamp column, a table that comes back wit
   await pipeline.archived();
   const today = new Date().toISOString().slice(0, 10);
   await until('all days that are over are sealed', async () => {
-    await cli('seal', 'ticks');
+    const { stdout, stderr } = await cli('seal', 'ticks');
     const open = [...((await pipeline.state())?.files.values() ?? [])].filter((file) => file.table === 'ticks' && file.kind === 'segment');
-    return open.every(({ day }) => day !== null && day >= today);
+    if (open.every(({ day }) => day !== null && day >= today)) return true;
+    throw new Error(`${stdout}${stderr}${open.map(({ file }) => file).join(' ')}`);
   });
   await ticks.audit();
 
