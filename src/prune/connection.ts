@@ -2,14 +2,13 @@
  * The pruner's one connection: it holds the lock that only one pruner of a source has, and everything of a run goes over it. Owns opening, testing and closing it; a
  * server that hangs cannot hold us at any of these.
  */
-import type { Socket } from 'node:net';
 import type pg from 'pg';
 import type { Epoch } from '../position/epoch.js';
 import type { Config } from '../runtime/config.js';
 import { sleep } from '../runtime/service.js';
 import { applicationName } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
-import { connectClient } from '../wal/session.js';
+import { connectClient, cutConnection } from '../wal/session.js';
 
 /** No answer of the server within this time ends the connection. Above statement_timeout of a batch. */
 const QUERY_TIMEOUT_MS = 60_000;
@@ -61,7 +60,7 @@ export async function isUsable(client: pg.Client): Promise<boolean> {
 
 /** Ends it; what a hung server does not end within two seconds is cut. */
 export async function closeClient(client: pg.Client): Promise<void> {
-  const cut = setTimeout(() => (client as unknown as { connection: { stream: Socket } }).connection.stream.destroy(), CLOSE_MS);
+  const cut = setTimeout(() => cutConnection(client), CLOSE_MS);
   await client.end().catch(() => undefined);
   clearTimeout(cut);
 }
