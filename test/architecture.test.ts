@@ -153,7 +153,12 @@ test('the JSON Schema for editors is that of the configuration', () => {
 });
 
 test('links between the documents lead somewhere', () => {
-  for (const file of ['README.md', ...readdirSync(path.join(ROOT, 'docs')).map((name) => `docs/${name}`)]) {
+  for (const file of [
+    'README.md',
+    ...readdirSync(path.join(ROOT, 'docs'), { withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map(({ name }) => `docs/${name}`),
+  ]) {
     const text = readFileSync(path.join(ROOT, file), 'utf8');
     for (const [, target] of text.matchAll(/\]\((?!https?:)([^)#]+)\)/g)) {
       assert.ok(existsSync(path.join(ROOT, path.dirname(file), target as string)), `${file} → ${target}`);
