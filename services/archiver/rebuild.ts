@@ -4,7 +4,7 @@
  */
 import { mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { comparable, dayContent, daysOf, type ReplayWindow, sealedFiles } from '../../src/archive/compare.js';
+import { comparable, dayContent, daysOf, type ReplayWindow, sealedFiles, unresolvedRows } from '../../src/archive/compare.js';
 import { ArchiveFollower, type ArchiveState, createArchive, openIdentity, readKey } from '../../src/archive/manifest.js';
 import { ReceiptIndex } from '../../src/archive/receipts.js';
 import { formatLsn, LSN_ZERO, type Lsn } from '../../src/position/lsn.js';
@@ -167,12 +167,12 @@ async function compareArchives(
           continue;
         }
         const rebuilt = { dir: context.dir, state: async () => context.state };
-        let mine = await dayContent(rebuilt, encoder, oid, day, window);
-        let theirs = await dayContent({ dir, state }, encoder, oid, day, window);
-        if (mine.unresolved.size + theirs.unresolved.size > 0) {
-          const except = new Set([...mine.unresolved, ...theirs.unresolved]);
-          mine = await dayContent(rebuilt, encoder, oid, day, window, except);
-          theirs = await dayContent({ dir, state }, encoder, oid, day, window, except);
+        const archived = { dir, state };
+        const of = { oid, day, window };
+        let [mine, theirs] = [await dayContent(rebuilt, encoder, of), await dayContent(archived, encoder, of)];
+        if (mine.rows === theirs.rows && mine.digestSum !== theirs.digestSum) {
+          const except = new Set([...(await unresolvedRows(rebuilt, encoder, of)), ...(await unresolvedRows(archived, encoder, of))]);
+          if (except.size > 0) [mine, theirs] = [await dayContent(rebuilt, encoder, of, except), await dayContent(archived, encoder, of, except)];
         }
         compared += 1;
         if (mine.rows === theirs.rows && mine.digestSum === theirs.digestSum) continue;

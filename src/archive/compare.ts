@@ -2,19 +2,20 @@
  * Two archives of the same changes, compared as what they say: for each table and day the rows that count (the last version of each life), and the sum of their digests. How
  * they are cut into files does not matter. Reads only.
  */
-import type { Lsn } from '../position/lsn.js';
-import { parseLsn } from '../position/lsn.js';
+import path from 'node:path';
+import { type Lsn, parseLsn } from '../position/lsn.js';
+import { DailyReader } from '../segment/daily-reader.js';
 import type { SegmentEncoder } from '../segment/encoder.js';
-import { literal } from '../segment/sql.js';
+import { identifier, literal } from '../segment/sql.js';
 import type { ArchiveState } from './chain.js';
 import { groupFiles, tableFiles } from './groups.js';
 import type { FileEntry } from './manifest-format.js';
-import { digestSum, livesSql, SUPERSEDED } from './view.js';
+import { digestSum, livesSql, parquet, rowKey, SUPERSEDED } from './view.js';
 
 /** Rows of one table and day, and the sum of their digests modulo 2^64. */
 export type DayContent = { readonly rows: number; readonly digestSum: string };
 
-/** Versions whose large values one archiver found again and another did not: the digests of these say nothing. As `lsn:ordinal`. */
+/** Keys of rows whose large values one archiver found again and another did not: the digests of these say nothing. As rowKey gives them. */
 export type Unresolved = ReadonlySet<string>;
 
 export type ReplayWindow = { readonly from: Lsn; readonly before: Lsn };
@@ -44,21 +45,54 @@ export function sealedFiles(state: ArchiveState, oid: number, day: string | null
   return [...tableFiles(state, oid, 'daily', day), ...tableFiles(state, oid, 'history', day)];
 }
 
+/** A day of a table, and the changes of it that are compared. */
+export type ComparedDay = { readonly oid: number; readonly day: string | null; readonly window: ReplayWindow };
+
 /** The rows of a day that count, of what committed within the window; the digests of `except` count as nothing. Sealed days must lie in the window as a whole. */
 export async function dayContent(
   archive: ComparedArchive,
   encoder: SegmentEncoder,
-  oid: number,
-  day: string | null,
-  window: ReplayWindow,
+  compared: ComparedDay,
   except: Unresolved = new Set(),
-): Promise<DayContent & { readonly unresolved: Unresolved }> {
+): Promise<DayContent> {
+  return await onNewest(archive, async (state) => {
+    const parts: DayContent[] = [];
+    for (const entry of sealedFiles(state, compared.oid, compared.day)) {
+      parts.push(except.size === 0 ? entry : await sealedContent(path.join(archive.dir, entry.file), encoder, except));
+    }
+    const counted = await openRows(archive.dir, state, compared);
+    if (counted !== undefined) {
+      const digest = except.size === 0 ? '_digest' : `(CASE WHEN ${among('_row', except)} THEN 0 ELSE _digest END)`;
+      parts.push(...(await encoder.query<DayContent>(`SELECT count(*)::INTEGER AS rows, ${digestSum(digest)} AS "digestSum" FROM (${counted})`)));
+    }
+    return sumOf(parts);
+  });
+}
+
+/** Keys of the rows that count whose large values were not found. */
+export async function unresolvedRows(archive: ComparedArchive, encoder: SegmentEncoder, compared: ComparedDay): Promise<Unresolved> {
+  return await onNewest(archive, async (state) => {
+    const keys = new Set<string>();
+    const add = async (from: string, key: string, unresolved: string): Promise<void> => {
+      const found = await encoder.query<{ key: string | null }>(`SELECT ${key} AS key FROM ${from} WHERE ${unresolved} IS NOT NULL`);
+      for (const row of found) if (row.key !== null) keys.add(row.key);
+    };
+    for (const { file } of sealedFiles(state, compared.oid, compared.day)) {
+      const whole = path.join(archive.dir, file);
+      const { metadata, text, unresolved } = await DailyReader.open(whole);
+      if (unresolved !== undefined) await add(parquet([whole]), rowKey(metadata, text !== undefined), identifier(unresolved));
+    }
+    const counted = await openRows(archive.dir, state, compared);
+    if (counted !== undefined) await add(`(${counted})`, '_row', '_unresolved');
+    return keys;
+  });
+}
+
+async function onNewest<T>(archive: ComparedArchive, body: (state: ArchiveState) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt += 1) {
     const state = await archive.state();
     try {
-      const sealed = sealedFiles(state, oid, day).map(({ rows, digestSum }) => ({ rows, digestSum }));
-      const open = await openContent(archive.dir, state, encoder, { oid, day, window, except });
-      return { ...sumOf([...sealed, open]), unresolved: open.unresolved };
+      return await body(state);
     } catch (error) {
       // Merged or sealed away meanwhile: the newest manifest names what took its place.
       if (attempt >= 5 || !/ENOENT|No files found|No such file/i.test(String(error))) throw error;
@@ -66,25 +100,24 @@ export async function dayContent(
   }
 }
 
-type OpenDay = { readonly oid: number; readonly day: string | null; readonly window: ReplayWindow; readonly except: Unresolved };
-
-async function openContent(
-  dir: string,
-  state: ArchiveState,
-  encoder: SegmentEncoder,
-  { oid, day, window, except }: OpenDay,
-): Promise<DayContent & { readonly unresolved: Unresolved }> {
+/** `SELECT _digest, _unresolved, _row`: the rows of the open segments that count. Undefined: there are none. */
+async function openRows(dir: string, state: ArchiveState, { oid, day, window }: ComparedDay): Promise<string | undefined> {
   const segments = await groupFiles(dir, tableFiles(state, oid, 'segment', day));
-  if (segments.length === 0) return { rows: 0, digestSum: '0', unresolved: new Set() };
+  if (segments.length === 0) return undefined;
   const keys = await groupFiles(dir, tableFiles(state, oid, 'keys'));
-  const lives = livesSql({ segments, keys, before: window.before });
-  const counted = `FROM (${lives}) WHERE NOT ${SUPERSEDED} AND _lsn >= ${window.from}`;
-  const skip = except.size === 0 ? 'false' : `(_lsn || ':' || _ordinal) IN (${[...except].map(literal).join(', ')})`;
-  const [content] = await encoder.query<{ rows: number; sum: string }>(
-    `SELECT rows, sum FROM (SELECT count(*)::INTEGER AS rows, ${digestSum(`(CASE WHEN ${skip} THEN 0 ELSE _digest END)`)} AS sum ${counted})`,
-  );
-  const unresolved = await encoder.query<{ at: string }>(`SELECT _lsn || ':' || _ordinal AS at ${counted} AND _unresolved IS NOT NULL`);
-  return { rows: content?.rows ?? 0, digestSum: content?.sum ?? '0', unresolved: new Set(unresolved.map((row) => row.at)) };
+  const lives = livesSql({ segments, keys, before: window.before, rowKeys: true });
+  return `SELECT _digest, _unresolved, _row FROM (${lives}) WHERE NOT ${SUPERSEDED} AND _lsn >= ${window.from}`;
+}
+
+async function sealedContent(file: string, encoder: SegmentEncoder, except: Unresolved): Promise<DayContent> {
+  const reader = await DailyReader.open(file);
+  const numbered = `SELECT file_row_number AS row, ${rowKey(reader.metadata, reader.text !== undefined)} AS _row FROM ${parquet([file], 'file_row_number = true')}`;
+  const rows = await encoder.query<{ row: number }>(`SELECT row::INTEGER AS row FROM (${numbered}) WHERE ${among('_row', except)}`);
+  return await reader.digestSum(new Set(rows.map(({ row }) => row)));
+}
+
+function among(key: string, keys: Unresolved): string {
+  return `coalesce(${key} IN (${[...keys].map(literal).join(', ')}), false)`;
 }
 
 function sumOf(parts: readonly DayContent[]): DayContent {

@@ -18,6 +18,8 @@ export type LivesOptions = {
   readonly elsewhere?: readonly FileGroup[];
   /** Only what committed below it; everything without it. */
   readonly before?: Lsn;
+  /** With a column `_row` of rowKey. */
+  readonly rowKeys?: boolean;
 };
 
 /** What ended a version: null = it is the last one known and its life goes on. */
@@ -45,7 +47,8 @@ export function livesSql(options: LivesOptions): string {
     const [lsn, ordinal, digest, unresolved] = (['lsn', 'ordinal', 'digest', 'unresolved'] as const).map((name) =>
       systemIdentifier(name, group.metadata.columns),
     );
-    const more = `${lsn} AS _lsn, ${ordinal} AS _ordinal, ${digest} AS _digest, ${unresolved} AS _unresolved, ${part} AS part`;
+    const named = options.rowKeys === true ? `, ${rowKey(group.metadata)} AS _row` : '';
+    const more = `${lsn} AS _lsn, ${ordinal} AS _ordinal, ${digest} AS _digest, ${unresolved} AS _unresolved, ${part} AS part${named}`;
     return `SELECT ${versionColumns(identities, group.metadata, placed(group))}, ${more} ${read(group)}`;
   });
   const events = keys.map((group) => {
@@ -60,7 +63,7 @@ export function livesSql(options: LivesOptions): string {
   return `WITH v AS NOT MATERIALIZED (${versions.join(' UNION ALL ')}),
     w AS NOT MATERIALIZED (${[noEvents(identities), ...elsewhere].join(' UNION ALL ')}),
     k AS NOT MATERIALIZED (${[noEvents(identities), ...events].join(' UNION ALL ')}),
-    ${endsSql(identities, 'v._lsn, v._ordinal, v._digest, v._unresolved, v.part')}`;
+    ${endsSql(identities, `v._lsn, v._ordinal, v._digest, v._unresolved, v.part${options.rowKeys === true ? ', v._row' : ''}`)}`;
 }
 
 /** What DuckDB needs to join and sort while it spills, in bytes for each version and event: 40 million were too many for 192 MB and well within 384. */
@@ -201,16 +204,23 @@ function endsByDigest(g: number, byKey: readonly Ends[], p: string): Ends {
   return { name: `e${g}`, common, join };
 }
 
-/** `read_parquet([…])` of files with equal columns. */
-export function parquet(files: readonly string[]): string {
-  return `read_parquet([${files.map((file) => literal(exactPath(file))).join(', ')}], ${NOT_PARTITIONED})`;
+/** `read_parquet([…])` of files with equal columns. `more`: other options of it. */
+export function parquet(files: readonly string[], ...more: readonly string[]): string {
+  return `read_parquet([${files.map((file) => literal(exactPath(file))).join(', ')}], ${[NOT_PARTITIONED, ...more].join(', ')})`;
+}
+
+/** SQL of one text that names a row by its key, the same in segments and in daily files; NULL without a key. `kept`: the file has a column of texts that its types cannot hold. */
+export function rowKey(metadata: SegmentMetadata, kept = true): string {
+  const texts = metadata.key.flatMap((name) => metadata.columns.filter((column) => column.name === name));
+  return texts.length === 0 ? 'NULL' : `to_json([${texts.map((column) => versionText(segmentColumn(column, metadata), metadata, kept)).join(', ')}])::VARCHAR`;
 }
 
 /** Text of a key column of a version that is equal to eventText of the same value. */
-function versionText({ name, fileType }: SegmentColumn, { columns }: SegmentMetadata): string {
+function versionText({ name, fileType }: SegmentColumn, { columns }: SegmentMetadata, hasKept = true): string {
   const column = identifier(name);
   if (fileType === 'VARCHAR') return column;
   if (fileType === 'BLOB') return `('\\x' || lower(hex(${column})))`;
+  if (!hasKept) return `CAST(${column} AS VARCHAR)`;
   const kept = `(${systemIdentifier('text', columns)} ->> ${literal(`$.${JSON.stringify(name)}`)})`;
   return `COALESCE(CAST(${column} AS VARCHAR), CAST(TRY_CAST(${kept} AS ${fileType}) AS VARCHAR), ${kept})`;
 }

@@ -23,13 +23,13 @@ export class DailyReader {
   readonly metadata: SegmentMetadata;
   readonly rowCount: number;
   readonly columns: readonly string[];
+  /** Name of the column of values that the typed columns could not hold; undefined when there are none. */
+  readonly text: string | undefined;
+  /** Name of the column that names the values that the stream did not carry; undefined when there are none. */
+  readonly unresolved: string | undefined;
   readonly #file: Awaited<ReturnType<typeof asyncBufferFromFile>>;
   readonly #footer: FileMetaData;
   readonly #forms: readonly SegmentColumn[];
-  /** Name of the column of values that the typed columns could not hold; undefined when there are none. */
-  readonly #text: string | undefined;
-  /** Name of the column that names the values that the stream did not carry; undefined when there are none. */
-  readonly #unresolved: string | undefined;
 
   private constructor(file: Awaited<ReturnType<typeof asyncBufferFromFile>>, footer: FileMetaData, name: string) {
     this.#file = file;
@@ -39,8 +39,8 @@ export class DailyReader {
     this.columns = this.metadata.columns.map((column) => column.name);
     this.#forms = this.metadata.columns.map((column) => segmentColumn(column, this.metadata));
     const present = (name: string): string | undefined => (footer.schema.some((element) => element.name === name) ? name : undefined);
-    this.#text = present(systemName('text', this.columns));
-    this.#unresolved = present(systemName('unresolved', this.columns));
+    this.text = present(systemName('text', this.columns));
+    this.unresolved = present(systemName('unresolved', this.columns));
   }
 
   static async open(file: string): Promise<DailyReader> {
@@ -50,13 +50,13 @@ export class DailyReader {
 
   /** Calls `row` for each row with its column texts in the table's order; the array is reused. Reads a row group at a time. */
   async forEachRow(row: (texts: (string | null)[]) => void): Promise<void> {
-    const columns = this.#text === undefined ? [...this.columns] : [...this.columns, this.#text];
+    const columns = this.text === undefined ? [...this.columns] : [...this.columns, this.text];
     const texts: (string | null)[] = new Array(this.columns.length).fill(null);
     let start = 0;
     for (const group of this.#footer.row_groups) {
       const end = start + Number(group.num_rows);
       const data = await this.#readColumns(columns, start, end);
-      const kept = this.#text === undefined ? undefined : data.at(-1);
+      const kept = this.text === undefined ? undefined : data.at(-1);
       for (let i = 0; i < end - start; i += 1) {
         const misfits = keptOf(kept?.[i]);
         for (let c = 0; c < texts.length; c += 1) {
@@ -91,14 +91,15 @@ export class DailyReader {
     return columns.map((name) => found.get(name) as (RawValue | null)[]);
   }
 
-  /** Rows and the sum of their digests, recomputed from the decoded values a column at a time. */
-  async digestSum(): Promise<{ rows: number; digestSum: string }> {
+  /** Rows and the sum of their digests, recomputed from the decoded values a column at a time. The digests of the rows with the numbers `except` count as nothing. */
+  async digestSum(except: ReadonlySet<number> = new Set()): Promise<{ rows: number; digestSum: string }> {
     const sum = new DigestSum();
     let start = 0;
     for (const group of this.#footer.row_groups) {
       const end = start + Number(group.num_rows);
       const digests = await this.#digests(start, end);
       for (let row = 0; row < end - start; row += 1) {
+        if (except.has(start + row)) continue;
         const { high, low } = digests.of(row);
         sum.add(high, low);
       }
@@ -109,8 +110,8 @@ export class DailyReader {
 
   async #digests(start: number, end: number): Promise<ColumnwiseDigests> {
     const digests = new ColumnwiseDigests(end - start);
-    const kept = this.#text === undefined ? undefined : (await this.#readColumns([this.#text], start, end))[0];
-    const missing = this.#unresolved === undefined ? undefined : (await this.#readColumns([this.#unresolved], start, end))[0];
+    const kept = this.text === undefined ? undefined : (await this.#readColumns([this.text], start, end))[0];
+    const missing = this.unresolved === undefined ? undefined : (await this.#readColumns([this.unresolved], start, end))[0];
     for (const [c, name] of this.columns.entries()) {
       const { digestible } = this.#forms[c] as SegmentColumn;
       const [values] = await this.#readColumns([name], start, end);

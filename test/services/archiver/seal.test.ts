@@ -320,6 +320,31 @@ test('a large value that the archiver found and a replay of a shorter stream can
   assert.deepEqual([result.equal, result.rows, result.differences], [true, 2, []]);
 });
 
+test('a large value that a replay finds and the archiver had not is no difference either, in a day that is sealed', async () => {
+  await using bench = await ArchiverBench.start();
+  const options = { check: true, log: bench.log, signal: new AbortController().signal };
+  const running = bench.run();
+  const late = [insert(2, 'as archived'), remove(2)];
+  await archivedCopy(bench);
+  const wal = bench.wal();
+  const lacking = wal.transaction([prices], [updateMessage(OID, ['1', `${DAY} 10:00:00+00`, undefined]), remove(1), ...late]);
+  await bench.publish(...lacking);
+  await bench.archived(lacking[0]);
+  assert.deepEqual(await bench.seal({ day: DAY, asOf: wal.next }), { ok: true, file: null, rows: 0, history: 2 });
+  await running.stop();
+  const replayed = async (name: string, ...changes: Buffer[]): Promise<Awaited<ReturnType<typeof rebuildArchive>>> => {
+    await bench.stream.manager.streams.delete(bench.stream.name);
+    await ensureStream(bench.stream.manager, bench.config);
+    await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
+    await bench.publish(...bench.wal().transaction([prices], changes));
+    return await rebuildArchive(bench.config, { ...options, into: path.join(bench.scratch, name) });
+  };
+  const found = await replayed('found', insert(1, 'x'.repeat(3000)), remove(1), ...late);
+  assert.deepEqual([found.equal, found.compared, found.differences], [true, 1, []]);
+  const other = await replayed('other', insert(1, 'x'.repeat(3000)), remove(1), insert(2, 'another text'), remove(2));
+  assert.deepEqual(other.differences, [{ schema: 'public', table: 'prices', day: DAY, seen: '2 rows in both, with other contents' }]);
+});
+
 test('a deleted row with a value that was never in the stream keeps no day open: the history names what it lacks', async () => {
   await using bench = await ArchiverBench.start();
   const running = bench.run();
