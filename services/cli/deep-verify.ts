@@ -56,7 +56,7 @@ async function compareWithPostgres(config: Config, log: Log, signal: AbortSignal
     const compared: HotComparison[] = [];
     for (const table of config.tables) {
       const every: TableConfig = { ...table, prune: true, keepWhile: undefined, retentionMs: -AHEAD_MS };
-      const { receipt, halt } = await pruneTable({ context, config, follower, pace, dryRun: true, log, signal }, every);
+      const { receipt, halt } = await pruneTable({ context, config, follower, pace, dryRun: true, clock: undefined, log, signal }, every);
       const left = Object.entries(receipt.left);
       const differing = left.reduce((sum, [reason, rows]) => sum + (HARMLESS.has(reason) ? 0 : rows), halt === undefined ? 0 : 1);
       const notes = [...left.map(([reason, rows]) => `${rows} ${reason}`), ...(receipt.problem === null ? [] : [receipt.problem])];

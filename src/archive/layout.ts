@@ -19,6 +19,8 @@ export function archivePaths(dir: string) {
     pause: path.join(own, 'pause.json'),
     /** The settings by which rows were pruned last. */
     settings: path.join(own, 'settings.json'),
+    /** When the machine booted, by the clock as it was at the last prune. */
+    clock: path.join(own, 'clock.json'),
     manifests: path.join(own, 'manifest'),
     open: path.join(own, 'open'),
     history: path.join(own, 'history'),

@@ -1,10 +1,10 @@
 /**
- * Small files of the archive (identity, key, manifests): written whole, fsynced, then linked to their name, which must be free. Must never rename over
- * a name or go on after a failed fsync.
+ * Small files of the archive (identity, key, manifests): written whole, fsynced, then linked to their name, which must be free. Must never go on after a failed fsync. Only what
+ * the pruner notes for itself (settings, clock) takes the place of what it noted before.
  */
 import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, link, open, unlink } from 'node:fs/promises';
+import { type FileHandle, link, open, rename, rm, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { TidemarkError } from '../runtime/errors.js';
 
@@ -57,6 +57,25 @@ export async function putIfAbsent(file: string, bytes: Buffer, options: PutOptio
   await syncLinked(file);
   await unlink(temporary).catch(() => undefined); // swept at the next start
   return true;
+}
+
+/** Puts `text` in the place of a small file that is no part of the record, durable when it resolves. `dir`: its folder. */
+export async function replaceFile(dir: string, name: string, text: string): Promise<void> {
+  const temporary = path.join(dir, `${path.parse(name).name}-${process.pid}-${randomUUID()}`);
+  try {
+    const handle = await open(temporary, 'wx', 0o640);
+    try {
+      await writeFully(handle, Buffer.from(text));
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path.join(dir, name));
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw storageError(error);
+  }
+  await syncFolder(dir);
 }
 
 /** After a failed fsync of a name nobody knows whether it lasts: no second try can tell either. */

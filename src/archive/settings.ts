@@ -2,13 +2,12 @@
  * What the configuration said when rows were pruned last: `_tidemark/settings.json`. A change that would delete more than before is not taken from a file that somebody edited: a person accepts
  * it (`tidemark doctor --accept`). Owns the record and what differs from it; the pruner asks.
  */
-import { randomUUID } from 'node:crypto';
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { Config } from '../runtime/config.js';
 import { configError } from '../runtime/errors.js';
 import { archivePaths } from './layout.js';
-import { storageError, syncFolder, writeFully } from './put.js';
+import { replaceFile, storageError } from './put.js';
 
 export type TableSettings = { readonly timestamp: string; readonly retentionMs: number; readonly keepWhile: string | null; readonly prune: boolean };
 
@@ -74,22 +73,8 @@ export async function readSettings(dir: string): Promise<Settings | undefined> {
 /** Records the settings of now over those of before, durable when it resolves. */
 export async function putSettings(dir: string, before: Settings | undefined, now: Settings): Promise<void> {
   const { settings, own } = archivePaths(dir);
-  const temporary = path.join(own, `settings-${process.pid}-${randomUUID()}`);
   const merged: Settings = { ...now, tables: { ...before?.tables, ...now.tables } };
-  try {
-    const handle = await open(temporary, 'wx', 0o644);
-    try {
-      await writeFully(handle, Buffer.from(`${JSON.stringify(merged, null, 2)}\n`));
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, settings);
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined);
-    throw storageError(error);
-  }
-  await syncFolder(own);
+  await replaceFile(own, path.basename(settings), `${JSON.stringify(merged, null, 2)}\n`);
 }
 
 /**

@@ -15,6 +15,7 @@ import { configError, describeError, Halt, type HaltName } from '../runtime/erro
 import type { Log } from '../runtime/log.js';
 import { sleep } from '../runtime/service.js';
 import { Pace } from './brakes.js';
+import { takeClock } from './clock.js';
 import { closeClient, connectPruner, isUsable, otherServer, takeLock } from './connection.js';
 import { type EmptyDay, emptyDays, type SealRequest, sealRequests } from './empty-days.js';
 import { type Settled, settleIntents } from './settle.js';
@@ -62,6 +63,7 @@ export async function runPrune(options: PruneOptions): Promise<PruneResult> {
   if (!options.dryRun) {
     const changed = await takeSettings(options.config.archive.dir, options.config);
     if (changed.length > 0) options.log.info({ event: 'settings-changed', changed }, 'the configuration is another than at the last run');
+    run.clock = await takeClock(options.config.archive.dir);
   }
   try {
     if (!(await run.connect(state.epoch, 0))) return run.nothing('another pruner is at work on this database', false);
@@ -84,6 +86,8 @@ class Run {
   readonly #id = randomUUID();
   readonly #at = new Date().toISOString();
   #client: pg.Client | undefined;
+  /** Why the clock is not believed; a dry run has none. */
+  clock: (() => string | undefined) | undefined;
 
   constructor(options: PruneOptions) {
     this.#options = options;
@@ -131,7 +135,7 @@ class Run {
     let before = { deleted: 0, batches: 0 };
     for (let attempt = 1; ; attempt += 1) {
       const context = { client: this.#client as pg.Client, source: config.source.name, ...proof, run: this.#id, receipts: this.#receipts };
-      let outcome = withEarlier(await pruneTable({ context, config, follower, pace, dryRun, log, signal }, table), before);
+      let outcome = withEarlier(await pruneTable({ context, config, follower, pace, dryRun, clock: this.clock, log, signal }, table), before);
       if (outcome.unknown === undefined && (!outcome.failed || (await isUsable(context.client)))) return outcome;
       log.warn({ event: 'connection-lost', table: table.key, reason: outcome.receipt.problem }, 'connecting again');
       try {

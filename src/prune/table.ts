@@ -23,6 +23,8 @@ export type TableRun = {
   readonly follower: ArchiveFollower;
   readonly pace: Pace;
   readonly dryRun: boolean;
+  /** Why the clock is not believed; where nothing is deleted it does not matter. */
+  readonly clock: (() => string | undefined) | undefined;
   readonly log: Log;
   readonly signal: AbortSignal;
 };
@@ -123,7 +125,7 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   const copiedBefore = coverage.table.copied?.snapshotXmax ?? '0';
   const { committedAt } = state;
   const clocks = (database: number): string | undefined =>
-    clocksDisagree({ database, ours: Date.now(), newestCommit: committedAt === null ? undefined : Date.parse(committedAt) });
+    run.clock?.() ?? clocksDisagree({ database, ours: Date.now(), newestCommit: committedAt === null ? undefined : Date.parse(committedAt) });
   const disagree = clocks(cutoff.databaseMs); // the very reading that the cutoff was made from
   if (disagree !== undefined) return disagree;
   faultPoint('P2');

@@ -98,7 +98,7 @@ export async function jumped(whose: 'database' | 'services' | 'both', hours: num
 /** F46: the machine sleeps for 30 hours: all clocks go on, all processes stand still. */
 export async function suspended(major?: number): Promise<string> {
   await using both = await Clock.start();
-  const env = { env: both.env };
+  const env = { env: both.env, node: ['--import', new URL('sleep-counted.js', import.meta.url).href] };
   await using world = await World.start({
     ...(major === undefined ? {} : { major }),
     postgresEnv: both.env,

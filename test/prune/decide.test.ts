@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { clocksDisagree, Pace } from '../../src/prune/brakes.js';
+import { setForward } from '../../src/prune/clock.js';
 import { compareRow } from '../../src/prune/compare.js';
 import { type Archived, keyOf } from '../../src/prune/proof.js';
 import type { Target } from '../../src/prune/target.js';
@@ -60,6 +61,17 @@ test('law 12: no batch runs when the clocks are more than five minutes apart', (
   assert.match(clocksDisagree({ database: now, ours: minutes(5.1), newestCommit: undefined }) ?? '', /apart/);
   assert.equal(clocksDisagree({ database: now, ours: now, newestCommit: minutes(-60 * 24) }), undefined, 'a quiet database has old commits');
   assert.match(clocksDisagree({ database: now, ours: now, newestCommit: minutes(6) }) ?? '', /set back/);
+});
+
+test('law 12: a clock that was set forward while the machine counted on is not believed, also when all clocks went together', () => {
+  const boot = { id: 'a', at: 1_800_000_000_000 };
+  const later = (ms: number, id = 'a') => ({ id, at: boot.at + ms });
+  assert.match(setForward(boot, later(48 * 3_600_000)) ?? '', /set forward by 172800 s/);
+  assert.match(setForward(boot, later(300_001)) ?? '', /set forward by 300 s/);
+  assert.equal(setForward(boot, later(299_999)), undefined);
+  assert.equal(setForward(boot, later(-48 * 3_600_000)), undefined, 'set back: rows leave later');
+  assert.equal(setForward(boot, later(48 * 3_600_000, 'b')), undefined, 'another boot: nothing is known');
+  assert.equal(setForward(undefined, boot), undefined);
 });
 
 test('the pace keeps the average at the limit', async () => {

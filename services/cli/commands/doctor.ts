@@ -4,6 +4,7 @@ import { ArchiveFollower } from '../../../src/archive/manifest.js';
 import { recordOperation } from '../../../src/archive/operations.js';
 import { archivePreflight } from '../../../src/archive/preflight.js';
 import { putSettings, readSettings, settingsDifferences, settingsOf } from '../../../src/archive/settings.js';
+import { believeClock, recordedBoot, setForward, thisBoot } from '../../../src/prune/clock.js';
 import { prunePreflight } from '../../../src/prune/preflight.js';
 import type { Check } from '../../../src/runtime/check.js';
 import { type Config, loadConfig } from '../../../src/runtime/config.js';
@@ -42,7 +43,13 @@ export async function allChecks(config: Config): Promise<Check[]> {
   const pruner = postgres.some((check) => check.name === 'Postgres' && check.status === 'failed')
     ? []
     : await withClient(config.source.prunerUrl === undefined ? 'url' : 'prunerUrl', config, 'Postgres, pruner', (client) => prunePreflight(client, config));
-  return [...postgres, ...pruner, ...stream, ...archive, ...(await settingsChecks(config))];
+  return [...postgres, ...pruner, ...stream, ...archive, ...(await settingsChecks(config)), ...(await clockChecks(config))];
+}
+
+/** Whether the clock was set forward since rows were pruned last. */
+async function clockChecks({ archive }: Config): Promise<Check[]> {
+  const seen = setForward(await recordedBoot(archive.dir).catch(() => undefined), thisBoot());
+  return seen === undefined ? [] : [{ name: 'clock', status: 'failed', seen, remedy: 'if it is right now: tidemark doctor --accept' }];
 }
 
 /** What differs from the settings by which rows were pruned last. */
@@ -60,7 +67,7 @@ async function settingsChecks(config: Config): Promise<Check[]> {
   }
 }
 
-/** Records the settings of now, and what they change, by the word of the person who gave --accept. */
+/** Records the settings and the clock of now, and what they change, by the word of the person who gave --accept. */
 async function accept(config: Config, quiet: boolean): Promise<void> {
   const { dir } = config.archive;
   if ((await new ArchiveFollower(dir).refresh()) === undefined) return;
@@ -68,6 +75,12 @@ async function accept(config: Config, quiet: boolean): Promise<void> {
   const now = settingsOf(config);
   const changed = before === undefined ? [] : settingsDifferences(before, now).map((one) => one.seen);
   await putSettings(dir, before, now);
+  const boot = thisBoot();
+  const set = setForward(await recordedBoot(dir), boot);
+  if (boot !== undefined && set !== undefined) {
+    await believeClock(dir, boot);
+    changed.push(set);
+  }
   await recordOperation(dir, { type: 'accept', changed, settings: now });
   if (!quiet) for (const seen of changed) process.stdout.write(`accepted  ${seen}\n`);
 }

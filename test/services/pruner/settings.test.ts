@@ -4,6 +4,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { settingsDifferences } from '../../../src/archive/settings.js';
+import { type Boot, thisBoot } from '../../../src/prune/clock.js';
 import { Pipeline, type Service, until } from '../../pipeline/pipeline.js';
 import { TICKS_SCHEMA, Ticks } from '../../pipeline/ticks.js';
 
@@ -80,7 +81,21 @@ test('a shorter retention, another timestamp column, a table that comes back wit
   assert.equal((await cli('prune', '--dry-run')).code, 0, 'looking is free');
   assert.equal((await ticks.audit()).pruned, 30);
   await accepted(/accepted +public\.ticks: retention 4d → 1h/);
-  assert.match(await readFile(path.join(pipeline.archiveDir, '_tidemark/operations.jsonl'), 'utf8'), /"type":"accept".*retention 4d → 1h/);
+  const operations = (): Promise<string> => readFile(path.join(pipeline.archiveDir, '_tidemark/operations.jsonl'), 'utf8');
+  assert.match(await operations(), /"type":"accept".*retention 4d → 1h/);
+  if (thisBoot() !== undefined) {
+    // As if the clock had been an hour behind at the last prune.
+    const file = path.join(pipeline.archiveDir, '_tidemark/clock.json');
+    const believed = JSON.parse(await readFile(file, 'utf8')) as Boot;
+    await writeFile(file, JSON.stringify({ ...believed, at: believed.at - 3_600_000 }));
+    const held = await cli('prune');
+    assert.equal(held.code, 1);
+    assert.match(held.stdout, /the clock of this machine was set forward by 36\d\d s since .*tidemark doctor --accept/);
+    assert.equal((await ticks.audit()).pruned, 30);
+    assert.match((await cli('doctor')).stdout, /FAILED +clock +the clock of this machine was set forward/);
+    await accepted(/accepted +the clock of this machine was set forward/);
+    assert.match(await operations(), /"type":"accept".*set forward/);
+  }
   await prune();
   assert.equal((await ticks.audit()).pruned, 60);
 
