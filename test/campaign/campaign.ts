@@ -2,19 +2,19 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { NetworkProxy } from '../faults/proxy.js';
+import { CannotInject, HARSH, Volume } from '../faults/volume.js';
 import { Pipeline } from '../pipeline/pipeline.js';
 import { Random } from './chance.js';
 import { comeToRest, leftByPruner } from './ending.js';
 import { draw, drawable, FAULTS, heal, type Scene } from './faults.js';
 import { Journal } from './journal.js';
-import { TcpProxy } from './proxy.js';
 import type { Report } from './report.js';
 import { Samplers } from './samplers.js';
 import { Services } from './services.js';
 import { BULK, configLines, KINDS, PARENT, schemaSql } from './tables.js';
 import { Traffic } from './traffic.js';
 import { judge } from './verdict.js';
-import { Volume } from './volume.js';
 import { type Testimony, Witness } from './witness.js';
 
 const ALL = [...KINDS, BULK, PARENT];
@@ -92,12 +92,19 @@ export class Campaign implements AsyncDisposable {
   async #start(): Promise<void> {
     const { seed, seconds, major, services: servicesDir } = this.#options;
     const refused = (what: string) => (reason: string) => void this.#leftOut.push(`${what}: ${reason}`);
-    const volume = await Volume.make(path.join('/tmp', `tidemark-campaign-${process.pid}-${seed}`), VOLUME_MB, refused('full-disk and power-cut'));
+    const volume = await Volume.create('ext4', VOLUME_MB, HARSH).catch((error: unknown) => {
+      if (!(error instanceof CannotInject)) throw error;
+      refused('full-disk and power-cut')(error.message);
+      return undefined;
+    });
     if (volume !== undefined) this.#using(volume);
-    const proxies = { postgres: this.#using(await TcpProxy.open()), nats: this.#using(await TcpProxy.open()) };
-    const through = (url: string, proxy: TcpProxy): string => {
-      proxy.target = Number(new URL(url).port);
-      return url.replace(`:${proxy.target}`, `:${proxy.port}`);
+    const ports = { postgres: 0, nats: 0 };
+    const proxyTo = async (name: keyof typeof ports): Promise<NetworkProxy> =>
+      this.#using(await NetworkProxy.start({ host: '127.0.0.1', port: () => ports[name] }));
+    const proxies = { postgres: await proxyTo('postgres'), nats: await proxyTo('nats') };
+    const through = (url: string, name: keyof typeof ports): string => {
+      ports[name] = Number(new URL(url).port);
+      return url.replace(`:${ports[name]}`, `:${proxies[name].port}`);
     };
     const most = seconds < 120 ? 3 : 9;
     const pipeline = this.#using(
@@ -108,7 +115,7 @@ export class Campaign implements AsyncDisposable {
         retention: `${this.#retentionS}s`,
         schedule: `*/${5 + this.#random.below(6)} * * * * *`,
         postgres: { max_prepared_transactions: '20', fsync: 'on', max_wal_size: '256MB' },
-        between: ({ database, stream }) => ({ database: through(database, proxies.postgres), stream: through(stream, proxies.nats) }),
+        between: ({ database, stream }) => ({ database: through(database, 'postgres'), stream: through(stream, 'nats') }),
         ...(major === undefined ? {} : { major }),
         ...(servicesDir === undefined ? {} : { servicesDir }),
         ...(volume === undefined ? {} : { archiveDir: volume.dir }),

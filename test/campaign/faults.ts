@@ -1,14 +1,14 @@
 /** The faults of a campaign: what each does, and undoes. Which one comes when is drawn by the seed. */
 import { rm } from 'node:fs/promises';
 import { setTimeout as pause } from 'node:timers/promises';
+import type { NetworkProxy } from '../faults/proxy.js';
+import type { Volume } from '../faults/volume.js';
 import type { Pipeline, ServiceName } from '../pipeline/pipeline.js';
 import type { Random } from './chance.js';
-import type { TcpProxy } from './proxy.js';
 import type { Samplers } from './samplers.js';
 import { SERVICES, type Services } from './services.js';
 import { KINDS } from './tables.js';
 import type { Traffic } from './traffic.js';
-import type { Volume } from './volume.js';
 
 export type Scene = {
   readonly pipeline: Pipeline;
@@ -16,7 +16,7 @@ export type Scene = {
   readonly traffic: Traffic;
   readonly samplers: Samplers;
   readonly volume: Volume | undefined;
-  readonly proxies: { readonly postgres: TcpProxy; readonly nats: TcpProxy };
+  readonly proxies: { readonly postgres: NetworkProxy; readonly nats: NetworkProxy };
   readonly random: Random;
   /** Longest stop of a process or a connection. */
   readonly longestMs: number;
@@ -58,10 +58,10 @@ const armed = (name: ServiceName): Fault => ({
   },
 });
 
-async function stalled(scene: Scene, proxy: TcpProxy): Promise<void> {
-  proxy.stall();
+async function stalled(scene: Scene, proxy: NetworkProxy): Promise<void> {
+  proxy.set({ kind: 'hold' });
   await pause(stop(scene));
-  proxy.flow();
+  proxy.set({ kind: 'pass' });
 }
 
 export const FAULTS: Readonly<Record<string, Fault>> = {
@@ -95,8 +95,8 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
   'nats-wiped': { weight: 2, run: (scene) => restartNats(scene, true) },
   'stall-postgres': { weight: 1, run: (scene) => stalled(scene, scene.proxies.postgres) },
   'stall-nats': { weight: 1, run: (scene) => stalled(scene, scene.proxies.nats) },
-  'cut-postgres': { weight: 1, run: async ({ proxies, random }) => proxies.postgres.cutAfter(random.below(20_000)) },
-  'cut-nats': { weight: 1, run: async ({ proxies, random }) => proxies.nats.cutAfter(random.below(20_000)) },
+  'cut-postgres': { weight: 1, run: async ({ proxies, random }) => proxies.postgres.set({ kind: 'cut', afterBytes: random.below(20_000) }, 'old') },
+  'cut-nats': { weight: 1, run: async ({ proxies, random }) => proxies.nats.set({ kind: 'cut', afterBytes: random.below(20_000) }, 'old') },
   republish: {
     weight: 1,
     run: async ({ pipeline, traffic, random }) => {
@@ -128,10 +128,11 @@ export const FAULTS: Readonly<Record<string, Fault>> = {
         await pause(random.below(800));
       }
       await samplers.rest(async () => {
-        await volume?.cut();
+        await volume?.cutPower();
         await pause(random.below(600));
         await services.down(async () => {
-          await volume?.remount();
+          await volume?.unmount();
+          await volume?.mount();
           await samplers.afterCut();
         });
       });
@@ -156,8 +157,8 @@ export function draw(random: Random, names: readonly string[]): string {
 
 /** Everything is as it should be again, by whatever was broken: services unarmed, connections free. */
 export async function heal({ services, proxies, volume }: Scene): Promise<void> {
-  proxies.postgres.flow();
-  proxies.nats.flow();
+  proxies.postgres.set({ kind: 'pass' });
+  proxies.nats.set({ kind: 'pass' });
   await volume?.free();
   for (const name of SERVICES) if (services.get(name).running) services.get(name).signal('SIGCONT');
   await services.down(async () => undefined);

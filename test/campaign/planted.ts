@@ -1,10 +1,10 @@
 /** `npm run campaign -- --planted [a,b]`: every planted bug must be caught, and the same program without one must be clean. */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
+import { CannotInject, Volume } from '../faults/volume.js';
 import { Campaign, type CampaignOptions } from './campaign.js';
 import { PatchedCopy, PLANTS, type Plant } from './plants.js';
 import type { Report } from './report.js';
-import { Volume } from './volume.js';
 
 /** A bug that shows only at the right moment gets more than one seed. */
 const TRIES = 2;
@@ -43,9 +43,13 @@ function unknown(name: string): never {
 }
 
 async function hasVolume(): Promise<boolean> {
-  const volume = await Volume.make(path.join('/tmp', `tidemark-volume-${process.pid}`), 16, () => undefined);
-  await volume?.[Symbol.asyncDispose]();
-  return volume !== undefined;
+  try {
+    await using _ = await Volume.create('ext4', 16);
+    return true;
+  } catch (error) {
+    if (error instanceof CannotInject) return false;
+    throw error;
+  }
 }
 
 async function tryOne(plant: Plant, base: Base): Promise<Outcome> {

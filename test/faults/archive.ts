@@ -1,13 +1,12 @@
 /** What happens to the archive's volume and files: F37 to F40. */
 import assert from 'node:assert/strict';
-import { cp, readFile, rename, rm, stat, truncate, unlink, utimes, writeFile } from 'node:fs/promises';
+import { cp, readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { findExecutable } from '../../services/demo/engines/process.js';
 import { Random } from '../campaign/chance.js';
 import { readRows } from '../pipeline/archive-view.js';
 import { until } from '../pipeline/pipeline.js';
-import { fill } from './pressure.js';
 import { CannotInject, Volume } from './volume.js';
 import { NAMES, World } from './world.js';
 
@@ -18,17 +17,16 @@ export async function full(kind: 'ext4' | 'xfs', major?: number): Promise<string
   await using volume = await Volume.create(kind, kind === 'xfs' ? 320 : 64);
   await using world = await World.start({ ...options(major), archiveDir: path.join(volume.dir, 'archived_data') });
   await world.archived();
-  const filler = path.join(volume.dir, 'filler');
   let full = 0;
   for (let i = 0; i < 3; i += 1) {
-    await fill(filler);
+    await volume.fill();
     const before = (await world.pipeline.state())?.position;
     for (let k = 0; k < 3; k += 1) await world.ticks.insert(2000, 48);
     await until('the archiver says that the volume is full', async () => /volume is full/.test(world.services.archiver.log.slice(-5000)));
     if ((await world.pipeline.state())?.position === before) full += 1;
     const pruned = await world.pipeline.cli(['prune', '-c', world.pipeline.configFile]);
     assert.notEqual(pruned.code, null);
-    await unlink(filler);
+    await volume.free();
     await world.archived(120_000);
   }
   return `W stood still ${full} of 3 times; ${await world.settle()}`;

@@ -1,10 +1,10 @@
 /** What happens to the database server: F9, F10, F24. */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
 import pg from 'pg';
 import { archiveView } from '../pipeline/archive-view.js';
 import { until } from '../pipeline/pipeline.js';
 import type { Tick } from '../pipeline/ticks.js';
+import { watchMemory } from './memory.js';
 import { Volume } from './volume.js';
 import { World } from './world.js';
 
@@ -101,13 +101,7 @@ export async function largeTransactions(major?: number): Promise<string> {
   });
   const { pipeline } = world;
   await world.archived();
-  const peaks = { capture: 0, archiver: 0 };
-  const sampling = setInterval(async () => {
-    for (const name of ['capture', 'archiver'] as const) {
-      const status = await readFile(`/proc/${world.services[name].process.pid}/status`, 'utf8').catch(() => '');
-      peaks[name] = Math.max(peaks[name], Number(/VmRSS:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024);
-    }
-  }, 100);
+  const memory = watchMemory(world);
   const other = new pg.Client({ connectionString: pipeline.databaseUrl });
   await other.connect();
   try {
@@ -122,7 +116,7 @@ export async function largeTransactions(major?: number): Promise<string> {
     await other.query(`INSERT INTO big SELECT i, now(), repeat('x', 40) FROM generate_series(1000001, 1300000) i`);
     await world.archived(300_000);
   } finally {
-    clearInterval(sampling);
+    memory.stop();
     await other.end();
   }
   const view = await archiveView(pipeline, 'big');
@@ -130,9 +124,7 @@ export async function largeTransactions(major?: number): Promise<string> {
   assert.equal(expected.size, 1000 + 18_000 + 300_000);
   assert.equal(view.size, expected.size);
   for (const [id, rows] of view) assert.ok(rows.length === 1 && expected.has(id), `row ${id}`);
-  const text = Object.entries(peaks).map(([name, megabytes]) => `${name} ${Math.round(megabytes)} MB`);
-  for (const [name, megabytes] of Object.entries(peaks)) assert.ok(megabytes < RSS_LIMIT_MB, `${name} took ${Math.round(megabytes)} MB`);
-  return `319,000 rows; at most ${text.join(', ')}; ${await world.settle()}`;
+  return `319,000 rows; at most ${memory.requireBelow(RSS_LIMIT_MB)}; ${await world.settle()}`;
 }
 
 /** F25: a transaction that stays open while everything around it is archived and pruned, and commits late. */

@@ -3,11 +3,11 @@
  * the services, how long the application waits for its own inserts, what `status` says meanwhile, and how long it takes to be level again.
  */
 import assert from 'node:assert/strict';
-import { open, readFile, unlink } from 'node:fs/promises';
 import path from 'node:path';
+import { watchMemory } from './memory.js';
 import { NetworkProxy } from './proxy.js';
 import { Volume } from './volume.js';
-import { NAMES, World, type WorldOptions } from './world.js';
+import { World, type WorldOptions } from './world.js';
 
 export type Pressure = 'NATS is away' | 'the archive is full' | 'Postgres restarts' | 'the archiver is ten times too slow';
 
@@ -47,20 +47,13 @@ export async function underPressure(what: Pressure, seconds: number, major?: num
   await made.archived();
   const before = median(await load(made, 5));
   await made.archived();
-  const peaks = new Map<string, number>();
-  const sampling = setInterval(async () => {
-    for (const name of NAMES) {
-      const text = await readFile(`/proc/${made.services[name].process.pid}/status`, 'utf8').catch(() => '');
-      peaks.set(name, Math.max(peaks.get(name) ?? 0, Number(/VmRSS:\s+(\d+)/.exec(text)?.[1] ?? 0) / 1024));
-    }
-    made.revive();
-  }, 200);
-  const filler = path.join(volume?.dir ?? '', 'filler');
+  const memory = watchMemory(made);
+  const reviving = setInterval(() => made.revive(), 200);
   let during: number[] = [];
   let said = '';
   try {
     if (what === 'NATS is away') await pipeline.nats.kill();
-    if (what === 'the archive is full') await fill(filler);
+    await volume?.fill();
     proxy?.set({ kind: 'trickle', bytesPerSecond: 20_000 });
     if (what === 'Postgres restarts') {
       for (let i = 0; i < 3; i += 1) {
@@ -74,33 +67,17 @@ export async function underPressure(what: Pressure, seconds: number, major?: num
     const status = await pipeline.cli(['status', '--json', '-c', pipeline.configFile]);
     said = /"(?:walHeld|retained|held)[A-Za-z]*":\s*"?([\d.]+)/.exec(status.stdout)?.[0] ?? status.stdout.slice(0, 300);
     if (what === 'NATS is away') await pipeline.nats.start();
-    if (what === 'the archive is full') await unlink(filler);
+    await volume?.free();
     proxy?.set({ kind: 'pass' });
     const freed = Date.now();
     await made.archived(600_000);
     const level = Math.round((Date.now() - freed) / 1000);
     const settled = await made.settle();
-    for (const [name, megabytes] of peaks) assert.ok(megabytes < MOST_MB, `${name} took ${Math.round(megabytes)} MB`);
+    const peaks = memory.requireBelow(MOST_MB);
     assert.ok(median(during) < before * 3 + 20, `an insert took ${median(during)} ms instead of ${before} ms`);
-    const memory = [...peaks].map(([name, megabytes]) => `${name} ${Math.round(megabytes)} MB`).join(', ');
-    return `${seconds} s, ${during.length * ROWS} rows meanwhile; inserts ${Math.round(before)} → ${Math.round(median(during))} ms; at most ${memory}; status ${said}; level after ${level} s; ${settled}`;
+    return `${seconds} s, ${during.length * ROWS} rows meanwhile; inserts ${Math.round(before)} → ${Math.round(median(during))} ms; at most ${peaks}; status ${said}; level after ${level} s; ${settled}`;
   } finally {
-    clearInterval(sampling);
-  }
-}
-
-/** Fills a volume to its last byte. */
-export async function fill(file: string): Promise<void> {
-  const handle = await open(file, 'w');
-  try {
-    for (const size of [1 << 20, 4096]) {
-      try {
-        for (;;) await handle.write(Buffer.alloc(size));
-      } catch (error) {
-        assert.equal((error as { code?: string }).code, 'ENOSPC');
-      }
-    }
-  } finally {
-    await handle.close();
+    clearInterval(reviving);
+    memory.stop();
   }
 }

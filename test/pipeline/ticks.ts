@@ -91,7 +91,8 @@ export class Ticks {
   }
 }
 
-function fingerprint(row: Tick): string {
+/** One text of all its columns. */
+export function fingerprint(row: Tick): string {
   return JSON.stringify([row.id, new Date(row.at).toISOString(), row.v, Number(row.n)]);
 }
 
