@@ -3,6 +3,7 @@ import { Cron } from 'croner';
 import type { NatsConnection } from 'nats';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
 import { takeSettings } from '../../src/archive/settings.js';
+import { takeClock } from '../../src/prune/clock.js';
 import { closeClient, connectPruner } from '../../src/prune/connection.js';
 import { prunePreflight } from '../../src/prune/preflight.js';
 import { chosenTables, type PruneResult, runPrune } from '../../src/prune/run.js';
@@ -18,9 +19,10 @@ import { type PruneReply, type PruneRequest, parsePruneRequest } from './request
 
 const OFF = 'pruning is off (prune.enabled: false, or DATA_ARCHIVAL_ENABLED=0)';
 
-/** Before anything else: a change of the configuration that would delete more than before is a person's. */
+/** Before anything else: what the clock says, and that a change of the configuration that would delete more than before is a person's. */
 async function checkSettings(config: Config, log: Log): Promise<void> {
   if (!config.prune.enabled || config.prune.dryRun || (await new ArchiveFollower(config.archive.dir).refresh()) === undefined) return;
+  await takeClock(config.archive.dir);
   for (const seen of await takeSettings(config.archive.dir, config)) log.info({ event: 'settings-changed', seen }, `changed since the last run: ${seen}`);
 }
 

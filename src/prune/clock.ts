@@ -26,7 +26,7 @@ export function thisBoot(): Boot | undefined {
   return { id: bootId, at: Math.round(Date.now() - uptime() * 1000) };
 }
 
-/** Pure: why the clock is not believed; undefined: nothing is known against it. A clock that was set back lets no row leave early. */
+/** Pure: why the clock is not believed; undefined: nothing is known against it. A clock that was set back lets no row leave early, nor does it when it returns. */
 export function setForward(before: Boot | undefined, now: Boot | undefined): string | undefined {
   if (before === undefined || now === undefined || before.id !== now.id || now.at - before.at <= CLOCK_TOLERANCE_MS) return undefined;
   return `the clock of this machine was set forward by ${Math.round((now.at - before.at) / 1000)} s since a prune of this boot`;
@@ -49,12 +49,12 @@ export async function believeClock(dir: string, now: Boot): Promise<void> {
   await replaceFile(own, path.basename(clock), `${JSON.stringify(now)}\n`);
 }
 
-/** Before rows are deleted: records the boot, and gives back what tells before each batch why the clock is not believed. */
+/** Before rows are deleted: records a boot that is new, and gives back what tells before each batch why the clock is not believed. */
 export async function takeClock(dir: string): Promise<() => string | undefined> {
   const [recorded, now] = [await recordedBoot(dir), thisBoot()];
-  const anew = now !== undefined && (recorded?.id !== now.id || now.at < recorded.at - CLOCK_TOLERANCE_MS);
-  if (anew) await believeClock(dir, now);
-  const believed = anew ? now : recorded;
+  const isNew = now !== undefined && recorded?.id !== now.id;
+  if (isNew) await believeClock(dir, now);
+  const believed = isNew ? now : recorded;
   return () => {
     const seen = setForward(believed, thisBoot());
     return seen === undefined ? undefined : `${seen} → if it is right now: \`tidemark doctor --accept\``;

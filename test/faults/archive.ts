@@ -1,14 +1,19 @@
 /** What happens to the archive's volume and files: F37 to F40. */
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { cp, readFile, rename, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { findExecutable } from '../../services/demo/engines/process.js';
 import { Random } from '../campaign/chance.js';
 import { readRows } from '../pipeline/archive-view.js';
 import { until } from '../pipeline/pipeline.js';
 import { CannotInject, Volume } from './volume.js';
 import { NAMES, World } from './world.js';
+
+const execute = promisify(execFile);
 
 const options = (major?: number): { major?: number } => (major === undefined ? {} : { major });
 
@@ -53,41 +58,46 @@ export async function unmounted(major?: number): Promise<string> {
   return `${said.join(', ')}; ${await world.settle()}`;
 }
 
-const SYSCALLS = { fsync: 'EIO', link: 'EIO', write: 'ENOSPC', pwrite64: 'ENOSPC', openat: 'EIO', close: 'EIO', read: 'EIO', pread64: 'EIO' } as const;
+/** errno by kind of call (failing-calls.c); a short write is no error. */
+const CALLS = { open: 5, read: 5, write: 28, short: 0, fsync: 5, link: 5, unlink: 5, close: 5 } as const;
+/** From here on not every N is tried: most calls are of a kind that came before. */
+const EVERY_UNTIL = 40;
+const MOST_CALLS = 5000;
 
-/** F38: each system call of the archiver on the archive's volume fails at its Nth call, N = 1, 2, … until a whole round of work passes without reaching it. */
-export async function failingCall(syscall: keyof typeof SYSCALLS, major?: number): Promise<string> {
-  if (findExecutable('strace') === undefined) throw new CannotInject('strace is not on this machine');
+/** F38: each kind of call of the archiver on the archive's files fails at the Nth, N = 1, 2, … until it starts, writes and publishes without reaching it. */
+export async function failingCall(call: keyof typeof CALLS, major?: number): Promise<string> {
+  if (findExecutable('cc') === undefined || process.platform !== 'linux') throw new CannotInject('needs Linux and a C compiler');
   await using world = await World.start({ ...options(major), rows: 50 });
+  const { archiveDir, dir } = world.pipeline;
   await world.archived();
   await world.services.archiver.stop();
-  const strace = path.join(world.pipeline.dir, 'strace.sh');
-  let reached = 0;
-  const died = { code: 0, signal: 0 };
-  for (let n = 1; ; n = n < 12 ? n + 1 : Math.ceil(n * 1.3)) {
-    const trace = path.join(world.pipeline.dir, `trace-${n}`);
-    await writeFile(
-      strace,
-      `#!/bin/sh\nexec strace -f -qq -o ${trace} -P ${world.pipeline.archiveDir} -e trace=${syscall} -e inject=${syscall}:error=${SYSCALLS[syscall]}:when=${n} "$@"\n`,
-      { mode: 0o755 },
-    );
-    const injured = world.pipeline.service('archiver', undefined, { env: { UV_THREADPOOL_SIZE: '1' }, wrapper: strace });
+  const library = path.join(dir, 'failing-calls.so');
+  await execute('cc', ['-shared', '-fPIC', '-O1', '-o', library, fileURLToPath(new URL('../../../test/faults/failing-calls.c', import.meta.url)), '-ldl']);
+  let last = 0;
+  let tried = 0;
+  let ended = 0;
+  for (let n = 1; ; n = n < EVERY_UNTIL ? n + 1 : Math.ceil(n * 1.15)) {
+    const log = path.join(dir, `failed-${n}`);
+    const env = { LD_PRELOAD: library, FAIL_DIR: archiveDir, FAIL_CALL: call, FAIL_ERRNO: String(CALLS[call]), FAIL_AT: String(n), FAIL_LOG: log };
+    const injured = world.pipeline.service('archiver', undefined, { env });
     await world.ticks.insert(5, 48);
     await world.ticks.update(7);
     const ending = await Promise.race([injured.ended, world.pipeline.archived(60_000).then(() => undefined)]);
     if (ending !== undefined) {
-      assert.notEqual(ending.code, 0, 'a failed call ended the archiver with 0');
-      if (ending.code === null) died.signal += 1;
-      else died.code += 1;
+      assert.ok(
+        ending.code !== null && ending.code !== 0,
+        `a failed ${call} ended the archiver with ${ending.code ?? ending.signal}:\n${ending.log.slice(-2000)}`,
+      );
+      ended += 1;
     }
     await injured.stop();
-    const injected = /INJECTED/.test(await readFile(trace, 'utf8'));
-    if (!injected) break;
-    reached += 1;
-    assert.ok(n < 5000, 'the calls never end');
+    if ((await stat(log).catch(() => undefined)) === undefined) break;
+    [last, tried] = [n, tried + 1];
+    assert.ok(n < MOST_CALLS, 'the calls never end');
   }
+  assert.ok(tried > 0, `no call failed: nothing was injected into ${call}`);
   world.start('archiver');
-  return `${syscall} failed at ${reached} places (the archiver ended ${died.code + died.signal} times); ${await world.settle()}`;
+  return `${tried} of at least ${last} calls failed (${ended} times the archiver ended with an error); ${await world.settle()}`;
 }
 
 /** F40: ways in which a segment that a prune needs can be damaged. */

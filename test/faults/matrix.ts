@@ -1,9 +1,11 @@
 /** The fault table: what can go wrong, by which oracle it is judged, and the cases that provoke it. Rows F1 to F51. */
+import { BREAKS } from '../prune/query-breaker.js';
 import { damagedSegments, failingCall, full, unmounted } from './archive.js';
 import { badMedium } from './bad-medium.js';
 import { byTest } from './by-test.js';
 import { crashAt, POINTS } from './crash.js';
 import { doubleStart } from './double-start.js';
+import { failingQuery } from './failing-query.js';
 import * as nats from './nats.js';
 import { halfOpen, oneSided, unsteady } from './network.js';
 import * as postgres from './postgres.js';
@@ -255,9 +257,9 @@ export const ROWS: readonly Row[] = [
     fault: 'the Nth call on the archive fails, N = 1, 2, …',
     oracles: 'O1 O5',
     cases: [
-      ...(['fsync', 'link', 'write', 'pwrite64', 'openat', 'read', 'pread64', 'close'] as const).map((syscall) => ({
-        name: `${syscall} fails`,
-        run: (major?: number) => failingCall(syscall, major),
+      ...(['open', 'read', 'write', 'short', 'fsync', 'link', 'unlink', 'close'] as const).map((call) => ({
+        name: call === 'short' ? 'a write is short' : `${call} fails`,
+        run: (major?: number) => failingCall(call, major),
       })),
       test('segment/durable-file', 'whichever call fails'),
     ],
@@ -318,6 +320,12 @@ export const ROWS: readonly Row[] = [
     fault: 'NATS is reachable for one side only',
     oracles: 'O4 O7',
     cases: (['capture', 'archiver'] as const).map((service) => ({ name: `not for ${service}`, run: (major) => oneSided(service, major) })),
+  },
+  {
+    id: 'U2',
+    fault: 'the Nth query of a prune fails, N = 1, 2, …',
+    oracles: 'O1 O2',
+    cases: BREAKS.map((how) => ({ name: `each query ${how}`, run: (major?: number) => failingQuery(how, major) })),
   },
   { id: 'F49', fault: 'a configuration that would delete more, or of somebody else', oracles: 'O7', cases: [test('services/pruner/settings', '.')] },
   { id: 'F50', fault: 'archives of earlier and of later versions', oracles: 'O5', cases: [test('archive/golden', '.')] },

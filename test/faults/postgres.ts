@@ -55,7 +55,8 @@ export async function crashed(major?: number): Promise<string> {
 
 /** F15: NATS is away, the slot holds WAL until the disk of Postgres is full and the server stops; nothing was confirmed early, and with a larger disk and NATS all goes on. */
 export async function fullDisk(major?: number): Promise<string> {
-  await using volume = await Volume.create('ext4', 400);
+  await using volume = await Volume.create('ext4', 1600);
+  await volume.fill(400 * 1024 * 1024);
   await using world = await World.start({
     ...options(major),
     serversDir: volume.dir,
@@ -79,7 +80,7 @@ export async function fullDisk(major?: number): Promise<string> {
   });
   await pipeline.sql.end().catch(() => undefined);
   await pipeline.postgres.stop('immediate');
-  await volume.grow(1600);
+  await volume.free();
   await pipeline.postgres.start();
   await pipeline.nats.start();
   await pipeline.reconnect();

@@ -78,6 +78,9 @@ export async function jumped(whose: 'database' | 'services' | 'both', hours: num
   });
   await world.work();
   await world.archived();
+  await world.pruneAndSeal();
+  await world.ticks.insert(50, 48);
+  await world.archived();
   const before = young(world);
   assert.ok(before.length > 10, 'there are young rows');
   const set = async (by: number): Promise<void> => {

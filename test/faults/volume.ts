@@ -123,14 +123,6 @@ export class Volume implements AsyncDisposable {
     await rm(this.#filler, { force: true });
   }
 
-  /** Makes the volume larger while it is mounted (ext4). */
-  async grow(megabytes: number): Promise<void> {
-    await truncate(this.#image, megabytes * 1024 * 1024);
-    const { stdout } = await execute('findmnt', ['-n', '-o', 'SOURCE', this.dir]);
-    await execute('losetup', ['-c', stdout.trim()]);
-    await execute('resize2fs', [stdout.trim()]);
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#mounted) await execute('umount', ['-l', this.dir]).catch(() => undefined);
     await rm(this.#home, { recursive: true, force: true });

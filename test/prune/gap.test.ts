@@ -18,7 +18,7 @@ import { type Config, loadConfig, Secret, type TableConfig } from '../../src/run
 import { connectClient } from '../../src/wal/session.js';
 import { archiveView } from '../pipeline/archive-view.js';
 import { Pipeline, type Service, until } from '../pipeline/pipeline.js';
-import { CommitCutter } from './cut.js';
+import { QueryBreaker } from './query-breaker.js';
 
 let pipeline: Pipeline;
 let capture: Service;
@@ -209,17 +209,17 @@ test('a dry run can do no harm: its transaction is READ ONLY and takes no lock t
 });
 
 for (const [cut, result] of [
-  ['before the answer gets back', 'committed'],
-  ['before the server gets it', 'rolled-back'],
+  ['cut before the answer gets back', 'committed'],
+  ['cut before the server gets it', 'rolled-back'],
 ] as const) {
-  test(`law 7: COMMIT is cut ${cut}: its outcome is found out, and the run goes on`, async () => {
-    await using cutter = await CommitCutter.before(pipeline.databaseUrl);
+  test(`law 7: COMMIT is ${cut}: its outcome is found out, and the run goes on`, async () => {
+    await using breaker = await QueryBreaker.before(pipeline.databaseUrl);
     await fill(9);
     await pipeline.archived();
-    cutter.arm(cut);
-    const through = { ...config, source: { ...config.source, url: new Secret(cutter.url) }, prune: { ...config.prune, batch: 6 } };
+    breaker.arm('COMMIT', cut);
+    const through = { ...config, source: { ...config.source, url: new Secret(breaker.url) }, prune: { ...config.prune, batch: 6 } };
     const run = await prune({ config: through });
-    assert.equal(cutter.cuts, 1);
+    assert.equal(breaker.broken, 1);
     assert.deepEqual([only(run).deleted, only(run).problem, await ids()], [9, null, []]);
     const batches = (await new ReceiptIndex(pipeline.archiveDir).batches()).filter(({ intent }) => intent.run === run.run);
     assert.equal(batches[0]?.outcome, result, 'the cut one');
