@@ -1,6 +1,6 @@
 /**
  * `npm run test:faults`: the fault table against real engines, volumes and networks. `-- --only F28,C5` some rows or steps; `-- --steps` every step, killed and by power cut,
- * at its first, second and last passage. A table at the end, `--record` keeps it in docs/reports and docs/reliability.md;
+ * at its first, second and last passage; `-- --only U1 --seconds 3600` pressure for an hour. A table at the end, `--record` keeps it in docs/reports and docs/reliability.md;
  * exit 1 when a case failed.
  */
 import { parseArgs } from 'node:util';
@@ -19,6 +19,7 @@ const { values } = parseArgs({
     passages: { type: 'string', default: 'first,second,last' },
     postgres: { type: 'string' },
     jobs: { type: 'string', default: '1' },
+    seconds: { type: 'string' },
     record: { type: 'boolean', default: false },
     list: { type: 'boolean', default: false },
   },
@@ -33,6 +34,8 @@ const major = values.postgres === undefined ? undefined : Number(values.postgres
 if (major !== undefined && !(major >= 15)) refuse(`--postgres ${values.postgres} is not a major version from 15`);
 const jobs = Number(values.jobs);
 if (!(Number.isInteger(jobs) && jobs >= 1)) refuse(`--jobs ${values.jobs} is not a whole number from 1`);
+const seconds = values.seconds === undefined ? undefined : Number(values.seconds);
+if (seconds !== undefined && !(seconds >= 10)) refuse(`--seconds ${values.seconds} is not a number from 10`);
 const only = values.only?.split(',').map((id) => id.trim());
 const known = [...ROWS.map(({ id }) => id), ...POINTS];
 const unknown = only?.filter((id) => !(known as string[]).includes(id)) ?? [];
@@ -56,7 +59,7 @@ if (values.list) {
 const cases: { id: string; case: Case }[] = rows.flatMap(({ id, cases: of }) => of.map((one) => ({ id, case: one })));
 if (points.length > 0)
   cases.push(...(await stepCases({ points, endings: values.steps ? endings : ['kill'], passages: values.steps ? passages : ['first'], major })));
-const results: Result[] = await runAll(cases, { jobs, major });
+const results: Result[] = await runAll(cases, { jobs, major, seconds });
 for (const { id, waits } of rows) if (waits !== undefined) results.push({ id, name: '', outcome: 'skipped', seconds: 0, detail: waits });
 console.log(`\n${table(results)}`);
 if (values.record) await record(values.steps ? 'steps' : 'rows', major ?? (await defaultPostgresMajor()), results);

@@ -17,7 +17,8 @@ import { laggingStandby, plannedSwitchover } from './switchover.js';
 import { jumped, suspended } from './time.js';
 import { tornManifest, tornManifestWithoutStream } from './torn-manifest.js';
 
-export type Case = { readonly name: string; run(major?: number): Promise<string> };
+/** `seconds`: how long what takes as long as one likes. */
+export type Case = { readonly name: string; run(major?: number, seconds?: number): Promise<string> };
 
 export type Row = {
   readonly id: string;
@@ -335,7 +336,7 @@ export const ROWS: readonly Row[] = [
     oracles: 'O1 O7',
     cases: (['NATS is away', 'the archive is full', 'Postgres restarts', 'the archiver is ten times too slow'] as const).map((what) => ({
       name: what,
-      run: (major?: number) => underPressure(what, 60, major),
+      run: (major?: number, seconds?: number) => underPressure(what, seconds ?? 60, major),
     })),
   },
   {

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { watchMemory } from './memory.js';
 import { NetworkProxy } from './proxy.js';
 import { Volume } from './volume.js';
@@ -14,8 +15,10 @@ export type Pressure = 'NATS is away' | 'the archive is full' | 'Postgres restar
 /** Resident memory that no service may exceed, whatever waits. */
 const MOST_MB = 400;
 const ROWS = 2000;
+/** However long it lasts: rows that the audit can hold. */
+const MOST_INSERTS = 700;
 
-/** The load: inserts of 2,000 rows one after another for `seconds`; milliseconds that each took. */
+/** The load: inserts of 2,000 rows for `seconds`, one after another or, when that would be too many, evenly; milliseconds that each took. */
 async function load(world: World, seconds: number): Promise<number[]> {
   const until = Date.now() + seconds * 1000;
   const took: number[] = [];
@@ -23,6 +26,7 @@ async function load(world: World, seconds: number): Promise<number[]> {
     const started = performance.now();
     await world.ticks.insert(ROWS, 1);
     took.push(performance.now() - started);
+    await pause(Math.max(0, (seconds * 1000) / MOST_INSERTS - (performance.now() - started))); // the pace
   }
   return took;
 }

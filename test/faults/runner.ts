@@ -4,7 +4,10 @@ import { CannotInject } from './volume.js';
 
 export type Result = { id: string; name: string; outcome: 'passed' | 'FAILED' | 'skipped'; seconds: number; detail: string };
 
-export async function runAll(cases: readonly { id: string; case: Case }[], options: { jobs: number; major: number | undefined }): Promise<Result[]> {
+export async function runAll(
+  cases: readonly { id: string; case: Case }[],
+  options: { jobs: number; major: number | undefined; seconds?: number | undefined },
+): Promise<Result[]> {
   const results: (Result | undefined)[] = cases.map(() => undefined);
   let next = 0;
   const worker = async (): Promise<void> => {
@@ -12,7 +15,7 @@ export async function runAll(cases: readonly { id: string; case: Case }[], optio
       const index = next++;
       const { id, case: one } = cases[index] as (typeof cases)[number];
       const started = Date.now();
-      const { outcome, detail } = await outcomeOf(one, options.major);
+      const { outcome, detail } = await outcomeOf(one, options.major, options.seconds);
       const seconds = Math.round((Date.now() - started) / 100) / 10;
       results[index] = { id, name: one.name, outcome, seconds, detail };
       console.log(`${outcome.padEnd(7)} ${id.padEnd(4)} ${one.name} (${seconds} s): ${detail}`);
@@ -22,9 +25,9 @@ export async function runAll(cases: readonly { id: string; case: Case }[], optio
   return results as Result[];
 }
 
-async function outcomeOf(one: Case, major: number | undefined): Promise<Pick<Result, 'outcome' | 'detail'>> {
+async function outcomeOf(one: Case, major: number | undefined, seconds: number | undefined): Promise<Pick<Result, 'outcome' | 'detail'>> {
   try {
-    return { outcome: 'passed', detail: await one.run(major) };
+    return { outcome: 'passed', detail: await one.run(major, seconds) };
   } catch (error) {
     if (error instanceof CannotInject) return { outcome: 'skipped', detail: error.message };
     return { outcome: 'FAILED', detail: error instanceof Error ? (error.stack ?? error.message) : String(error) };
