@@ -3,12 +3,13 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus, tmpdir, totalmem } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { drains } from './drain.js';
 import type { Benchmark } from './frame.js';
 import { megabytes, ratio, summary } from './frame.js';
 import { sealTwentyMillion } from './seal-20m.js';
 import { size } from './size.js';
 
-const BENCHMARKS: readonly Benchmark[] = [size, sealTwentyMillion];
+const BENCHMARKS: readonly Benchmark[] = [...drains, size, sealTwentyMillion];
 const RESULTS = fileURLToPath(new URL('../../../.cache/bench/', import.meta.url));
 
 const names = process.argv.slice(2);

@@ -4,10 +4,11 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { access, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { findExecutable, spawnServer } from '../../services/demo/engines/process.js';
+import { spawnServer } from '../../services/demo/engines/process.js';
 import { type Pipeline, until } from '../pipeline/pipeline.js';
+import { findRecvlogical } from '../pipeline/recvlogical.js';
 import type { Journal } from './journal.js';
 import type { Kind } from './tables.js';
 
@@ -33,17 +34,7 @@ export class Witness {
 
   /** Undefined, with the reason said, where there is no pg_recvlogical. Before anything is written. */
   static async begin(pipeline: Pipeline, refused: (reason: string) => void): Promise<Witness | undefined> {
-    const own = path.join(pipeline.postgres.binDir, 'pg_recvlogical');
-    const tool = await access(own).then(
-      () => own,
-      () =>
-        findExecutable('pg_recvlogical', [
-          '/usr/lib/postgresql/18/bin',
-          '/usr/lib/postgresql/17/bin',
-          '/usr/lib/postgresql/16/bin',
-          '/usr/lib/postgresql/15/bin',
-        ]),
-    );
+    const tool = await findRecvlogical(pipeline);
     if (tool === undefined) {
       refused('there is no pg_recvlogical on this machine');
       return undefined;

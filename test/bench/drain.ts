@@ -1,0 +1,173 @@
+/** A backlog that waits in the slot: how fast it becomes durable, covered segments, against pg_recvlogical, which throws the same changes away. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type pg from 'pg';
+import { readDemoTables, rowsSql } from '../../services/demo/rows.js';
+import { ArchiveFollower } from '../../src/archive/manifest.js';
+import { parseLsn } from '../../src/position/lsn.js';
+import { parsePosition } from '../../src/position/position.js';
+import { Pipeline, type Service, until } from '../pipeline/pipeline.js';
+import { findRecvlogical } from '../pipeline/recvlogical.js';
+import { CpuWatch } from './cpu-watch.js';
+import { alternate, type Benchmark, type Comparison, type Measured } from './frame.js';
+
+const SCHEMA = readFileSync(fileURLToPath(new URL('../../../infra/examples/follow_the_goat.sql', import.meta.url)), 'utf8');
+const SLOT = 'baseline';
+const ROUNDS = 5;
+const PATIENCE_MS = 600_000;
+
+type Load = {
+  readonly table: string;
+  readonly timestamp: string;
+  readonly rows: number /** Rows of a transaction; all: one COPY. */;
+  readonly transaction?: number;
+};
+
+/** A database with one archived table, a slot that only pg_recvlogical reads, and services that run only while they are measured. */
+class Backlog implements AsyncDisposable {
+  readonly #load: Load;
+  readonly #tool: string;
+  readonly pipeline: Pipeline;
+  readonly #select: string;
+  #filled = -1;
+  #end = '0/0';
+
+  private constructor(load: Load, tool: string, pipeline: Pipeline, select: string) {
+    this.#load = load;
+    this.#tool = tool;
+    this.pipeline = pipeline;
+    this.#select = select;
+  }
+
+  static async start(load: Load): Promise<Backlog | undefined> {
+    const { table, timestamp, rows } = load;
+    const pipeline = await Pipeline.start({
+      schema: `${SCHEMA}; CREATE PUBLICATION tidemark_test FOR TABLE beat, ${table}`,
+      tables: `  ${table}: { timestamp: ${timestamp} }`,
+      flushEvery: '5s',
+      postgres: { max_wal_size: '8GB', shared_buffers: '512MB' },
+    });
+    const tool = await findRecvlogical(pipeline);
+    if (tool === undefined) {
+      await pipeline[Symbol.asyncDispose]();
+      return undefined;
+    }
+    const [demo] = await readDemoTables(pipeline.sql as pg.Client, [{ table, group: table, timestamp }]);
+    if (demo === undefined) throw new Error(`there is no table ${table}`);
+    const columns = demo.columns.filter(({ name }) => name !== 'id');
+    const select = rowsSql(columns, 1, rows, `(now() AT TIME ZONE 'UTC') - (random() * 3600) * interval '1 second'`);
+    // Made once: making rows takes longer than decoding them.
+    await pipeline.query(`CREATE UNLOGGED TABLE made AS ${select}; ALTER TABLE made ADD n bigserial; CREATE INDEX ON made (n)`);
+    const made = new Backlog(load, tool, pipeline, columns.map(({ name }) => `"${name}"`).join(', '));
+    await made.#services(async () => void (await pipeline.archived(PATIENCE_MS)));
+    await pipeline.query(`SELECT pg_create_logical_replication_slot('${SLOT}', 'pgoutput')`);
+    return made;
+  }
+
+  async #services<T>(body: (services: Readonly<Record<'capture' | 'archiver', Service>>) => Promise<T>): Promise<T> {
+    const services = { archiver: this.pipeline.service('archiver'), capture: this.pipeline.service('capture') };
+    try {
+      return await body(services);
+    } finally {
+      for (const service of Object.values(services)) await service.stop();
+    }
+  }
+
+  /** The backlog of a round, written when its first side begins. */
+  async #fill(round: number): Promise<void> {
+    if (this.#filled === round) return;
+    this.#filled = round;
+    const { table, rows, transaction } = this.#load;
+    const insert = (from: number, to: number): string =>
+      `INSERT INTO ${table} (${this.#select}) SELECT ${this.#select} FROM made WHERE n BETWEEN ${from} AND ${to}`;
+    const { pipeline } = this;
+    if (transaction === undefined) await pipeline.query(insert(1, rows));
+    else {
+      await pipeline.query(`SET synchronous_commit = off; DO $$ BEGIN FOR i IN 0..${Math.ceil(rows / transaction) - 1} LOOP
+        INSERT INTO ${table} (${this.#select}) SELECT ${this.#select} FROM made WHERE n BETWEEN i * ${transaction} + 1 AND (i + 1) * ${transaction}; COMMIT; END LOOP; END $$`);
+    }
+    await pipeline.query('CHECKPOINT');
+    const [{ lsn }] = (await pipeline.query<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn')) as [{ lsn: string }];
+    this.#end = lsn;
+    await pipeline.query('INSERT INTO beat DEFAULT VALUES');
+  }
+
+  #measured(began: number, watched: Awaited<ReturnType<CpuWatch['end']>>, worker: readonly string[]): Measured {
+    const { rows } = this.#load;
+    const peakMemory = Math.max(...worker.map((name) => watched.memory[name] ?? 0));
+    return { seconds: (performance.now() - began) / 1000, rows, bytes: Number.NaN, peakMemory, cpu: watched.cpu };
+  }
+
+  async #walsender(slot: string): Promise<number | undefined> {
+    const [found] = await this.pipeline.query<{ pid: string | null }>(`SELECT active_pid::text AS pid FROM pg_replication_slots WHERE slot_name = '${slot}'`);
+    return found?.pid ? Number(found.pid) : undefined;
+  }
+
+  async baseline(round: number): Promise<Measured> {
+    await this.#fill(round);
+    const options = ['-o', 'proto_version=1', '-o', 'publication_names=tidemark_test'];
+    const began = performance.now();
+    const reader = spawn(this.#tool, ['-d', this.pipeline.databaseUrl, '-S', SLOT, '--start', '-f', '/dev/null', '-s', '1', '-E', this.#end, '-n', ...options]);
+    const watch = new CpuWatch(async () => ({ pg_recvlogical: reader.pid, walsender: await this.#walsender(SLOT) }));
+    const [code] = (await once(reader, 'exit')) as [number | null];
+    const measured = this.#measured(began, await watch.end(), ['pg_recvlogical']);
+    if (code !== 0) throw new Error(`pg_recvlogical ended with ${code}`);
+    return measured;
+  }
+
+  async tidemark(round: number): Promise<Measured> {
+    await this.#fill(round);
+    const follower = new ArchiveFollower(this.pipeline.archiveDir);
+    const end = parseLsn(this.#end);
+    const began = performance.now();
+    return await this.#services(async ({ archiver, capture }) => {
+      const pids = { archiver: archiver.process.pid, capture: capture.process.pid, nats: this.pipeline.nats.pid };
+      const watch = new CpuWatch(async () => ({ ...pids, walsender: await this.#walsender('tidemark_test') }));
+      await until(
+        'the backlog is archived',
+        async () => {
+          const position = (await follower.refresh())?.position;
+          return position != null && parsePosition(position).lsn >= end;
+        },
+        PATIENCE_MS,
+      );
+      return this.#measured(began, await watch.end(), ['archiver', 'capture']);
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.pipeline[Symbol.asyncDispose]();
+  }
+}
+
+const drain = (name: string, about: string, load: Load, target: string): Benchmark => ({
+  name,
+  about,
+  run: async (_scratch, say): Promise<readonly Comparison[] | { readonly skipped: string }> => {
+    await using backlog = await Backlog.start(load);
+    if (backlog === undefined) return { skipped: 'there is no pg_recvlogical on this machine' };
+    const runs = await alternate(
+      ROUNDS,
+      { name: 'pg_recvlogical', run: (round) => backlog.baseline(round) },
+      { name: 'Tidemark', run: (round) => backlog.tidemark(round) },
+      say,
+    );
+    return [{ what: about, of: 'seconds', target, baseline: 'pg_recvlogical -f /dev/null', runs, notes: [] }];
+  },
+});
+
+const TRADES = { table: 'sol_stablecoin_trades', timestamp: 'trade_timestamp' } as const;
+const RATES = 'at most 1.25 of its seconds (0.8 of its rows a second; required: 1.67)';
+
+export const drains: readonly Benchmark[] = [
+  drain('drain', 'a backlog of 1.5 M trades of one statement', { ...TRADES, rows: 1_500_000 }, RATES),
+  drain('drain-small', 'a backlog of 1.5 M trades in transactions of 10', { ...TRADES, rows: 1_500_000, transaction: 10 }, RATES),
+  drain(
+    'drain-wide',
+    'a backlog of 30,000 rows of 250 columns',
+    { table: 'buyin_trail_minutes', timestamp: 'created_at', rows: 30_000 },
+    'at most 1.67 of its seconds (0.6 of its rows a second)',
+  ),
+];
