@@ -59,8 +59,9 @@ class Backlog implements AsyncDisposable {
     const columns = demo.columns.filter(({ name }) => name !== 'id');
     const select = rowsSql(columns, 1, rows, `(now() AT TIME ZONE 'UTC') - (random() * 3600) * interval '1 second'`);
     // Made once: making rows takes longer than decoding them.
-    await pipeline.query(`CREATE UNLOGGED TABLE made AS ${select}; ALTER TABLE made ADD n bigserial; CREATE INDEX ON made (n)`);
-    const made = new Backlog(load, tool, pipeline, columns.map(({ name }) => `"${name}"`).join(', '));
+    const names = columns.map(({ name }) => `"${name}"`).join(', ');
+    await pipeline.query(`CREATE UNLOGGED TABLE made AS SELECT ${names}, row_number() OVER () AS n FROM (${select}) s (${names}); CREATE INDEX ON made (n)`);
+    const made = new Backlog(load, tool, pipeline, names);
     await made.#services(async () => void (await pipeline.archived(PATIENCE_MS)));
     await pipeline.query(`SELECT pg_create_logical_replication_slot('${SLOT}', 'pgoutput')`);
     return made;
