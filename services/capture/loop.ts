@@ -22,7 +22,7 @@ import { readHistory } from '../../src/wal/fork.js';
 import { applicationName, slotName } from '../../src/wal/identifier.js';
 import { readServerIdentity } from '../../src/wal/identity.js';
 import { capturePreflight, PRIMARY_CHECK, requireNotSynchronous } from '../../src/wal/preflight.js';
-import { connectClient } from '../../src/wal/session.js';
+import { closeClient, connectClient } from '../../src/wal/session.js';
 import { decideSlot, dropSlot, readSlot, readSlotArchive, refuseForeignSlot, type SlotDecision, type SlotRow } from '../../src/wal/slot.js';
 import { type CaptureContext, type CapturedArchive, runInitialCopy, tailBeginOf } from './initial-copy.js';
 import { Recopier } from './recopier.js';
@@ -49,7 +49,7 @@ export async function runCapture(config: Config, log: Log, signal: AbortSignal):
         await stream.connection.close();
       }
     } finally {
-      await control.end().catch(() => undefined);
+      await closeClient(control);
     }
   });
 }

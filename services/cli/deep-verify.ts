@@ -13,7 +13,7 @@ import { pruneTable } from '../../src/prune/table.js';
 import type { Config, TableConfig } from '../../src/runtime/config.js';
 import type { Log } from '../../src/runtime/log.js';
 import { applicationName } from '../../src/wal/identifier.js';
-import { connectClient } from '../../src/wal/session.js';
+import { closeClient, connectClient } from '../../src/wal/session.js';
 import { type RebuildResult, rebuildArchive } from '../archiver/rebuild.js';
 
 /** What came of one table's rows in Postgres. `differing` counts rows that are covered and are not, or not so, in the archive. */
@@ -21,7 +21,6 @@ export type HotComparison = { readonly table: string; readonly equal: number; re
 
 export type DeepResult = { readonly ok: boolean; readonly postgres: readonly HotComparison[]; readonly stream: RebuildResult };
 
-const QUERY_TIMEOUT_MS = 60_000;
 /** A retention that lies this far ahead makes every row old enough to be compared. */
 const AHEAD_MS = 1000 * 365.25 * 86_400_000;
 /** Reasons for leaving a row that say nothing against the archive. */
@@ -40,7 +39,6 @@ async function compareWithPostgres(config: Config, log: Log, signal: AbortSignal
     return config.tables.map(({ key }) => ({ table: key, equal: 0, differing: 0, notes: ['nothing is archived yet'] }));
   const client = await connectClient(config.source.url.reveal(), {
     applicationName: applicationName(config.source.name, 'control'),
-    queryTimeoutMs: QUERY_TIMEOUT_MS,
   });
   try {
     const context = {
@@ -64,7 +62,7 @@ async function compareWithPostgres(config: Config, log: Log, signal: AbortSignal
     }
     return compared;
   } finally {
-    await client.end().catch(() => undefined);
+    await closeClient(client);
   }
 }
 

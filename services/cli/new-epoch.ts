@@ -14,7 +14,7 @@ import { connectStream, findStream, requestSubject, type StreamConnection } from
 import { readInsertLsn } from '../../src/wal/fence.js';
 import { applicationName, slotName } from '../../src/wal/identifier.js';
 import { readServerIdentity, type ServerIdentity } from '../../src/wal/identity.js';
-import { connectClient } from '../../src/wal/session.js';
+import { closeClient, connectClient } from '../../src/wal/session.js';
 import { dropSlot, readSlot, refuseForeignSlot, type SlotRow } from '../../src/wal/slot.js';
 import { confirm } from './confirm.js';
 
@@ -36,7 +36,7 @@ export async function beginNewEpoch(config: Config, { command, judge, yes }: New
   const state = await new ArchiveFollower(dir).refresh();
   if (state === undefined)
     throw new TidemarkError('failed', `there is no archive in ${dir} yet`, { remedy: 'start the services: the first start needs no other command' });
-  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: 60_000 });
+  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   const stream = await connectStream(config, `tidemark-${config.source.name}-${command}`);
   try {
     const name = slotName(config.source.name);
@@ -79,7 +79,7 @@ export async function beginNewEpoch(config: Config, { command, judge, yes }: New
     });
   } finally {
     await stream.connection.close().catch(() => undefined);
-    await client.end().catch(() => undefined);
+    await closeClient(client);
   }
   process.stdout.write('done; start the services: they copy what Postgres holds and go on from there (tidemark run)\n');
 }

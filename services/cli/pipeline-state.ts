@@ -13,7 +13,7 @@ import { describeError } from '../../src/runtime/errors.js';
 import { connectStream, findStream, walSubject } from '../../src/stream/topology.js';
 import { applicationName, slotName } from '../../src/wal/identifier.js';
 import { readServerIdentity } from '../../src/wal/identity.js';
-import { connectClient } from '../../src/wal/session.js';
+import { closeClient, connectClient } from '../../src/wal/session.js';
 import { slotAlarm } from '../../src/wal/slot-health.js';
 
 export type TableStatus = {
@@ -168,7 +168,7 @@ async function databaseOf(config: Config, state: ArchiveState | undefined): Prom
   } catch (error) {
     return { postgres: { problem: describeError(error) }, slot: null, tables: new Map(), nowMs: undefined, publishedSeconds: null };
   } finally {
-    await client?.end().catch(() => undefined);
+    if (client !== undefined) await closeClient(client);
   }
 }
 

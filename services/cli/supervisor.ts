@@ -10,7 +10,7 @@ import { describeError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
 import { backoffMs, sleep } from '../../src/runtime/service.js';
 import { applicationName, slotName } from '../../src/wal/identifier.js';
-import { connectClient } from '../../src/wal/session.js';
+import { closeClient, connectClient } from '../../src/wal/session.js';
 import { readSlot } from '../../src/wal/slot.js';
 
 /** In the order of stopping: what deletes first, what makes durable last. */
@@ -126,7 +126,7 @@ async function sayWhatTheSlotHolds(config: Config, log: Log): Promise<void> {
         `the slot holds ${rows[0]?.held ?? 'some'} of WAL, and more from now on until capture runs again`,
       );
     } finally {
-      await client.end();
+      await closeClient(client);
     }
   } catch (error) {
     log.debug({ event: 'slot-unknown', reason: describeError(error) }, 'the database did not say what the slot holds');

@@ -4,7 +4,7 @@ import type { NatsConnection } from 'nats';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
 import { takeSettings } from '../../src/archive/settings.js';
 import { takeClock } from '../../src/prune/clock.js';
-import { closeClient, connectPruner } from '../../src/prune/connection.js';
+import { connectPruner } from '../../src/prune/connection.js';
 import { prunePreflight } from '../../src/prune/preflight.js';
 import { chosenTables, type PruneResult, runPrune } from '../../src/prune/run.js';
 import type { Config } from '../../src/runtime/config.js';
@@ -14,6 +14,7 @@ import { runWithRetry } from '../../src/runtime/service.js';
 import { sayDenied } from '../../src/stream/denied.js';
 import { type Asked, requestReply, takeRequests } from '../../src/stream/request.js';
 import { connectStream, requestSubject } from '../../src/stream/topology.js';
+import { closeClient } from '../../src/wal/session.js';
 import { recopyRequester, sealRequester } from './requesters.js';
 import { type PruneReply, type PruneRequest, parsePruneRequest } from './requests.js';
 

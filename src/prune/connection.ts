@@ -8,23 +8,16 @@ import type { Config } from '../runtime/config.js';
 import { sleep } from '../runtime/service.js';
 import { applicationName } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
-import { connectClient, cutConnection } from '../wal/session.js';
+import { connectClient } from '../wal/session.js';
 
-/** No answer of the server within this time ends the connection. Above statement_timeout of a batch. */
-const QUERY_TIMEOUT_MS = 60_000;
 const PROBE_MS = 5000;
-const CLOSE_MS = 2000;
 const LOCK_LOOK_MS = 200;
 
 /** Connects with the pruner's own role where there is one. */
 export function connectPruner(config: Config): Promise<pg.Client> {
   const { url, prunerUrl } = config.source;
   const field = prunerUrl === undefined ? 'source.url' : 'source.prunerUrl';
-  return connectClient((prunerUrl ?? url).reveal(), {
-    field,
-    applicationName: applicationName(config.source.name, 'pruner'),
-    queryTimeoutMs: QUERY_TIMEOUT_MS,
-  });
+  return connectClient((prunerUrl ?? url).reveal(), { field, applicationName: applicationName(config.source.name, 'pruner') });
 }
 
 /**
@@ -56,11 +49,4 @@ export async function isUsable(client: pg.Client): Promise<boolean> {
   } catch {
     return false;
   }
-}
-
-/** Ends it; what a hung server does not end within two seconds is cut. */
-export async function closeClient(client: pg.Client): Promise<void> {
-  const cut = setTimeout(() => cutConnection(client), CLOSE_MS);
-  await client.end().catch(() => undefined);
-  clearTimeout(cut);
 }

@@ -9,7 +9,7 @@ import { TidemarkError } from '../runtime/errors.js';
 import { readRelationFromCatalog } from './describe.js';
 import { applicationName, quoteTable } from './identifier.js';
 import { readPublished } from './publication-entry.js';
-import { connectClient } from './session.js';
+import { closeClient, connectClient } from './session.js';
 import { beginAtSnapshot, type SnapshotWaiting } from './snapshot.js';
 import { type CopyPart, tableForm, tableRows } from './table-rows.js';
 
@@ -56,7 +56,7 @@ export class InitialCopy implements AsyncDisposable {
   /** Guard, then slot, then snapshot. The slot must not exist. */
   static async begin(source: CopySource, waiting: SnapshotWaiting = {}): Promise<InitialCopy> {
     const open = (replication = false): Promise<pg.Client> =>
-      connectClient(source.url, { applicationName: applicationName(source.source, 'capture'), replication });
+      connectClient(source.url, { applicationName: applicationName(source.source, 'capture'), replication, queryTimeoutMs: 0 });
     const guard = await open();
     let reader: pg.Client | undefined;
     let creator: pg.Client | undefined;
@@ -75,10 +75,10 @@ export class InitialCopy implements AsyncDisposable {
       const published = new Map((await readPublished(reader, source.slot)).map((entry) => [entry.oid, entry.published]));
       return new InitialCopy({ consistentPoint, snapshot: snapshot.rows[0]?.snapshot ?? '', relations, published, estimatedRows, guard, reader });
     } catch (error) {
-      await Promise.all([guard.end(), reader?.end()].map((ending) => ending?.catch(() => undefined)));
+      for (const client of [guard, reader]) if (client !== undefined) await closeClient(client);
       throw error;
     } finally {
-      await creator?.end().catch(() => undefined); // the snapshot lives on in the reader
+      if (creator !== undefined) await closeClient(creator); // the snapshot lives on in the reader
     }
   }
 
@@ -94,7 +94,7 @@ export class InitialCopy implements AsyncDisposable {
 
   /** Lets DDL in again and ends the connections. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([this.#reader.end().catch(() => undefined), this.#guard.end().catch(() => undefined)]);
+    await Promise.all([closeClient(this.#reader), closeClient(this.#guard)]);
   }
 }
 

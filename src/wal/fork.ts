@@ -7,7 +7,7 @@ import { formatLsn, type Lsn, parseLsn } from '../position/lsn.js';
 import { boundary, comparePositions, formatPosition, type Position } from '../position/position.js';
 import { applicationName } from './identifier.js';
 import type { ServerIdentity } from './identity.js';
-import { connectClient } from './session.js';
+import { closeClient, connectClient } from './session.js';
 
 /** A timeline that the server's own descends from, and where it left it. Source: manual, "TIMELINE_HISTORY". */
 export type Ancestor = { readonly timeline: number; readonly until: Lsn };
@@ -33,7 +33,7 @@ export async function readHistory(url: string, source: string, server: ServerIde
     const { rows } = await client.query<{ content: string }>(`TIMELINE_HISTORY ${server.timeline}`);
     return parseHistory(rows[0]?.content ?? '');
   } finally {
-    await client.end().catch(() => undefined);
+    await closeClient(client);
   }
 }
 

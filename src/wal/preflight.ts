@@ -10,7 +10,7 @@ import { applicationName, quoteIdentifier, slotName } from './identifier.js';
 import { publicationChecks } from './preflight-publication.js';
 import { slotChecks } from './preflight-slot.js';
 import { tableChecks } from './preflight-tables.js';
-import { connectClient } from './session.js';
+import { closeClient, connectClient } from './session.js';
 import { readServerVersion, readSlot } from './slot.js';
 
 /** Name of the check that a server in recovery fails. */
@@ -180,7 +180,7 @@ async function roleChecks(client: pg.Client, config: Config): Promise<Check[]> {
   try {
     const replication = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'capture'), replication: true });
     await replication.query('IDENTIFY_SYSTEM');
-    await replication.end();
+    await closeClient(replication);
     return [{ name: 'replication privilege', status: 'ok', seen: `role ${role} may replicate, and the server lets it` }];
   } catch (error) {
     const { kind, message, remedy } = error as { kind?: string; message: string; remedy?: string };

@@ -12,7 +12,7 @@ import { readRelationFromCatalog } from './describe.js';
 import { applicationName, quoteIdentifier, quoteLiteral, quoteTable } from './identifier.js';
 import { type PublishedTable, readPublished } from './publication-entry.js';
 import { beginMoment, endMoment } from './recopy-lock.js';
-import { connectClient } from './session.js';
+import { closeClient, connectClient } from './session.js';
 import { beginAtSnapshot } from './snapshot.js';
 import { type CopyPart, tableForm, tableRows } from './table-rows.js';
 
@@ -79,7 +79,7 @@ export class TableRecopy implements AsyncDisposable {
   /** Keeps prunes away until `begun`, waits, takes the snapshot, locks (ACCESS SHARE, for as long as the copy lasts). `waiting` hears of what is waited for. undefined: stopped, or the table is not published. */
   static async begin(source: RecopySource, wish: RecopyWish, signal: AbortSignal, waiting: (reason: string) => void): Promise<TableRecopy | undefined> {
     const open = (replication = false): Promise<pg.Client> =>
-      connectClient(source.url, { applicationName: applicationName(source.source, 'capture'), replication });
+      connectClient(source.url, { applicationName: applicationName(source.source, 'capture'), replication, queryTimeoutMs: 0 });
     const client = await open();
     let creator: pg.Client | undefined;
     try {
@@ -100,11 +100,11 @@ export class TableRecopy implements AsyncDisposable {
       if (relation === undefined || entry === undefined) return await ended(client);
       return new TableRecopy({ at, snapshot: rows[0]?.snapshot ?? '', relation, published: entry.published, client, keys, source: source.source });
     } catch (error) {
-      await client.end().catch(() => undefined);
+      await closeClient(client);
       if (signal.aborted) return undefined;
       throw error;
     } finally {
-      await creator?.end().catch(() => undefined); // the snapshot lives on in the reader
+      if (creator !== undefined) await closeClient(creator); // the snapshot lives on in the reader
     }
   }
 
@@ -123,12 +123,12 @@ export class TableRecopy implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#client.end().catch(() => undefined);
+    await closeClient(this.#client);
   }
 }
 
 async function ended(client: pg.Client): Promise<undefined> {
-  await client.end();
+  await closeClient(client);
 }
 
 /** `file` changes when the table is truncated, rewritten or made again; also when a transaction with an older snapshot asks. */

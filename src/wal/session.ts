@@ -21,6 +21,8 @@ const PRINTING: Readonly<Record<string, string>> = {
 };
 
 const CONNECT_MS = 10_000;
+const QUERY_MS = 60_000;
+const CLOSE_MS = 2000;
 
 /** The `options` start-up parameter: it wins over ALTER ROLE and ALTER DATABASE. */
 export function sessionOptions(statementTimeoutMs = 0): string {
@@ -32,7 +34,7 @@ export type ClientOptions = {
   applicationName: string;
   replication?: boolean;
   statementTimeoutMs?: number;
-  /** Client-side deadline of every query: a server that hangs cannot hold us. 0 or absent: none. */
+  /** Client-side deadline of every query: a server that hangs, or a network that holds, cannot hold us. Default: a minute; 0: none, for COPY and what waits for others. */
   queryTimeoutMs?: number;
   /** Where the url was given, for messages. Default: source.url. */
   field?: string;
@@ -80,7 +82,7 @@ function asText(value: string): string {
 
 /** Connects and reads the settings back. Results are text. The caller ends it, and hears of its death by its `error` event. */
 export async function connectClient(url: string, options: ClientOptions): Promise<pg.Client> {
-  const client = new pg.Client(clientConfig(url, options));
+  const client = new pg.Client(clientConfig(url, { ...options, queryTimeoutMs: options.queryTimeoutMs ?? QUERY_MS }));
   client.on('error', () => undefined); // a lost connection also fails the query that runs on it; without a listener it would end the process
   try {
     await client.connect();
@@ -95,6 +97,13 @@ export async function connectClient(url: string, options: ClientOptions): Promis
 /** Ends a connection without a word to the server. */
 export function cutConnection(client: pg.Client): void {
   (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+}
+
+/** Ends it; what does not end within two seconds is cut: a server that hangs, or a network that holds, says no goodbye. */
+export async function closeClient(client: pg.Client): Promise<void> {
+  const cut = setTimeout(() => cutConnection(client), CLOSE_MS);
+  await client.end().catch(() => undefined);
+  clearTimeout(cut);
 }
 
 /** Reads the settings back. Throws `config` when they were not taken, which is what a connection pooler in between does. */

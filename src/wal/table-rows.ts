@@ -6,6 +6,7 @@ import { CopyRows } from './copy-text.js';
 import { describeTable, descriptionFrame, relationFrame } from './describe.js';
 import { CHUNK_BYTES, joinFrames } from './framer.js';
 import { quoteIdentifier, quoteTable } from './identifier.js';
+import { cutConnection } from './session.js';
 
 /** Frames of one chunk of copied rows. */
 export type CopyPart = { readonly oid: number; readonly payload: Buffer; readonly rows: number };
@@ -19,6 +20,23 @@ export async function tableForm(client: pg.Client, relation: Relation): Promise<
   );
 }
 
+/** A server that sends nothing for so long, while we ask for more, is not there any more: also a table whose first pages hold no row. */
+const SILENT_MS = 15 * 60_000;
+
+async function* heard(client: pg.Client, copy: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  const data = copy[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const silent = setTimeout(() => cutConnection(client), SILENT_MS);
+      const next = await data.next().finally(() => clearTimeout(silent));
+      if (next.done === true) return;
+      yield next.value;
+    }
+  } finally {
+    await data.return?.();
+  }
+}
+
 /** Every row that meets one of `conditions` (SQL; all rows without any), in parts of about 256 KB. */
 export async function* tableRows(client: pg.Client, relation: Relation, conditions: readonly string[] = ['true']): AsyncGenerator<CopyPart> {
   const head = await tableForm(client, relation);
@@ -30,7 +48,7 @@ export async function* tableRows(client: pg.Client, relation: Relation, conditio
   };
   for (const condition of conditions) {
     const sql = `COPY (SELECT ${columns} FROM ONLY ${quoteTable(relation.schema, relation.table)} WHERE ${condition}) TO STDOUT`;
-    for await (const data of client.query(copyTo(sql)) as AsyncIterable<Buffer>) {
+    for await (const data of heard(client, client.query(copyTo(sql)))) {
       rows.push(data);
       if (rows.bytes >= CHUNK_BYTES) yield part();
     }

@@ -120,7 +120,9 @@ export class Services {
       this.#usurping = false;
     }
     const old = this.get(name);
-    if (!old.running) return undefined;
+    // One that has not claimed the archive yet is not replaced by another: it takes over when it goes on.
+    for (let waited = 0; waited < 15_000 && old.running && !old.log.includes('"event":"archiving"'); waited += 100) await pause(100);
+    if (!old.running || !old.log.includes('"event":"archiving"')) return undefined;
     old.signal('SIGSTOP');
     this.#start(name);
     await pause(ms);

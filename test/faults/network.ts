@@ -1,6 +1,6 @@
 /** Networks that hold, trickle, cut and refuse, between each service and each server: F47, F48. */
 import { setTimeout as pause } from 'node:timers/promises';
-import type { Pipeline, ServiceName, ServiceOptions } from '../pipeline/pipeline.js';
+import { type Pipeline, type ServiceName, type ServiceOptions, until } from '../pipeline/pipeline.js';
 import { type Mode, NetworkProxy } from './proxy.js';
 import { World } from './world.js';
 
@@ -54,8 +54,10 @@ export async function halfOpen(server: 'postgres' | 'nats', major?: number): Pro
     for (const line of lines) if (line.server === server) line.proxy.set({ kind: 'hold' }, 'old');
     await world.work();
     await world.archived(300_000);
+    // The pruner hears of it when its own next word gets no answer.
+    await until('the pruner answers again', async () => (await world.pipeline.cli(['prune', '-c', world.pipeline.configFile])).code === 0, 120_000);
     const seconds = Math.round((Date.now() - started) / 1000);
-    return `archived again after ${seconds} s; ${await world.settle()}`;
+    return `everything at work again after ${seconds} s; ${await world.settle()}`;
   });
 }
 

@@ -10,17 +10,20 @@ export type StepOptions = {
   readonly major: number | undefined;
 };
 
-/** Cases in the order in which a reader looks for them; a passage that the workload does not have twice is left out by the count, not by hope. */
+/** Cases in the order in which a reader looks for them. Throws when the workload does not come by a point at all. */
 export async function stepCases({ points, endings, passages, major }: StepOptions): Promise<{ id: string; case: Case }[]> {
   const counts = passages.includes('last') ? await countPassages(major) : new Map<FaultPoint, number>();
+  const missing = passages.includes('last') ? points.filter((point) => !counts.has(point)) : [];
+  if (missing.length > 0) throw new Error(`the workload does not come by ${missing.join(', ')}`);
   return points.flatMap((point) =>
     endings.flatMap((ending) =>
-      passages.map((passage) => {
+      passages.flatMap((passage) => {
         const last = counts.get(point) ?? 0;
-        if (passage === 'last' && last < 3) throw new Error(`the workload passes ${point} only ${last} times: first, second and last are not three passages`);
         const number = { first: 1, second: 2, last }[passage];
+        // A step that a run passes once or twice has no third, or no second, passage: C1 is at the start of a process.
+        if (passages.includes('last') && ((passage === 'second' && last < 2) || (passage === 'last' && last < 3))) return [];
         const how = ending === 'kill' ? 'SIGKILL' : `power cut (${ending.fileSystem})`;
-        return { id: point, case: { name: `${how} at the ${passage} passage (${number})`, run: (of?: number) => crashAt(point, number, ending, of) } };
+        return [{ id: point, case: { name: `${how} at the ${passage} passage (${number})`, run: (of?: number) => crashAt(point, number, ending, of) } }];
       }),
     ),
   );

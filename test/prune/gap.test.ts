@@ -216,7 +216,7 @@ for (const [cut, result] of [
     await using breaker = await QueryBreaker.before(pipeline.databaseUrl);
     await fill(9);
     await pipeline.archived();
-    breaker.arm('COMMIT', cut);
+    breaker.arm('COMMIT\0', cut);
     const through = { ...config, source: { ...config.source, url: new Secret(breaker.url) }, prune: { ...config.prune, batch: 6 } };
     const run = await prune({ config: through });
     assert.equal(breaker.broken, 1);

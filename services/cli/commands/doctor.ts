@@ -12,11 +12,9 @@ import { describeError } from '../../../src/runtime/errors.js';
 import { streamPreflight } from '../../../src/stream/topology.js';
 import { applicationName } from '../../../src/wal/identifier.js';
 import { capturePreflight } from '../../../src/wal/preflight.js';
-import { connectClient } from '../../../src/wal/session.js';
+import { closeClient, connectClient } from '../../../src/wal/session.js';
 import { tlsCheck } from '../../../src/wal/tls.js';
 import { colours } from '../print.js';
-
-const QUERY_TIMEOUT_MS = 30_000;
 
 export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
@@ -90,7 +88,6 @@ async function withClient(key: 'url' | 'prunerUrl', config: Config, name: string
   try {
     client = await connectClient((config.source[key] ?? config.source.url).reveal(), {
       applicationName: applicationName(config.source.name, 'control'),
-      queryTimeoutMs: QUERY_TIMEOUT_MS,
       field: `source.${key}`,
     });
     const field = `source.${key}`;
@@ -100,7 +97,7 @@ async function withClient(key: 'url' | 'prunerUrl', config: Config, name: string
     const seen = error instanceof Error && remedy !== undefined ? error.message : `cannot be reached: ${describeError(error)}`;
     return [{ name, status: 'failed', seen, remedy: remedy ?? `start it, or correct source.${key}` }];
   } finally {
-    await client?.end().catch(() => undefined);
+    if (client !== undefined) await closeClient(client);
   }
 }
 
@@ -108,7 +105,6 @@ async function applyFixes(config: Config, fixes: readonly string[], quiet: boole
   if (fixes.length === 0) return;
   const client = await connectClient(config.source.url.reveal(), {
     applicationName: applicationName(config.source.name, 'control'),
-    queryTimeoutMs: QUERY_TIMEOUT_MS,
   });
   try {
     for (const sql of fixes) {
@@ -117,7 +113,7 @@ async function applyFixes(config: Config, fixes: readonly string[], quiet: boole
       await client.query(sql).catch((error: unknown) => process.stderr.write(`not fixed: ${describeError(error)}: ${sql}\n`));
     }
   } finally {
-    await client.end();
+    await closeClient(client);
   }
 }
 

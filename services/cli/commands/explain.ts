@@ -12,7 +12,7 @@ import { DailyReader } from '../../../src/segment/daily-reader.js';
 import { SegmentReader } from '../../../src/segment/reader.js';
 import { applicationName, quoteIdentifier } from '../../../src/wal/identifier.js';
 import { readServerIdentity } from '../../../src/wal/identity.js';
-import { connectClient } from '../../../src/wal/session.js';
+import { closeClient, connectClient } from '../../../src/wal/session.js';
 
 type Archived = { readonly file: string; readonly op: string; readonly lsn: string; readonly ordinal: string };
 type Explanation = {
@@ -35,7 +35,7 @@ export async function run(args: readonly unknown[], options: Record<string, stri
 
 async function explain(config: Config, table: TableConfig, key: readonly string[]): Promise<Explanation> {
   const state = await new ArchiveFollower(config.archive.dir).refresh();
-  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: 60_000 });
+  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   try {
     const target = await readTarget(client, config.source.name, table);
     if (target === undefined) return { table: table.key, reasons: ['the table does not exist'] };
@@ -78,7 +78,7 @@ async function explain(config: Config, table: TableConfig, key: readonly string[
     if (row !== undefined && archived.length === 0) rowReasons.push('no version of it is in the archive');
     return { ...explanation, row: { key, hot: row !== undefined, reasons: rowReasons, archived } };
   } finally {
-    await client.end().catch(() => undefined);
+    await closeClient(client);
   }
 }
 

@@ -8,7 +8,7 @@ import { readTarget } from '../../../src/prune/target.js';
 import { parseConfig, parseTableKey } from '../../../src/runtime/config.js';
 import { configError } from '../../../src/runtime/errors.js';
 import { clash, placeOfFiles } from '../../../src/runtime/table-files.js';
-import { connectClient } from '../../../src/wal/session.js';
+import { closeClient, connectClient } from '../../../src/wal/session.js';
 
 type Found = {
   schema: string;
@@ -43,7 +43,7 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
     const { rows } = await client.query<{ name: string }>('SELECT current_database() AS name');
     text = render(sourceName(rows[0]?.name ?? 'source'), options['url'] === undefined ? undefined : url, chosen, refused);
   } finally {
-    await client.end();
+    await closeClient(client);
   }
   if (chosen.length === 0)
     throw configError('init: no table of this database can be archived', refused.map(({ key, why }) => `${key}: ${why}`).join('; ') || 'it has no tables');

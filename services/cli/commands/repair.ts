@@ -12,7 +12,7 @@ import { configError, TidemarkError } from '../../../src/runtime/errors.js';
 import { requestRecopy } from '../../../src/stream/recopy-request.js';
 import { connectStream, findStream } from '../../../src/stream/topology.js';
 import { applicationName, slotName } from '../../../src/wal/identifier.js';
-import { connectClient } from '../../../src/wal/session.js';
+import { closeClient, connectClient } from '../../../src/wal/session.js';
 import { readSlot } from '../../../src/wal/slot.js';
 import { confirm } from '../confirm.js';
 import { requireStopped } from '../new-epoch.js';
@@ -51,7 +51,7 @@ async function repairManifest(config: Config, yes: string | boolean | undefined)
     return;
   }
   const { state, seen, manifests, strays } = broken;
-  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: 60_000 });
+  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   const stream = await connectStream(config, `tidemark-${config.source.name}-repair`);
   try {
     await requireStopped(client, config, slotName(config.source.name), await readSlot(client, slotName(config.source.name)), stream);
@@ -66,13 +66,13 @@ async function repairManifest(config: Config, yes: string | boolean | undefined)
     );
   } finally {
     await stream.connection.close().catch(() => undefined);
-    await client.end().catch(() => undefined);
+    await closeClient(client);
   }
 }
 
 async function repairStream(config: Config, yes: string | boolean | undefined): Promise<void> {
   const state = await new ArchiveFollower(config.archive.dir).refresh();
-  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: 60_000 });
+  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   const { connection, manager } = await connectStream(config, `tidemark-${config.source.name}-repair`);
   try {
     const found = await findStream(manager, config.source.name);
@@ -99,6 +99,6 @@ async function repairStream(config: Config, yes: string | boolean | undefined): 
     process.stdout.write('removed; start the services (tidemark run)\n');
   } finally {
     await connection.close().catch(() => undefined);
-    await client.end().catch(() => undefined);
+    await closeClient(client);
   }
 }

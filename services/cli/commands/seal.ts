@@ -7,7 +7,7 @@ import { loadConfig } from '../../../src/runtime/config.js';
 import { configError, TidemarkError } from '../../../src/runtime/errors.js';
 import { connectStream } from '../../../src/stream/topology.js';
 import { applicationName } from '../../../src/wal/identifier.js';
-import { connectClient } from '../../../src/wal/session.js';
+import { closeClient, connectClient } from '../../../src/wal/session.js';
 import { requestSeal } from '../../pruner/requesters.js';
 
 export async function run([name]: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
@@ -20,7 +20,7 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
     throw configError(`table ${JSON.stringify(name)} is not in the configuration`, `name one of: ${config.tables.map((table) => table.key).join(', ')}`);
   const state = await new ArchiveFollower(config.archive.dir).refresh();
   if (state === undefined) throw new TidemarkError('failed', `there is no archive in ${config.archive.dir} yet`, { remedy: 'start the archiver' });
-  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: 60_000 });
+  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   const { connection } = await connectStream(config, `tidemark-${config.source.name}-seal`);
   let code = 0;
   let sealed = 0;
@@ -41,7 +41,7 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
     }
   } finally {
     await connection.close().catch(() => undefined);
-    await client.end().catch(() => undefined);
+    await closeClient(client);
   }
   if (sealed === 0 && code === 0) process.stdout.write('nothing to seal: no finished day with open segments is empty in Postgres\n');
   return code;

@@ -7,14 +7,14 @@ import { TidemarkError } from '../../../src/runtime/errors.js';
 import { connectStream, findStream } from '../../../src/stream/topology.js';
 import { applicationName, quoteIdentifier, slotName } from '../../../src/wal/identifier.js';
 import { readServerIdentity } from '../../../src/wal/identity.js';
-import { connectClient } from '../../../src/wal/session.js';
+import { closeClient, connectClient } from '../../../src/wal/session.js';
 import { dropSlot, readSlot } from '../../../src/wal/slot.js';
 import { confirm } from '../confirm.js';
 
 export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
   const name = slotName(config.source.name);
-  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: 60_000 });
+  const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   const { connection, manager } = await connectStream(config, `tidemark-${config.source.name}-teardown`);
   try {
     const slot = await readSlot(client, name);
@@ -46,6 +46,6 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
     return 0;
   } finally {
     await connection.close().catch(() => undefined);
-    await client.end().catch(() => undefined);
+    await closeClient(client);
   }
 }
