@@ -22,12 +22,15 @@ import { readHistory } from '../../src/wal/fork.js';
 import { applicationName, slotName } from '../../src/wal/identifier.js';
 import { readServerIdentity } from '../../src/wal/identity.js';
 import { capturePreflight, PRIMARY_CHECK, requireNotSynchronous } from '../../src/wal/preflight.js';
-import { closeClient, connectClient } from '../../src/wal/session.js';
+import { closeClient, connectClient, endWhenSilent } from '../../src/wal/session.js';
 import { decideSlot, dropSlot, readSlot, readSlotArchive, refuseForeignSlot, type SlotDecision, type SlotRow } from '../../src/wal/slot.js';
 import { type CaptureContext, type CapturedArchive, runInitialCopy, tailBeginOf } from './initial-copy.js';
 import { Recopier } from './recopier.js';
 import { LAST_WORDS_MS, Streaming } from './streaming.js';
 import { SlotWatch } from './watch.js';
+
+/** The control session is used every few seconds while changes are streamed. */
+const SILENT_S = 120;
 
 /** Runs until the signal aborts. Throws halts and mistakes of the configuration; tries everything else again. */
 export async function runCapture(config: Config, log: Log, signal: AbortSignal): Promise<void> {
@@ -133,6 +136,7 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
       );
     const server = await readServerIdentity(control);
     const watch = new SlotWatch(control, config, stream, log);
+    await endWhenSilent(control, SILENT_S);
     const streaming = new Streaming({
       ...context,
       publisher,

@@ -8,10 +8,12 @@ import type { Config } from '../runtime/config.js';
 import { sleep } from '../runtime/service.js';
 import { applicationName } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
-import { connectClient } from '../wal/session.js';
+import { connectClient, endWhenSilent } from '../wal/session.js';
 
 const PROBE_MS = 5000;
 const LOCK_LOOK_MS = 200;
+/** Between two statements of a run lies at most the reading of segments. */
+const SILENT_S = 600;
 
 /** Connects with the pruner's own role where there is one. */
 export function connectPruner(config: Config): Promise<pg.Client> {
@@ -27,7 +29,10 @@ export function connectPruner(config: Config): Promise<pg.Client> {
 export async function takeLock(client: pg.Client, source: string, patienceMs: number, signal: AbortSignal): Promise<boolean> {
   for (const until = performance.now() + patienceMs; ; await sleep(LOCK_LOOK_MS, signal)) {
     const { rows } = await client.query<{ got: string }>('SELECT pg_try_advisory_lock(hashtextextended($1, 0))::text AS got', [`tidemark:${source}:pruner`]);
-    if (rows[0]?.got === 'true') return true;
+    if (rows[0]?.got === 'true') {
+      await endWhenSilent(client, SILENT_S);
+      return true;
+    }
     if (signal.aborted || performance.now() >= until) return false;
   }
 }

@@ -24,9 +24,13 @@ const CONNECT_MS = 10_000;
 const QUERY_MS = 60_000;
 const CLOSE_MS = 2000;
 
+/** A client that is gone without a word is noticed by the server within a minute, and its locks go: not after the two hours of most systems. */
+const KEEPALIVE: Readonly<Record<string, string>> = { tcp_keepalives_idle: '30', tcp_keepalives_interval: '10', tcp_keepalives_count: '3' };
+
 /** The `options` start-up parameter: it wins over ALTER ROLE and ALTER DATABASE. */
 export function sessionOptions(statementTimeoutMs = 0): string {
-  const settings = Object.entries({ ...PRINTING, DateStyle: 'ISO,YMD', statement_timeout: String(statementTimeoutMs), idle_session_timeout: '0' });
+  const limits = { statement_timeout: String(statementTimeoutMs), idle_session_timeout: '0' };
+  const settings = Object.entries({ ...PRINTING, DateStyle: 'ISO,YMD', ...KEEPALIVE, ...limits });
   return settings.map(([name, value]) => `-c ${name}=${value.replaceAll(' ', '\\ ')}`).join(' ');
 }
 
@@ -97,6 +101,14 @@ export async function connectClient(url: string, options: ClientOptions): Promis
 /** Ends a connection without a word to the server. */
 export function cutConnection(client: pg.Client): void {
   (client as unknown as { connection: { stream: { destroy(): void } } }).connection.stream.destroy();
+}
+
+/**
+ * A session that holds a lock for its process, and asks something all the time, ends when nothing is heard of it: a network that holds its connections open would keep the lock from the next process for ever.
+ * `seconds`: longer than it is ever silent.
+ */
+export async function endWhenSilent(client: pg.Client, seconds: number): Promise<void> {
+  await client.query(`SET idle_session_timeout = '${seconds}s'`);
 }
 
 /** Ends it; what does not end within two seconds is cut: a server that hangs, or a network that holds, says no goodbye. */
