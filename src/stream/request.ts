@@ -1,18 +1,18 @@
 /**
  * Requests whose work may take hours: the asker waits as long as the answerer has the request, and no longer. The answerer says so on `<subject>.alive` from a request's arrival until its
- * answer; of one that NATS lost, or whose answer it lost, nobody says it, though the answerer lives.
+ * answer; of one that NATS lost, or whose answer it lost, nobody says it, though the answerer lives. Such a request is asked again under its name, so that whoever has it after all does it once.
  */
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { headers, type NatsConnection, StringCodec } from 'nats';
+import { headers, type Msg, type NatsConnection, StringCodec } from 'nats';
 import { TidemarkError } from '../runtime/errors.js';
 import { deniedError } from './denied.js';
 
 const text = StringCodec();
 const LONGEST_MS = 24 * 3_600_000;
 const ASK_EVERY_MS = 2000;
-/** So often in a row nobody may have it: a restart of NATS is no loss. */
-const SILENCES = 5;
+/** So often in a row nobody may have it: a restart of NATS is no loss. Each time it is asked again: NATS gives requests to a connection that is dead as long as it has not noticed. */
+const SILENCES = 6;
 /** Names a request, so that it can be asked for. A person's request needs none. */
 const ID = 'Tidemark-Request';
 
@@ -23,7 +23,8 @@ export type TakenRequests = AsyncIterable<Asked> & { unsubscribe(): void };
 
 /** Requests on `subject` in the order of their arrival. Ends with the connection, or by unsubscribing. `queue`: of several answerers one takes each. */
 export function takeRequests(connection: NatsConnection, subject: string, options: { queue?: string } = {}): TakenRequests {
-  const known = new Set<string>();
+  /** What is to be answered, by its name: more than one message when it was asked again. */
+  const known = new Map<string, Msg[]>();
   let arrive: (asked: Asked) => void = () => undefined;
   let end: () => void = () => undefined;
   const unsubscribe = (): void => {
@@ -52,11 +53,14 @@ export function takeRequests(connection: NatsConnection, subject: string, option
     callback: (error, message) => {
       if (error !== null) return;
       const id = message.headers?.get(ID) ?? '';
-      if (id !== '') known.add(id);
+      const again = known.get(id);
+      if (again !== undefined) return void again.push(message);
+      const asked = [message];
+      if (id !== '') known.set(id, asked);
       arrive({
         body: text.decode(message.data),
         answer: (reply) => {
-          message.respond(text.encode(JSON.stringify(reply)));
+          for (const each of asked) each.respond(text.encode(JSON.stringify(reply)));
           known.delete(id);
         },
       });
@@ -72,16 +76,20 @@ export async function requestReply<T>(connection: NatsConnection, subject: strin
   const id = randomUUID();
   const named = headers();
   named.set(ID, id);
-  const answered = connection.request(subject, text.encode(JSON.stringify(request)), { timeout: LONGEST_MS, headers: named });
+  const ask = (): Promise<Msg> => {
+    const answer = connection.request(subject, text.encode(JSON.stringify(request)), { timeout: LONGEST_MS, headers: named });
+    answer.catch(() => undefined); // ends with the connection
+    return answer;
+  };
   try {
-    const message = await Promise.race([answered, watchAlive(connection, subject, id, over.signal), ...(signal ? [aborted(signal, over.signal)] : [])]);
+    const asked = [ask(), askAgain(connection, subject, id, ask, over.signal)];
+    const message = await Promise.race([...asked, ...(signal ? [aborted(signal, over.signal)] : [])]);
     return JSON.parse(text.decode(message.data)) as T;
   } catch (error) {
     if ((error as { code?: string }).code === '503') return undefined;
     throw deniedError(error) ?? error;
   } finally {
     over.abort();
-    answered.catch(() => undefined); // ends with the connection
   }
 }
 
@@ -91,20 +99,28 @@ async function aborted(signal: AbortSignal, over: AbortSignal): Promise<never> {
   throw new TidemarkError('transient', 'stopped while waiting for an answer');
 }
 
-/** Throws when nobody has had the request for too long. */
-async function watchAlive(connection: NatsConnection, subject: string, id: string, signal: AbortSignal): Promise<never> {
-  let silent = 0;
-  for (;;) {
-    await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS).unref());
+/** Asks again as often as nobody has the request; throws when that was too often. An answer to one of these is an answer. */
+async function askAgain(connection: NatsConnection, subject: string, id: string, ask: () => Promise<Msg>, signal: AbortSignal): Promise<Msg> {
+  const answers: Promise<Msg>[] = [];
+  for (let silent = 0; ; ) {
+    const look = lookAfter(connection, subject, id);
+    const seen = await Promise.race([look, ...answers]);
+    if (typeof seen !== 'boolean') return seen;
     if (signal.aborted) return new Promise<never>(() => undefined);
-    const alive = await connection.request(`${subject}.alive`, text.encode(id), { timeout: ASK_EVERY_MS }).then(
-      () => true,
-      () => false,
-    );
-    silent = alive ? 0 : silent + 1;
+    silent = seen ? 0 : silent + 1;
     if (silent >= SILENCES)
       throw new TidemarkError('transient', `nobody is at work on what was asked on ${subject}: the request or its answer is lost`, {
         remedy: 'look at the log of the service, then ask again',
       });
+    if (silent > 0) answers.push(ask().catch(() => new Promise<never>(() => undefined)));
   }
+}
+
+/** A while later: is somebody at work on the request? */
+async function lookAfter(connection: NatsConnection, subject: string, id: string): Promise<boolean> {
+  await new Promise((resolve) => setTimeout(resolve, ASK_EVERY_MS).unref());
+  return await connection.request(`${subject}.alive`, text.encode(id), { timeout: ASK_EVERY_MS }).then(
+    () => true,
+    () => false,
+  );
 }
