@@ -9,6 +9,7 @@ import type { Epoch } from '../../src/position/epoch.js';
 import type { Position } from '../../src/position/position.js';
 import { type ResolvedValues, SegmentBuilder, type SegmentShape } from '../../src/segment/builder.js';
 import type { ChangeOrigin } from '../../src/segment/system-columns.js';
+import type { SegmentWriter, Writing } from './segments.js';
 import type { ArchivedTable } from './tables.js';
 
 export type BatchLimits = { readonly rows: number; readonly bytes: number };
@@ -36,6 +37,8 @@ export class Batch {
   #bytesAt = 0;
   #startedAt: number | undefined;
   #builders = 0;
+  /** Builders that are being written, or are. */
+  readonly #writing = new Map<SegmentBuilder, Writing>();
   /** Builders of rows that count only when their re-copy is complete. */
   readonly #recopied = new Map<SegmentBuilder, string>();
   readonly fences: ArchivedFence[] = [];
@@ -186,8 +189,22 @@ export class Batch {
     return [...this.#full, ...[...this.#open.values()].flatMap((days) => [...days.values()])];
   }
 
-  /** Throws all spools away. */
+  /** Those that are segments already while the batch fills, and are not being written; rows that wait for the end of a copy are not among them. */
+  fullOnes(): SegmentBuilder[] {
+    return this.copy === undefined ? this.#full.filter((builder) => !this.#recopied.has(builder) && !this.#writing.has(builder)) : [];
+  }
+
+  /** Has a builder written by `segments`, once. */
+  write(builder: SegmentBuilder, segments: SegmentWriter): Writing {
+    const known = this.#writing.get(builder);
+    if (known !== undefined) return known;
+    const writing = segments.begin(builder);
+    this.#writing.set(builder, writing);
+    return writing;
+  }
+
+  /** Throws everything away: spools, and segments that were written ahead. */
   discard(): void {
-    for (const builder of this.builders()) builder.discard();
+    for (const builder of this.builders()) (this.#writing.get(builder) ?? builder).discard();
   }
 }

@@ -138,6 +138,7 @@ async function readOnce(parts: ConsumeParts, gap: Gap, from: ConsumeParts['from'
       parts.taken?.(chunk);
     }
     for (const ready of intake.takeReady()) flusher.add(ready);
+    flusher.writeAhead(intake.batch);
     await flusher.room();
   }
   return true;

@@ -10,6 +10,7 @@ import type { Config } from '../../src/runtime/config.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
 import { SegmentEncoder } from '../../src/segment/encoder.js';
+import { SegmentVerifier } from '../../src/segment/verifier.js';
 import { EmptyFiles } from './empty-files.js';
 
 /** Files that no manifest names any more stay this long for those who read by an earlier one: a query over a view takes its time. */
@@ -25,6 +26,7 @@ export class ArchiverContext {
   readonly encoder: SegmentEncoder;
   readonly writer: ManifestWriter;
   readonly emptyFiles: EmptyFiles;
+  readonly verifier = new SegmentVerifier();
   #housekeeper: Promise<SegmentEncoder> | undefined;
   #housework: Promise<unknown> = Promise.resolve();
   #counter = 0;
@@ -96,6 +98,7 @@ export class ArchiverContext {
     await this.#housework;
     this.encoder.close();
     (await this.#housekeeper)?.close();
+    await this.verifier.close();
   }
 
   /** Removes files that were dropped long enough ago. */

@@ -15,12 +15,18 @@ export class EmptyFiles {
   readonly #encoder: SegmentEncoder;
   readonly #claim: number;
   readonly #made = new Map<string, Promise<void>>();
+  readonly #there = new Set<string>();
 
   /** `dir`: the archive; `claim`: the writer's. */
   constructor(dir: string, encoder: SegmentEncoder, claim: number) {
     this.#dir = dir;
     this.#encoder = encoder;
     this.#claim = claim;
+  }
+
+  /** Nothing is to be made of this form any more. */
+  has(of: SegmentShape, group: string): boolean {
+    return this.#there.has(emptyFiles(group, of.relation.table, of).segment);
   }
 
   /** Makes those of a form that are not there. A form may be known by its keys only: its first change under another key may be a delete. */
@@ -31,6 +37,7 @@ export class EmptyFiles {
     this.#made.set(files.segment, making);
     try {
       await making;
+      this.#there.add(files.segment);
     } catch (error) {
       this.#made.delete(files.segment);
       throw error;

@@ -4,27 +4,28 @@
  */
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { segmentFile } from '../../src/archive/layout.js';
 import type { ArchiveState, ManifestChange } from '../../src/archive/manifest.js';
 import type { FileEntry, TableState } from '../../src/archive/manifest-format.js';
 import { storageError } from '../../src/archive/put.js';
-import { relationSignature } from '../../src/change/relation.js';
-import { formatLsn, lsn } from '../../src/position/lsn.js';
 import { formatPosition } from '../../src/position/position.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
-import type { SegmentBuilder } from '../../src/segment/builder.js';
-import { DurableFile } from '../../src/segment/durable-file.js';
-import { verifySegment } from '../../src/segment/verify.js';
 import type { Batch } from './batch.js';
 import type { ArchiverContext } from './context.js';
+import { SegmentWriter } from './segments.js';
 import { stampCoverage } from './tables.js';
 
 /** A batch with the tables as they were at its end. */
 export type ReadyBatch = { readonly batch: Batch; readonly tables: readonly TableState[] };
 
+/** Of the batch that fills, so many segments may be on their way before more rows are taken in. */
+const MOST_AHEAD = 2;
+
 /** Flushes batches in their order, one at a time. After a failure it flushes nothing more: what comes behind a hole must not be committed. */
 export class Flusher {
   readonly #context: ArchiverContext;
+  readonly #segments: SegmentWriter;
+  /** Segments of the batch that fills, until they are written. */
+  readonly #ahead = new Set<Promise<unknown>>();
   readonly #failed: (error: unknown) => void;
   readonly #flushed: () => void;
   readonly #waiting: Promise<void>[] = [];
@@ -34,6 +35,7 @@ export class Flusher {
   /** `failed` hears of the first failure, `flushed` of every batch that is archived. */
   constructor(context: ArchiverContext, failed: (error: unknown) => void, flushed: () => void = () => undefined) {
     this.#context = context;
+    this.#segments = new SegmentWriter(context);
     this.#failed = failed;
     this.#flushed = flushed;
   }
@@ -52,23 +54,41 @@ export class Flusher {
   async #flush(ready: ReadyBatch): Promise<void> {
     if (this.#failure !== undefined) return ready.batch.discard();
     try {
-      await flushBatch(this.#context, ready);
+      await flushBatch(this.#context, this.#segments, ready);
       this.#flushed();
     } catch (error) {
-      this.#failure = error ?? new Error('flush failed');
-      this.#failed(error);
+      this.#fail(error);
     }
   }
 
-  /** Resolves when at most one batch is on its way. Throws what one failed with. */
+  #fail(error: unknown): void {
+    this.#failure ??= error ?? new Error('flush failed');
+    this.#failed(error);
+  }
+
+  /** Begins to write what of `batch`, which fills still, is a segment already. */
+  writeAhead(batch: Batch): void {
+    if (this.#failure !== undefined) return;
+    for (const builder of batch.fullOnes()) {
+      const ended: Promise<unknown> = batch
+        .write(builder, this.#segments)
+        .written.catch((error: unknown) => this.#fail(storageError(error)))
+        .then(() => this.#ahead.delete(ended));
+      this.#ahead.add(ended);
+    }
+  }
+
+  /** Resolves when at most one batch is on its way, and few of its segments. Throws what one failed with. */
   async room(): Promise<void> {
     while (this.#waiting.length > 1) await this.#waiting[0];
+    while (this.#ahead.size > MOST_AHEAD) await Promise.race(this.#ahead);
     if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** Resolves when none is, whatever became of them. */
   async settled(): Promise<void> {
     await this.#tail;
+    await this.#segments.settled();
   }
 
   /** Resolves when none is. Throws what one failed with. */
@@ -83,15 +103,15 @@ function isOfEarlierCopy(before: ArchiveState, batch: Batch): boolean {
   return batch.copy !== undefined && before.copy !== null && before.copy.generation !== batch.copy.generation;
 }
 
-async function flushBatch(context: ArchiverContext, { batch, tables }: ReadyBatch): Promise<void> {
+async function flushBatch(context: ArchiverContext, segments: SegmentWriter, { batch, tables }: ReadyBatch): Promise<void> {
   if (isOfEarlierCopy(context.state, batch)) return batch.discard();
   const began = performance.now();
   const add: FileEntry[] = [];
-  const builders = batch.builders();
   try {
-    for (const builder of builders) add.push(await writeSegment(context, builder, batch.copyOf(builder)));
+    const writing = batch.builders().map((builder) => ({ builder, ...batch.write(builder, segments) }));
+    for (const { builder, written } of writing) add.push({ ...(await written), pendingCopy: batch.copyOf(builder) });
   } catch (error) {
-    for (const builder of builders) builder.discard();
+    batch.discard();
     throw storageError(error);
   }
   let superseded = false;
@@ -119,50 +139,6 @@ async function flushBatch(context: ArchiverContext, { batch, tables }: ReadyBatc
     },
     'flushed',
   );
-}
-
-/** Encodes, verifies and publishes one builder's rows; the spool is gone afterwards. */
-async function writeSegment(context: ArchiverContext, builder: SegmentBuilder, pendingCopy: string | null): Promise<FileEntry> {
-  const spool = builder.finish();
-  const { shape } = spool;
-  const { relation, kind, day } = shape;
-  const table = context.config.tables.find((one) => one.schema === relation.schema && one.table === relation.table);
-  const counter = context.nextCounter();
-  const group = table?.group ?? relation.table;
-  const file = segmentFile({ group, table: relation.table, day, kind, claim: context.writer.claim, counter });
-  const signature = relationSignature(relation, shape.description?.dimensions);
-  const output = await DurableFile.create(path.join(context.temporary, `segment-${context.writer.claim}-${counter}.parquet`));
-  try {
-    const writing = context.encoder.encode(spool, output.temporary, context.archive);
-    faultPoint('A2');
-    await writing;
-  } catch (error) {
-    await output.abandon();
-    throw error;
-  }
-  const published = await output.publish(path.join(context.dir, file), (temporary) =>
-    verifySegment(temporary, { rows: spool.rows, digestSum: spool.digestSum, signature }),
-  );
-  await rm(spool.file, { force: true });
-  await context.emptyFiles.ensure(shape, group);
-  return {
-    file,
-    kind,
-    oid: relation.oid,
-    schema: relation.schema,
-    table: relation.table,
-    day,
-    rows: spool.rows,
-    bytes: published.bytes,
-    sha256: published.sha256,
-    signature,
-    digestSum: spool.digestSum,
-    minTimestamp: spool.minTimestamp,
-    maxTimestamp: spool.maxTimestamp,
-    minLsn: formatLsn(lsn(spool.minLsn)),
-    maxLsn: formatLsn(lsn(spool.maxLsn)),
-    pendingCopy,
-  };
 }
 
 /** What the manifest says after this batch. */

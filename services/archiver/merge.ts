@@ -13,7 +13,6 @@ import { describeError, mayRetry, TidemarkError } from '../../src/runtime/errors
 import { DurableFile } from '../../src/segment/durable-file.js';
 import type { SegmentMetadata } from '../../src/segment/metadata.js';
 import { literal, rowGroupRows, segmentOptions, systemIdentifier } from '../../src/segment/sql.js';
-import { verifySegment } from '../../src/segment/verify.js';
 import type { ArchiverContext } from './context.js';
 
 /** More files of one table and day than this are merged. */
@@ -122,7 +121,7 @@ async function mergeFiles(context: ArchiverContext, entries: readonly FileEntry[
     await output.abandon();
     throw error;
   }
-  const published = await output.publish(path.join(context.dir, file), (temporary) => verifySegment(temporary, merged));
+  const published = await output.publish(path.join(context.dir, file), (temporary) => context.verifier.verify(temporary, merged));
   const drop = entries.map((entry) => entry.file);
   const state = await context.commit((before) =>
     drop.every((name) => before.files.has(name))

@@ -4,7 +4,7 @@
  */
 import type { RelationColumn, TableDescription } from '../change/relation.js';
 import { ArrayEncoder, arrayText, ELEMENT_OID } from './arrays.js';
-import { bigEndianInteger, dateText, decimalText, float4Text, float8Text, timestampText, timeText } from './postgres-text.js';
+import { dateText, decimalText, decimalTextOfBytes, float4Text, float8Text, timestampText, timeText } from './postgres-text.js';
 import type { RawList, RawValue } from './raw-value.js';
 
 /** What else decides a column's form: of a table's description or a file's metadata. */
@@ -131,7 +131,7 @@ function numericForm(typmod: number): Form {
   const precision = ((typmod - 4) >> 16) & 0xffff;
   const scale = (((typmod - 4) & 0x7ff) ^ 1024) - 1024;
   if (precision > 38 || scale < 0 || scale > precision) return TEXT;
-  const text = (raw: RawValue): string => decimalText(Buffer.isBuffer(raw) ? bigEndianInteger(raw) : BigInt(raw as number | bigint), scale);
+  const text = (raw: RawValue): string => (Buffer.isBuffer(raw) ? decimalTextOfBytes(raw, scale) : decimalText(BigInt(raw as number | bigint), scale));
   const type = `DECIMAL(${Math.max(precision, LEAST_DECIMAL_DIGITS)}, ${scale})`;
   return {
     csvType: 'VARCHAR',

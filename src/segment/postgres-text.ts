@@ -106,7 +106,25 @@ export function decimalText(unscaled: bigint, scale: number): string {
   return `${negative ? '-' : ''}${digits.slice(0, -scale)}.${digits.slice(-scale)}`;
 }
 
-/** A big-endian two's complement number of any length, as Parquet stores long decimals. */
+/** The same of a big-endian two's complement number, as Parquet stores long decimals. */
+export function decimalTextOfBytes(bytes: Buffer, scale: number): string {
+  const exact = scale > 0 && scale <= 15 && bytes.length === 16 ? exactInteger(bytes) : undefined;
+  if (exact === undefined) return decimalText(bigEndianInteger(bytes), scale);
+  const unit = 10 ** scale;
+  const size = Math.abs(exact);
+  const whole = Math.floor(size / unit);
+  return `${exact < 0 ? '-' : ''}${whole}.${String(size - whole * unit).padStart(scale, '0')}`;
+}
+
+/** 16 bytes as a number, when that is exact. */
+function exactInteger(bytes: Buffer): number | undefined {
+  const sign = bytes.readInt32BE(0);
+  if ((sign !== 0 && sign !== -1) || bytes.readInt32BE(4) !== sign) return undefined;
+  const high = bytes.readUInt32BE(8) - (sign === 0 ? 0 : 0x1_0000_0000);
+  return high < 0x10_0000 && high >= -0x10_0000 ? high * 0x1_0000_0000 + bytes.readUInt32BE(12) : undefined;
+}
+
+/** A big-endian two's complement number of any length. */
 export function bigEndianInteger(bytes: Buffer): bigint {
   if (bytes.length === 16) {
     const high = bytes.readBigInt64BE(0);
@@ -138,17 +156,26 @@ export function dateText(days: number): string {
 }
 
 const DAY_MICROS = 86_400_000_000n;
+const DAY_MICROS_EXACT = 86_400_000_000;
 
 /** Microseconds of a day as `10:11:12.5`. */
 export function timeText(micros: number): string {
   const seconds = Math.floor(micros / 1_000_000);
   const fraction = micros - seconds * 1_000_000;
   const text = `${two[Math.floor(seconds / 3600)]}:${two[Math.floor(seconds / 60) % 60]}:${two[seconds % 60]}`;
-  return fraction === 0 ? text : `${text}.${String(fraction).padStart(6, '0').replace(/0+$/, '')}`;
+  if (fraction === 0) return text;
+  let [digits, places] = [fraction, 6];
+  for (; digits % 10 === 0; places -= 1) digits /= 10;
+  return `${text}.${String(digits).padStart(places, '0')}`;
 }
 
 /** Microseconds since 1970-01-01 as `2026-01-12 10:11:12.5`. */
 export function timestampText(micros: bigint): string {
+  const exact = Number(micros); // of every year up to 2255
+  if (Number.isSafeInteger(exact)) {
+    const day = Math.floor(exact / DAY_MICROS_EXACT);
+    return `${dateText(day)} ${timeText(exact - day * DAY_MICROS_EXACT)}`;
+  }
   let days = micros / DAY_MICROS;
   let rest = micros % DAY_MICROS;
   if (rest < 0n) {

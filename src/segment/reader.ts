@@ -156,6 +156,7 @@ class DecodedRows implements SegmentRows {
   readonly #columns: ReadonlyMap<string, ColumnValues>;
   readonly #forms: ReadonlyMap<string, SegmentColumn>;
   readonly #prefix: string;
+  readonly #systems = new Map<SystemColumn, ColumnValues>();
   readonly #parsedText = new Map<number, Readonly<Record<string, string>>>();
 
   constructor(rowCount: number, columns: ReadonlyMap<string, ColumnValues>, forms: ReadonlyMap<string, SegmentColumn>, prefix: string) {
@@ -163,6 +164,10 @@ class DecodedRows implements SegmentRows {
     this.#prefix = prefix;
     this.#columns = columns;
     this.#forms = forms;
+    for (const name of SYSTEM_COLUMNS) {
+      const found = columns.get(prefix + name);
+      if (found !== undefined) this.#systems.set(name, found);
+    }
   }
 
   #raw(column: string, row: number): RawValue | null {
@@ -172,11 +177,13 @@ class DecodedRows implements SegmentRows {
   }
 
   #system(column: SystemColumn, row: number): RawValue | null {
-    return this.#raw(this.#prefix + column, row);
+    const found = this.#systems.get(column);
+    if (!found) throw new RangeError(`column ${this.#prefix}${column} was not read`);
+    return rawValue(found, row);
   }
 
   #has(column: SystemColumn): boolean {
-    return this.#columns.has(this.#prefix + column);
+    return this.#systems.has(column);
   }
 
   text(column: string, row: number): string | null {

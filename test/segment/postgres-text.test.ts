@@ -5,7 +5,16 @@ import { after, before, test } from 'node:test';
 import type pg from 'pg';
 import { type PostgresServer, startPostgres } from '../../services/demo/engines/postgres.js';
 import { DailyReader } from '../../src/segment/daily-reader.js';
-import { bigEndianInteger, dateText, decimalText, float4Text, float8Text, timestampText, timeText } from '../../src/segment/postgres-text.js';
+import {
+  bigEndianInteger,
+  dateText,
+  decimalText,
+  decimalTextOfBytes,
+  float4Text,
+  float8Text,
+  timestampText,
+  timeText,
+} from '../../src/segment/postgres-text.js';
 import { SegmentReader } from '../../src/segment/reader.js';
 import { verifySegment } from '../../src/segment/verify.js';
 import { describeTable, readRelationFromCatalog } from '../../src/wal/describe.js';
@@ -93,6 +102,13 @@ test('dates, times, timestamps and decimals print as the server prints them', as
     ),
   );
   const unscaled = Array.from({ length: 2000 }, (_, i) => bigEndianInteger(random.subarray(i * 16, i * 16 + 16)) % 10n ** BigInt(1 + (i % 38)));
+  // Small ones, of both signs, go another way than those beyond 53 bits.
+  for (let i = 0; i < 2000; i += 1) {
+    const bytes = Buffer.from(random.subarray(i * 16, i * 16 + 16));
+    const sign = i % 2 === 0 ? 0 : 0xff;
+    bytes.fill(sign, 0, 8 + (i % 9));
+    for (const scale of [0, 1, 8, 15, 16]) assert.equal(decimalTextOfBytes(bytes, scale), decimalText(bigEndianInteger(bytes), scale), bytes.toString('hex'));
+  }
   for (const scale of [0, 2, 10, 38]) {
     const texts = unscaled.map((value) => decimalText(value, scale));
     assert.deepEqual(texts, await printed('numeric', texts));

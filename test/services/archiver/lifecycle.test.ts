@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { mergeLots } from '../../../services/archiver/merge.js';
 import { archivedBelow, pressedBelow } from '../../../services/archiver/purge.js';
+import { isEmptyFile } from '../../../src/archive/layout.js';
 import { ManifestWriter } from '../../../src/archive/manifest.js';
 import { spentKeys } from '../../../src/archive/seal.js';
 import { formatLsn, lsn, parseLsn } from '../../../src/position/lsn.js';
@@ -94,6 +95,31 @@ test('law 5: many small segments become one with the same rows; keys likewise', 
   await running.stop();
 });
 
+async function segmentsIn(dir: string): Promise<string[]> {
+  const names = await readdir(path.join(dir, '_tidemark/open/prices')).catch(() => []);
+  return names.filter((name) => !isEmptyFile(name));
+}
+
+test('what a long transaction wrote ahead goes when the archiver stops before its end, and comes again', async () => {
+  await using bench = await ArchiverBench.start({ flush: '{ rows: 100, every: 50ms }' });
+  const wal = bench.wal();
+  const first = bench.run();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
+  const chunks = wal.transaction(
+    [prices],
+    Array.from({ length: 250 }, (_, i) => insert(i)),
+    { cuts: [220] },
+  );
+  await bench.publish(chunks[0] as (typeof chunks)[number]);
+  await until('two segments are written ahead', async () => (await segmentsIn(bench.dir)).length === 2);
+  await first.stop();
+  assert.deepEqual(await segmentsIn(bench.dir), []);
+  const again = bench.run();
+  await bench.publish(chunks[1] as (typeof chunks)[number]);
+  assert.equal((await bench.versions(await bench.archived(chunks[1]))).length, 250);
+  await again.stop();
+});
+
 test('a transaction larger than a segment becomes several in one manifest', async () => {
   await using bench = await ArchiverBench.start({ flush: '{ rows: 100, every: 50ms }' });
   const running = bench.run();
@@ -101,7 +127,12 @@ test('a transaction larger than a segment becomes several in one manifest', asyn
   await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
   const rows = Array.from({ length: 350 }, (_, i) => insert(i));
   const chunks = wal.transaction([prices], rows, { cuts: [120, 240] });
+  const end = chunks.pop() as (typeof chunks)[number];
   await bench.publish(...chunks);
+  await until('the first segments are written before the transaction ends', async () => (await segmentsIn(bench.dir)).length === 2);
+  assert.deepEqual([...((await bench.state())?.files.values() ?? [])], [], 'and no manifest names them');
+  chunks.push(end);
+  await bench.publish(end);
   const state = await bench.archived(chunks.at(-1));
   assert.deepEqual(
     [...state.files.values()].map((entry) => entry.rows).sort((a, b) => a - b),
