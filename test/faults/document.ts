@@ -15,7 +15,8 @@ export type Report = {
   commit: string;
   postgres: number;
   nats: string;
-  results: Result[];
+  /** Each with the commit that it ran on; those of earlier runs stay until they are run again. */
+  results: (Result & { readonly commit?: string })[];
 };
 
 const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
@@ -31,7 +32,7 @@ export async function record(kind: Report['kind'], postgres: number, results: re
   const earlier = await readReport(file);
   const same = (a: Result, b: Result): boolean => a.id === b.id && a.name === b.name;
   const kept = (earlier?.results ?? []).filter((old) => !results.some((result) => same(old, result)));
-  const short = results.map((result) => ({ ...result, detail: result.detail.split('\n')[0] as string }));
+  const short = results.map((result) => ({ ...result, commit, detail: result.detail.split('\n')[0] as string }));
   const report: Report = { kind, at: new Date().toISOString().slice(0, 10), commit, postgres, nats, results: [...kept, ...short] };
   await mkdir(REPORTS, { recursive: true });
   await writeFile(file, `${JSON.stringify(report, null, 1)}\n`);
@@ -63,7 +64,8 @@ export async function writeTables(): Promise<void> {
   await writeFile(DOCUMENT, document);
 }
 
-const heading = ({ postgres, nats, commit, at }: Report): string => `Postgres ${postgres}, NATS ${nats} (${commit}, ${at})`;
+const commitsOf = ({ commit, results }: Report): string => [...new Set(results.map((result) => result.commit ?? commit))].join(' ');
+const heading = (report: Report): string => `Postgres ${report.postgres}, NATS ${report.nats} (${commitsOf(report)}, ${report.at})`;
 const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
 
 function cell(results: readonly Result[]): string {

@@ -59,8 +59,11 @@ if (values.list) {
 const cases: { id: string; case: Case }[] = rows.flatMap(({ id, cases: of }) => of.map((one) => ({ id, case: one })));
 if (points.length > 0)
   cases.push(...(await stepCases({ points, endings: values.steps ? endings : ['kill'], passages: values.steps ? passages : ['first'], major })));
-const results: Result[] = await runAll(cases, { jobs, major, seconds });
-for (const { id, waits } of rows) if (waits !== undefined) results.push({ id, name: '', outcome: 'skipped', seconds: 0, detail: waits });
+const engine = major ?? (await defaultPostgresMajor());
+const keep = async (...of: Result[]): Promise<void> => (values.record ? await record(values.steps ? 'steps' : 'rows', engine, of) : undefined);
+const results: Result[] = await runAll(cases, { jobs, major, seconds, ended: keep });
+const waiting = rows.flatMap(({ id, waits }): Result[] => (waits === undefined ? [] : [{ id, name: '', outcome: 'skipped', seconds: 0, detail: waits }]));
+await keep(...waiting);
+results.push(...waiting);
 console.log(`\n${table(results)}`);
-if (values.record) await record(values.steps ? 'steps' : 'rows', major ?? (await defaultPostgresMajor()), results);
 process.exit(results.some(({ outcome }) => outcome === 'FAILED') ? 1 : 0);

@@ -4,12 +4,18 @@ import { CannotInject } from './volume.js';
 
 export type Result = { id: string; name: string; outcome: 'passed' | 'FAILED' | 'skipped'; seconds: number; detail: string };
 
-export async function runAll(
-  cases: readonly { id: string; case: Case }[],
-  options: { jobs: number; major: number | undefined; seconds?: number | undefined },
-): Promise<Result[]> {
+export type RunOptions = {
+  readonly jobs: number;
+  readonly major: number | undefined;
+  readonly seconds?: number | undefined;
+  /** Hears of each result as it comes, one after the other. */
+  readonly ended?: ((result: Result) => Promise<void>) | undefined;
+};
+
+export async function runAll(cases: readonly { id: string; case: Case }[], options: RunOptions): Promise<Result[]> {
   const results: (Result | undefined)[] = cases.map(() => undefined);
   let next = 0;
+  let said: Promise<void> = Promise.resolve();
   const worker = async (): Promise<void> => {
     while (next < cases.length) {
       const index = next++;
@@ -17,11 +23,14 @@ export async function runAll(
       const started = Date.now();
       const { outcome, detail } = await outcomeOf(one, options.major, options.seconds);
       const seconds = Math.round((Date.now() - started) / 100) / 10;
-      results[index] = { id, name: one.name, outcome, seconds, detail };
+      const result: Result = { id, name: one.name, outcome, seconds, detail };
+      results[index] = result;
+      said = said.then(() => options.ended?.(result));
       console.log(`${outcome.padEnd(7)} ${id.padEnd(4)} ${one.name} (${seconds} s): ${detail}`);
     }
   };
   await Promise.all(Array.from({ length: options.jobs }, worker));
+  await said;
   return results as Result[];
 }
 
