@@ -1,19 +1,15 @@
 /** A backlog that waits in the slot: how fast it becomes durable, covered segments, against pg_recvlogical, which throws the same changes away. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import type pg from 'pg';
-import { readDemoTables, rowsSql } from '../../services/demo/rows.js';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
 import { parseLsn } from '../../src/position/lsn.js';
 import { parsePosition } from '../../src/position/position.js';
-import { Pipeline, type Service, until } from '../pipeline/pipeline.js';
-import { findRecvlogical } from '../pipeline/recvlogical.js';
+import { findClientTool } from '../pipeline/client-tools.js';
+import { type Pipeline, type Service, until } from '../pipeline/pipeline.js';
 import { CpuWatch } from './cpu-watch.js';
 import { alternate, type Benchmark, type Comparison, type Measured } from './frame.js';
+import { MadeRows, TRADES } from './trades.js';
 
-const SCHEMA = readFileSync(fileURLToPath(new URL('../../../infra/examples/follow_the_goat.sql', import.meta.url)), 'utf8');
 const SLOT = 'baseline';
 const ROUNDS = 5;
 const PATIENCE_MS = 600_000;
@@ -21,7 +17,8 @@ const PATIENCE_MS = 600_000;
 type Load = {
   readonly table: string;
   readonly timestamp: string;
-  readonly rows: number /** Rows of a transaction; all: one COPY. */;
+  readonly rows: number;
+  /** Rows of a transaction; absent: all in one statement. */
   readonly transaction?: number;
 };
 
@@ -29,42 +26,31 @@ type Load = {
 class Backlog implements AsyncDisposable {
   readonly #load: Load;
   readonly #tool: string;
-  readonly pipeline: Pipeline;
-  readonly #select: string;
+  readonly #made: MadeRows;
   #filled = -1;
   #end = '0/0';
 
-  private constructor(load: Load, tool: string, pipeline: Pipeline, select: string) {
+  private constructor(load: Load, tool: string, made: MadeRows) {
     this.#load = load;
     this.#tool = tool;
-    this.pipeline = pipeline;
-    this.#select = select;
+    this.#made = made;
   }
 
   static async start(load: Load): Promise<Backlog | undefined> {
-    const { table, timestamp, rows } = load;
-    const pipeline = await Pipeline.start({
-      schema: `${SCHEMA}; CREATE PUBLICATION tidemark_test FOR TABLE beat, ${table}`,
-      tables: `  ${table}: { timestamp: ${timestamp} }`,
-      flushEvery: '5s',
-      postgres: { max_wal_size: '8GB', shared_buffers: '512MB' },
-    });
-    const tool = await findRecvlogical(pipeline);
+    const made = await MadeRows.start({ ...load, age: '1 hour' });
+    const tool = await findClientTool('pg_recvlogical', made.pipeline);
     if (tool === undefined) {
-      await pipeline[Symbol.asyncDispose]();
+      await made[Symbol.asyncDispose]();
       return undefined;
     }
-    const [demo] = await readDemoTables(pipeline.sql as pg.Client, [{ table, group: table, timestamp }]);
-    if (demo === undefined) throw new Error(`there is no table ${table}`);
-    const columns = demo.columns.filter(({ name }) => name !== 'id');
-    const select = rowsSql(columns, 1, rows, `(now() AT TIME ZONE 'UTC') - (random() * 3600) * interval '1 second'`);
-    // Made once: making rows takes longer than decoding them.
-    const names = columns.map(({ name }) => `"${name}"`).join(', ');
-    await pipeline.query(`CREATE UNLOGGED TABLE made AS SELECT ${names}, row_number() OVER () AS n FROM (${select}) s (${names}); CREATE INDEX ON made (n)`);
-    const made = new Backlog(load, tool, pipeline, names);
-    await made.#services(async () => void (await pipeline.archived(PATIENCE_MS)));
-    await pipeline.query(`SELECT pg_create_logical_replication_slot('${SLOT}', 'pgoutput')`);
-    return made;
+    const backlog = new Backlog(load, tool, made);
+    await backlog.#services(async () => void (await backlog.pipeline.archived(PATIENCE_MS)));
+    await backlog.pipeline.query(`SELECT pg_create_logical_replication_slot('${SLOT}', 'pgoutput')`);
+    return backlog;
+  }
+
+  get pipeline(): Pipeline {
+    return this.#made.pipeline;
   }
 
   async #services<T>(body: (services: Readonly<Record<'capture' | 'archiver', Service>>) => Promise<T>): Promise<T> {
@@ -80,14 +66,12 @@ class Backlog implements AsyncDisposable {
   async #fill(round: number): Promise<void> {
     if (this.#filled === round) return;
     this.#filled = round;
-    const { table, rows, transaction } = this.#load;
-    const insert = (from: number, to: number): string =>
-      `INSERT INTO ${table} (${this.#select}) SELECT ${this.#select} FROM made WHERE n BETWEEN ${from} AND ${to}`;
+    const { rows, transaction } = this.#load;
     const { pipeline } = this;
-    if (transaction === undefined) await pipeline.query(insert(1, rows));
+    if (transaction === undefined) await pipeline.query(this.#made.insert(1, rows));
     else {
-      await pipeline.query(`SET synchronous_commit = off; DO $$ BEGIN FOR i IN 0..${Math.ceil(rows / transaction) - 1} LOOP
-        INSERT INTO ${table} (${this.#select}) SELECT ${this.#select} FROM made WHERE n BETWEEN i * ${transaction} + 1 AND (i + 1) * ${transaction}; COMMIT; END LOOP; END $$`);
+      const of = this.#made.insert(`i * ${transaction} + 1`, `(i + 1) * ${transaction}`);
+      await pipeline.query(`SET synchronous_commit = off; DO $$ BEGIN FOR i IN 0..${Math.ceil(rows / transaction) - 1} LOOP ${of}; COMMIT; END LOOP; END $$`);
     }
     await pipeline.query('CHECKPOINT');
     const [{ lsn }] = (await pipeline.query<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn')) as [{ lsn: string }];
@@ -139,7 +123,7 @@ class Backlog implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.pipeline[Symbol.asyncDispose]();
+    await this.#made[Symbol.asyncDispose]();
   }
 }
 
@@ -159,7 +143,6 @@ const drain = (name: string, about: string, load: Load, target: string): Benchma
   },
 });
 
-const TRADES = { table: 'sol_stablecoin_trades', timestamp: 'trade_timestamp' } as const;
 const RATES = 'at most 1.25 of its seconds (0.8 of its rows a second; required: 1.67)';
 
 export const drains: readonly Benchmark[] = [

@@ -3,13 +3,16 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus, tmpdir, totalmem } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { initialCopy } from './copy.js';
 import { drains } from './drain.js';
 import type { Benchmark } from './frame.js';
 import { megabytes, ratio, summary } from './frame.js';
+import { idle } from './idle.js';
+import { prune } from './prune.js';
 import { sealTwentyMillion } from './seal-20m.js';
 import { size } from './size.js';
 
-const BENCHMARKS: readonly Benchmark[] = [...drains, size, sealTwentyMillion];
+const BENCHMARKS: readonly Benchmark[] = [...drains, initialCopy, prune, idle, size, sealTwentyMillion];
 const RESULTS = fileURLToPath(new URL('../../../.cache/bench/', import.meta.url));
 
 const names = process.argv.slice(2);

@@ -7,8 +7,8 @@ import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { spawnServer } from '../../services/demo/engines/process.js';
+import { findClientTool } from '../pipeline/client-tools.js';
 import { type Pipeline, until } from '../pipeline/pipeline.js';
-import { findRecvlogical } from '../pipeline/recvlogical.js';
 import type { Journal } from './journal.js';
 import type { Kind } from './tables.js';
 
@@ -34,7 +34,7 @@ export class Witness {
 
   /** Undefined, with the reason said, where there is no pg_recvlogical. Before anything is written. */
   static async begin(pipeline: Pipeline, refused: (reason: string) => void): Promise<Witness | undefined> {
-    const tool = await findRecvlogical(pipeline);
+    const tool = await findClientTool('pg_recvlogical', pipeline);
     if (tool === undefined) {
       refused('there is no pg_recvlogical on this machine');
       return undefined;
