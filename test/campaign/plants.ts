@@ -40,7 +40,7 @@ export const PLANTS: readonly Plant[] = [
     file: 'src/archive/put.js',
     find: '    while (at < bytes.length) {',
     replace: '    if (at < bytes.length) {',
-    by: { faults: ['full-disk'], volume: true },
+    by: { test: 'archive/put.test.js', title: 'a write that the volume takes only a part of' },
   },
   {
     name: 'failed-fsync-retried',

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { unlink, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { ReceiptWriter } from '../../../src/archive/receipts.js';
 import { verifyArchive } from '../../../src/archive/verify.js';
+import { smallVolume } from '../../archive/small-volume.js';
 import { defineTable, deleteMessage, insertMessage } from '../../change/pgoutput-writer.js';
 import { ArchiverBench, until } from './harness.js';
 
@@ -125,26 +125,8 @@ test('an archiver that starts before NATS waits for it and leaves the manifest a
   await running.stop();
 });
 
-/** Mounts a small tmpfs; undefined (with the reason) where that is not allowed. */
-function smallVolume(megabytes: number): { dir: string; unmount: () => void } | string {
-  const dir = mkdtempSync(path.join(tmpdir(), 'tidemark-small-'));
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs', dir], { stdio: 'pipe' });
-  } catch (error) {
-    rmSync(dir, { recursive: true });
-    return `no small volume can be mounted here (${String((error as { stderr?: Buffer }).stderr ?? error).trim()})`;
-  }
-  return {
-    dir,
-    unmount: () => {
-      execFileSync('umount', ['-l', dir], { stdio: 'pipe' });
-      rmSync(dir, { recursive: true, force: true });
-    },
-  };
-}
-
 test('F37: a full volume commits nothing, and archiving goes on by itself when there is room again', async (t) => {
-  const volume = smallVolume(4);
+  const volume = smallVolume(4 * 1024 * 1024);
   if (typeof volume === 'string') return t.skip(volume);
   try {
     await using bench = await ArchiverBench.start({ dir: volume.dir });
@@ -174,7 +156,7 @@ test('F37: a full volume commits nothing, and archiving goes on by itself when t
 });
 
 test('a volume that takes claims but no segments is tried ever more seldom: each try claims', async (t) => {
-  const volume = smallVolume(16);
+  const volume = smallVolume(16 * 1024 * 1024);
   if (typeof volume === 'string') return t.skip(volume);
   const open = path.join(volume.dir, '_tidemark', 'open');
   try {
@@ -202,7 +184,7 @@ test('a volume that takes claims but no segments is tried ever more seldom: each
 });
 
 test('F39: a volume that turns read-only commits nothing, and archiving goes on when it is writable again', async (t) => {
-  const volume = smallVolume(16);
+  const volume = smallVolume(16 * 1024 * 1024);
   if (typeof volume === 'string') return t.skip(volume);
   try {
     await using bench = await ArchiverBench.start({ dir: volume.dir });
