@@ -10,9 +10,9 @@ import { deniedError } from './denied.js';
 
 const text = StringCodec();
 const LONGEST_MS = 24 * 3_600_000;
-const ASK_EVERY_MS = 2000;
+const ASK_EVERY_MS = 1500;
 /** So often in a row nobody may have it: a restart of NATS is no loss. Each time it is asked again: NATS gives requests to a connection that is dead as long as it has not noticed. */
-const SILENCES = 6;
+const SILENCES = 10;
 /** Names a request, so that it can be asked for. A person's request needs none. */
 const ID = 'Tidemark-Request';
 
