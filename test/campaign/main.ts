@@ -53,6 +53,9 @@ function commitOfTree(): string {
   }
 }
 
+/** Somebody stops it: set by a signal. */
+let stopping = false;
+
 async function main(): Promise<number> {
   const { seconds, seed: first, runs, major, faults, report: file, ledger, verbose, planted, plants } = options();
   const commit = commitOfTree();
@@ -75,6 +78,7 @@ async function main(): Promise<number> {
         `${report.problems.map((problem) => `  ${problem}\n`).join('')}  again (the seed repeats the choices, not the moments): ${repeat}\n  the services' last lines: ${logs}\n`,
       );
     }
+    if (stopping) break; // a run that somebody stopped says nothing
     if (ledger) appendFileSync(path.join(ROOT, 'docs/campaigns.md'), ledgerLine(report));
     if (file !== undefined) writeFileSync(file, `${JSON.stringify(runs === 1 ? report : reports, null, 2)}\n`);
   }
@@ -91,6 +95,7 @@ function ledgerLine(report: Report): string {
 
 for (const name of ['SIGINT', 'SIGTERM'] as const) {
   process.on(name, () => {
+    stopping = true;
     void Campaign.endAll()
       .then(() => PatchedCopy.endAll())
       .then(() => process.exit(130));
