@@ -54,7 +54,7 @@ export async function alternate(rounds: number, baseline: Side, tidemark: Side, 
 
 function describe({ seconds, rows, bytes, peakMemory, cpu = {} }: Measured): string {
   const perRow = Object.entries(cpu).map(([name, used]) => `, ${name} ${((used / rows) * 1e6).toFixed(2)} µs of CPU a row`);
-  return `${rows} rows in ${seconds.toFixed(1)} s${Number.isNaN(bytes) ? '' : `, ${megabytes(bytes)}`}, at most ${megabytes(peakMemory)} of memory${perRow.join('')}`;
+  return `${rows} rows in ${seconds.toFixed(1)} s${Number.isNaN(bytes) ? '' : `, ${megabytes(bytes)}`}${Number.isNaN(peakMemory) ? '' : `, at most ${megabytes(peakMemory)} of memory`}${perRow.join('')}`;
 }
 
 /** Tidemark's median over the baseline's, and the least and the greatest ratio of a round. */

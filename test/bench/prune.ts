@@ -38,7 +38,7 @@ export const prune: Benchmark = {
       seconds: (performance.now() - began) / 1000,
       rows: ROWS,
       bytes: Number.NaN,
-      peakMemory: process.memoryUsage().rss,
+      peakMemory: cpu === undefined ? Number.NaN : process.memoryUsage().rss, // psql's is not looked at
       ...(cpu === undefined ? {} : { cpu }),
     });
     const baseline = async (): Promise<Measured> => {
