@@ -1,5 +1,5 @@
 /**
- * The pruner's one connection: it holds the lock that only one pruner of a source has, and everything of a run goes over it. Owns opening, testing and closing it; a
+ * The pruner's one connection: it holds the lock that only one pruner of a source has, and everything of a run goes over it. Owns opening and testing it; a
  * server that hangs cannot hold us at any of these.
  */
 import type pg from 'pg';

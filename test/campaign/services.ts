@@ -127,7 +127,7 @@ export class Services {
     this.#start(name);
     await pause(ms);
     old.signal('SIGCONT');
-    const ending = await Promise.race([old.ended, pause(60_000)]); // a busy machine is not a fault
+    const ending = await Promise.race([old.ended, pause(20_000)]);
     if (ending !== undefined && (ending.code !== 0 || ending.signal !== null)) return undefined;
     old.signal('SIGKILL');
     return `the ${name} that another one had replaced ${ending === undefined ? 'went on' : 'ended with 0'}`;
