@@ -16,6 +16,9 @@ import { EmptyFiles } from './empty-files.js';
 /** Files that no manifest names any more stay this long for those who read by an earlier one: a query over a view takes its time. */
 export const GRACE_MS = 600_000;
 
+/** Bytes: less than the encoder's own, with which it is there at once. A day of more rows than fit is sorted on disk. */
+const HOUSEKEEPING_MEMORY = 64 * 1024 * 1024;
+
 export class ArchiverContext {
   readonly config: Config;
   /** The archive folder; config.archive.dir unless this is a rebuild. */
@@ -83,7 +86,7 @@ export class ArchiverContext {
 
   /** The encoder of merging and sealing, beside the one that flushes. */
   housekeeper(): Promise<SegmentEncoder> {
-    this.#housekeeper ??= SegmentEncoder.open({ temporaryDir: this.temporary });
+    this.#housekeeper ??= SegmentEncoder.open({ temporaryDir: this.temporary, memoryLimit: HOUSEKEEPING_MEMORY });
     return this.#housekeeper;
   }
 

@@ -114,8 +114,9 @@ async function mergeFiles(context: ArchiverContext, entries: readonly FileEntry[
   const encoder = await context.housekeeper();
   try {
     const order = (['lsn', 'ordinal'] as const).map((name) => systemIdentifier(name, metadata.columns)).join(', ');
+    const sorted = followEachOther(entries) ? '' : ` ORDER BY ${order}`;
     const options = segmentOptions(rowGroupRows(merged.rows, merged.bytes * 4), JSON.stringify(metadata));
-    await encoder.run(`COPY (SELECT * FROM ${parquet(files)} ORDER BY ${order}) TO ${literal(output.temporary)} (${options})`);
+    await encoder.run(`COPY (SELECT * FROM ${parquet(files)}${sorted}) TO ${literal(output.temporary)} (${options})`);
     if (kind === 'keys') await requireSameRows(context, files, output.temporary);
   } catch (error) {
     await output.abandon();
@@ -129,6 +130,11 @@ async function mergeFiles(context: ArchiverContext, entries: readonly FileEntry[
       : undefined,
   );
   context.log.info({ event: 'merge', manifest: state.number, table: first.table, day: first.day, kind, files: entries.length, rows: merged.rows }, 'merged');
+}
+
+/** One after the other they are in order, as each is: sorting would take the memory of all of them. */
+function followEachOther(entries: readonly FileEntry[]): boolean {
+  return entries.every((entry, i) => i === 0 || parseLsn((entries[i - 1] as FileEntry).maxLsn) < parseLsn(entry.minLsn));
 }
 
 /** The entry of a file that holds the rows of all of `entries`. */

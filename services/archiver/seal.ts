@@ -27,7 +27,6 @@ import { parsePosition } from '../../src/position/position.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import { sleep } from '../../src/runtime/service.js';
 import { segmentColumn } from '../../src/segment/columns.js';
-import { DailyReader } from '../../src/segment/daily-reader.js';
 import { DurableFile } from '../../src/segment/durable-file.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
 import { identifier, literal, rowGroupRows, systemIdentifier } from '../../src/segment/sql.js';
@@ -209,7 +208,9 @@ class DaySeal {
       await output.abandon();
       throw error;
     }
-    const published = await output.publish(path.join(this.#context.dir, file), (temporary) => requireRows(temporary, facts.rows, facts.sum));
+    const published = await output.publish(path.join(this.#context.dir, file), (temporary) =>
+      this.#context.verifier.verifyDaily(temporary, { rows: facts.rows, digestSum: facts.sum }),
+    );
     return {
       ...(entries[0] as FileEntry),
       file,
@@ -255,11 +256,4 @@ async function exists(file: string): Promise<boolean> {
 /** The timestamp as Postgres prints it, near enough for a range: DuckDB's text of it. */
 function timeText(which: 'min' | 'max', column: string): string {
   return `CAST(${which}(s.${identifier(column)}) AS VARCHAR)`;
-}
-
-async function requireRows(file: string, rows: number, digestSum: string): Promise<void> {
-  const found = await (await DailyReader.open(file)).digestSum();
-  if (found.rows !== rows || found.digestSum !== digestSum) {
-    throw new Error(`${file}: read back as ${found.rows} rows with digests ${found.digestSum}; ${rows} rows with ${digestSum} were written`);
-  }
 }

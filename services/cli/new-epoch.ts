@@ -15,7 +15,7 @@ import { readInsertLsn } from '../../src/wal/fence.js';
 import { applicationName, slotName } from '../../src/wal/identifier.js';
 import { readServerIdentity, type ServerIdentity } from '../../src/wal/identity.js';
 import { closeClient, connectClient } from '../../src/wal/session.js';
-import { dropSlot, readSlot, refuseForeignSlot, type SlotRow } from '../../src/wal/slot.js';
+import { dropSlot, readSlotAtRest, refuseForeignSlot, type SlotRow } from '../../src/wal/slot.js';
 import { confirm } from './confirm.js';
 
 /** A server that went back is made to write on to where the archive ends; further than this it is another database. */
@@ -40,7 +40,7 @@ export async function beginNewEpoch(config: Config, { command, judge, yes }: New
   const stream = await connectStream(config, `tidemark-${config.source.name}-${command}`);
   try {
     const name = slotName(config.source.name);
-    const slot = await readSlot(client, name);
+    const slot = await readSlotAtRest(client, name);
     await requireStopped(client, config, name, slot, stream);
     const server = await readServerIdentity(client);
     if (server.inRecovery)

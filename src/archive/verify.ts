@@ -5,9 +5,8 @@
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { describeError } from '../runtime/errors.js';
-import { DailyReader } from '../segment/daily-reader.js';
 import { MediaHasher } from '../segment/media-hash.js';
-import { verifySegment } from '../segment/verify.js';
+import { verifyDaily, verifySegment } from '../segment/verify.js';
 import { type ArchiveState, nextState, readManifest, stateOfCheckpoint } from './chain.js';
 import { openIdentity } from './identity.js';
 import { archivePaths, manifestNumber } from './layout.js';
@@ -133,13 +132,6 @@ async function findDamage(dir: string, entry: FileEntry, hash: (file: string) =>
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'it is missing';
     return describeError(error);
-  }
-}
-
-async function verifyDaily(file: string, entry: FileEntry): Promise<void> {
-  const found = await (await DailyReader.open(file)).digestSum();
-  if (found.rows !== entry.rows || found.digestSum !== entry.digestSum) {
-    throw new Error(`${found.rows} rows with digests ${found.digestSum}, the manifest says ${entry.rows} with ${entry.digestSum}`);
   }
 }
 

@@ -129,7 +129,7 @@ export class DailyReader {
 function rawOf(value: unknown): RawValue | null {
   if (value === undefined || value === null) return null;
   if (Array.isArray(value)) return value.map(rawOf);
-  return value instanceof Uint8Array && !Buffer.isBuffer(value) ? Buffer.from(value) : (value as RawValue);
+  return value instanceof Uint8Array && !Buffer.isBuffer(value) ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : (value as RawValue);
 }
 
 function keptOf(raw: RawValue | null | undefined): Readonly<Record<string, string>> | undefined {

@@ -11,13 +11,13 @@ import { literal, rowGroupRows, segmentOptions, selectSpool } from './sql.js';
 export type EncoderOptions = {
   /** Folder for what does not fit into memory. */
   readonly temporaryDir: string;
-  /** Bytes; default 192 MB. A statement that needs more (rows of megabytes) gets more, up to `memoryCeiling`, while it runs. */
+  /** Bytes; default 128 MB. A statement that needs more (rows of megabytes) gets more, up to `memoryCeiling`, while it runs. */
   readonly memoryLimit?: number;
   /** Bytes; default half of the machine's or container's memory. */
   readonly memoryCeiling?: number;
 };
 
-const DEFAULT_MEMORY = 192 * 1024 * 1024;
+const DEFAULT_MEMORY = 128 * 1024 * 1024;
 
 /** Half of what this process may use. */
 function halfOfMemory(): number {
@@ -49,6 +49,9 @@ export class SegmentEncoder {
       autoinstall_known_extensions: 'false',
       autoload_known_extensions: 'false',
       enable_external_file_cache: 'false',
+      // Its allocator keeps what is freed, beside the limit: 420 MB after eight files instead of 120, for no gain in time.
+      allocator_flush_threshold: '1MB',
+      allocator_bulk_deallocation_flush_threshold: '1MB',
       preserve_insertion_order: 'true',
     });
     const connection = await instance.connect();

@@ -1,6 +1,7 @@
 /** The proof at publishing: a segment is decoded by the reader that did not write it, every row back to Postgres text, and its digest must be the one taken from the bytes of the stream. */
 
 import { formatLsn, lsn } from '../position/lsn.js';
+import { DailyReader } from './daily-reader.js';
 import { ColumnwiseDigests, DigestSum } from './digest.js';
 import { rawValue, SegmentReader, type SegmentRows } from './reader.js';
 import { boundaryText } from './system-columns.js';
@@ -34,6 +35,18 @@ export async function verifySegment(file: string, expected: Expected): Promise<v
   } finally {
     await reader.close();
   }
+}
+
+/** What a sealed file must hold: its rows, with digests that add up. */
+export type DailyExpected = Pick<Expected, 'rows' | 'digestSum'>;
+
+/** Decodes every row of a daily, history or changes file. Throws SegmentMismatch when they are not those, and what DailyReader throws. */
+export async function verifyDaily(file: string, expected: DailyExpected): Promise<void> {
+  const found = await (await DailyReader.open(file)).digestSum();
+  if (found.rows === expected.rows && found.digestSum === expected.digestSum) return;
+  throw new SegmentMismatch(
+    `${file}: read back as ${found.rows} rows with digests ${found.digestSum}; ${expected.rows} rows with ${expected.digestSum} were written`,
+  );
 }
 
 /** Bytes that cannot be decoded are a difference like any other; what the system says (EIO, EMFILE) is not. */

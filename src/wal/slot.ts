@@ -11,6 +11,7 @@ import { type Fork, liesBefore } from '../position/fork.js';
 import { formatLsn, type Lsn, parseLsn } from '../position/lsn.js';
 import { boundary, formatPosition, maxPosition, type Position, parsePosition } from '../position/position.js';
 import { configError, type HaltName } from '../runtime/errors.js';
+import { sleep } from '../runtime/service.js';
 import type { ArchivedState } from './confirm.js';
 import { type Ancestor, judgeFork } from './fork.js';
 import { quoteIdentifier } from './identifier.js';
@@ -50,6 +51,16 @@ export async function readSlot(client: pg.Client, name: string): Promise<SlotRow
     safeBytes: row.safe === null ? null : Number(row.safe),
     failover: row.failover === null ? null : row.failover === 'true',
   };
+}
+
+const AT_REST_MS = 5000;
+
+/** The slot when its walsender has gone: that of a capture which was just stopped takes a moment. Still active after five seconds: somebody reads it. */
+export async function readSlotAtRest(client: pg.Client, name: string): Promise<SlotRow | undefined> {
+  for (const until = Date.now() + AT_REST_MS; ; await sleep(100)) {
+    const slot = await readSlot(client, name);
+    if (slot?.active !== true || Date.now() >= until) return slot;
+  }
 }
 
 export type SlotFacts = {

@@ -10,7 +10,7 @@ import { TICKS_SCHEMA, TICKS_TABLES, Ticks } from '../pipeline/ticks.js';
 const begin = (major: number | undefined): Promise<Pipeline> =>
   Pipeline.start({ schema: TICKS_SCHEMA, tables: TICKS_TABLES, flushEvery: '200ms', ...(major === undefined ? {} : { major }) });
 const start = (pipeline: Pipeline, env: Record<string, string> = {}): Service[] =>
-  (['archiver', 'capture'] as const).map((name) => pipeline.service(name, undefined, env));
+  (['archiver', 'capture'] as const).map((name) => pipeline.service(name, undefined, { env }));
 const stop = async (services: readonly Service[]): Promise<void> => {
   for (const service of services) assert.equal((await service.stop()).code, 0, service.log.slice(-2000));
 };

@@ -1,4 +1,4 @@
-/** The proof in threads of its own: says what verifySegment says, and outlives what it cannot read. */
+/** The proof in a thread of its own: says what verifySegment says, and outlives what it cannot read. */
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { test } from 'node:test';

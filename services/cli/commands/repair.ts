@@ -13,7 +13,7 @@ import { requestRecopy } from '../../../src/stream/recopy-request.js';
 import { connectStream, findStream } from '../../../src/stream/topology.js';
 import { applicationName, slotName } from '../../../src/wal/identifier.js';
 import { closeClient, connectClient } from '../../../src/wal/session.js';
-import { readSlot } from '../../../src/wal/slot.js';
+import { readSlotAtRest } from '../../../src/wal/slot.js';
 import { confirm } from '../confirm.js';
 import { requireStopped } from '../new-epoch.js';
 
@@ -54,7 +54,7 @@ async function repairManifest(config: Config, yes: string | boolean | undefined)
   const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   const stream = await connectStream(config, `tidemark-${config.source.name}-repair`);
   try {
-    await requireStopped(client, config, slotName(config.source.name), await readSlot(client, slotName(config.source.name)), stream);
+    await requireStopped(client, config, slotName(config.source.name), await readSlotAtRest(client, slotName(config.source.name)), stream);
     process.stdout.write(
       `${seen}\nthis goes back to manifest ${state.number} (archived position ${state.position ?? 'none'}); moves ${manifests.length} manifests and ${strays.length} files that only they name into _tidemark/damaged, and removes nothing. The archiver then takes what came later from the stream again.\n`,
     );
@@ -80,7 +80,7 @@ async function repairStream(config: Config, yes: string | boolean | undefined): 
       process.stdout.write('there is no stream: capture makes it\n');
       return;
     }
-    const slot = await readSlot(client, slotName(config.source.name));
+    const slot = await readSlotAtRest(client, slotName(config.source.name));
     if (slot?.active === true) throw new TidemarkError('failed', 'capture is running', { remedy: 'stop the services first' });
     const w = state?.position == null ? undefined : parsePosition(state.position).lsn;
     const held = slot !== undefined && slot.walStatus !== 'lost' && (w === undefined || (slot.confirmed !== null && slot.confirmed <= w));

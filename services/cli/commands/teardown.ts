@@ -8,7 +8,7 @@ import { connectStream, findStream } from '../../../src/stream/topology.js';
 import { applicationName, quoteIdentifier, slotName } from '../../../src/wal/identifier.js';
 import { readServerIdentity } from '../../../src/wal/identity.js';
 import { closeClient, connectClient } from '../../../src/wal/session.js';
-import { dropSlot, readSlot } from '../../../src/wal/slot.js';
+import { dropSlot, readSlotAtRest } from '../../../src/wal/slot.js';
 import { confirm } from '../confirm.js';
 
 export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
@@ -17,7 +17,7 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
   const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   const { connection, manager } = await connectStream(config, `tidemark-${config.source.name}-teardown`);
   try {
-    const slot = await readSlot(client, name);
+    const slot = await readSlotAtRest(client, name);
     const { rows } = await client.query('SELECT FROM pg_catalog.pg_publication WHERE pubname = $1', [name]);
     const stream = await findStream(manager, config.source.name);
     if (slot?.active === true) throw new TidemarkError('failed', `the slot ${name} is in use`, { remedy: 'stop the services first' });

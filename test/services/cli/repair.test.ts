@@ -80,6 +80,7 @@ test('repair of a table needs a capture, and a name; of a stream, capture stoppe
 });
 
 test('POISON: the stream is removed after a word, and filled again from the slot', async () => {
+  await capture.stop();
   const stream = await connectStream(loadConfig(pipeline.configFile), 'test');
   try {
     await pipeline.query(`INSERT INTO ticks SELECT i, now() - interval '48 hours', 'v', 1 FROM generate_series(2001, 2020) i`);
