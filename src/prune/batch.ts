@@ -13,6 +13,7 @@ import { faultPoint } from '../runtime/fault-point.js';
 import { quoteIdentifier } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
 import { holdOffRecopy } from '../wal/recopy-lock.js';
+import { eachRow } from '../wal/rows.js';
 import { compareRow, type LiveRow, type Verdict } from './compare.js';
 import { type Cutoff, mayGo, tableSql } from './eligible.js';
 import type { Nominated } from './nominate.js';
@@ -82,15 +83,16 @@ async function insideTransaction(context: BatchContext, input: BatchInput, dryRu
   const target = await recheck(context, input);
   if (typeof target === 'string') return { result: 'refused', reason: target };
 
-  const rows = await takeRows(client, input, target, dryRun);
-  if (rows === undefined) return { result: 'refused', reason: 'the name of the table leads to another one now' };
+  const judged = new Judgement(input);
+  const found = await takeRows(client, input, target, dryRun, (row) => judged.take(row));
+  if (!found) return { result: 'refused', reason: 'the name of the table leads to another one now' };
   faultPoint('P4');
-  const { verdicts, intent } = judge(input, rows);
-  if (verdicts.size > 0) return { result: 'left', verdicts };
-  const skipped = input.rows.length - rows.length;
-  if (rows.length === 0 || dryRun) {
+  if (judged.verdicts.size > 0) return { result: 'left', verdicts: judged.verdicts };
+  const rows = judged.keys.length;
+  const skipped = input.rows.length - rows;
+  if (rows === 0 || dryRun) {
     await client.query('ROLLBACK');
-    return { result: 'committed', deleted: rows.length, skipped };
+    return { result: 'committed', deleted: rows, skipped };
   }
 
   const { systemId, timeline } = context.epoch;
@@ -106,9 +108,9 @@ async function insideTransaction(context: BatchContext, input: BatchInput, dryRu
     oid: input.target.oid,
     schema: input.target.schema,
     table: input.target.table,
-    rows: rows.length,
-    keys: intent.keys,
-    digests: intent.digests,
+    rows,
+    keys: judged.keys,
+    digests: judged.digests,
     at: new Date().toISOString(),
   });
   faultPoint('P5');
@@ -118,11 +120,11 @@ async function insideTransaction(context: BatchContext, input: BatchInput, dryRu
     const { command } = await committing;
     if (command !== 'COMMIT') throw new Error(`COMMIT was answered with ${command}`);
   } catch (cause) {
-    return { result: 'unknown', batch: input.batch, rows: rows.length, cause };
+    return { result: 'unknown', batch: input.batch, rows, cause };
   }
   faultPoint('P7');
   await context.receipts.append({ type: 'outcome', run: context.run, batch: input.batch, result: 'committed', at: new Date().toISOString() });
-  return { result: 'committed', deleted: rows.length, skipped };
+  return { result: 'committed', deleted: rows, skipped };
 }
 
 /** Reads the table again, under the lock: as it is now, or the reason to refuse. */
@@ -136,10 +138,10 @@ async function recheck(context: BatchContext, input: BatchInput): Promise<Target
 }
 
 /**
- * Deletes (or, dry, selects) the rows that may still go: the conditions stand on the target row, locked rows are skipped, nothing ever waits for a row. undefined: they are rows of
+ * Deletes (or, dry, selects) the rows that may still go: the conditions stand on the target row, locked rows are skipped, nothing ever waits for a row. False: they are rows of
  * another table (a schema can be renamed under the lock).
  */
-async function takeRows(client: pg.Client, input: BatchInput, target: Target, dryRun: boolean): Promise<LiveRow[] | undefined> {
+async function takeRows(client: pg.Client, input: BatchInput, target: Target, dryRun: boolean, take: (row: LiveRow) => void): Promise<boolean> {
   const table = tableSql(target);
   const conditions = mayGo(input.config, target, input.cutoff, input.horizon);
   const columns = input.target.columns.map((column) => quoteIdentifier(column.name)).join(', ');
@@ -154,24 +156,38 @@ async function takeRows(client: pg.Client, input: BatchInput, target: Target, dr
   const text = dryRun
     ? `SELECT tableoid, xmin, ${columns} FROM ONLY ${table} WHERE ${chosen}`
     : `DELETE FROM ONLY ${table} WHERE ctid = ANY (ARRAY(${lock})) AND ${conditions} RETURNING tableoid, xmin, ${columns}`;
-  const { rows } = await client.query<(string | null)[]>({ text, values: [ctids], rowMode: 'array' });
   const oid = String(target.oid);
-  return rows.every((row) => row[0] === oid) ? rows.map((row) => ({ xmin: Number(row[1]), texts: row.slice(2) })) : undefined;
+  let ours = true;
+  await eachRow(client, { text, values: [ctids] }, ([tableoid, xmin, ...texts]) => {
+    if (tableoid === oid) take({ xmin: Number(xmin), texts });
+    else ours = false;
+  });
+  return ours;
 }
 
-/** Compares every row. `verdicts`: those that are not equal, by key. */
-function judge(input: BatchInput, rows: readonly LiveRow[]): { verdicts: Map<string, Verdict>; intent: { keys: string[][]; digests: string[] } } {
-  const at = input.target.key.map((name) => input.target.columns.findIndex((column) => column.name === name));
-  const verdicts = new Map<string, Verdict>();
-  const intent = { keys: [] as string[][], digests: [] as string[] };
-  for (const row of rows) {
-    const texts = at.map((index) => row.texts[index] ?? '');
-    const key = keyOf(texts);
-    const archived = input.archived.get(key);
-    const verdict = compareRow(input.target, row, archived, input.copiedBefore);
-    if (verdict !== 'equal') verdicts.set(key, verdict);
-    intent.keys.push(texts);
-    intent.digests.push(String(archived?.digest ?? ''));
+/** Compares each row as it comes: what the rows of a batch hold is not kept. */
+class Judgement {
+  /** Rows that are not equal, by key. */
+  readonly verdicts = new Map<string, Verdict>();
+  /** For the intent. */
+  readonly keys: string[][] = [];
+  readonly digests: string[] = [];
+  readonly #input: BatchInput;
+  readonly #keyAt: readonly number[];
+
+  constructor(input: BatchInput) {
+    this.#input = input;
+    this.#keyAt = input.target.key.map((name) => input.target.columns.findIndex((column) => column.name === name));
   }
-  return { verdicts, intent };
+
+  take(row: LiveRow): void {
+    const { target, archived, copiedBefore } = this.#input;
+    const texts = this.#keyAt.map((index) => row.texts[index] ?? '');
+    const key = keyOf(texts);
+    const version = archived.get(key);
+    const verdict = compareRow(target, row, version, copiedBefore);
+    if (verdict !== 'equal') this.verdicts.set(key, verdict);
+    this.keys.push(texts);
+    this.digests.push(String(version?.digest ?? ''));
+  }
 }

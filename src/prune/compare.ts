@@ -16,7 +16,7 @@ export type LiveRow = { readonly xmin: number; readonly texts: readonly (string 
 export function compareRow(target: Target, live: LiveRow, archived: Archived | undefined, copiedBefore: string): Verdict {
   if (archived === undefined) return 'absent';
   if (archived.unresolved) return 'unresolved';
-  const different = target.columns.filter((column, i) => (archived.texts.get(column.name) ?? null) !== (live.texts[i] ?? null));
+  const different = target.columns.filter((column, i) => archived.text(column.name) !== (live.texts[i] ?? null));
   if (different.length === 0) return 'equal';
   if (archived.signature !== target.signature || different.every((column) => followsCatalog(column.typeOid))) return 'other-schema';
   return isSameVersion(live.xmin, archived, copiedBefore) ? 'differs' : 'rewritten';

@@ -26,8 +26,8 @@ export type Archived = {
   readonly unresolved: boolean;
   /** Signed 64-bit row digest. */
   readonly digest: bigint;
-  /** Text by column name; null is NULL; a column that the version did not have is absent. */
-  readonly texts: ReadonlyMap<string, string | null>;
+  /** Text of a column, null for NULL and for one that the version did not have. */
+  text(column: string): string | null;
 };
 
 /** One string for the key texts of a row. */
@@ -40,22 +40,78 @@ export class FileGone extends Error {
   override readonly name = 'FileGone';
 }
 
+type Range = { readonly min: string; readonly max: string };
+
 type Group = {
-  readonly rows: SegmentRows /** Key → its newest row in the group. */;
+  readonly rows: SegmentRows;
+  /** Key → its newest row in the group. */
   readonly newest: ReadonlyMap<string, number>;
+  /** Of the timestamps, where the file tells. */
+  readonly within: Range | undefined;
   readonly signature: string;
-  readonly columns: readonly string[];
+  readonly columns: ReadonlySet<string>;
 };
 
-/** Decoded values that may be kept for the next batches. */
-const KEPT_VALUES = 4_000_000;
+/** Bytes of decoded row groups that may be kept for the next batches. */
+const KEPT_BYTES = 96 * 1024 * 1024;
+/** What an entry of `newest` takes, about. */
+const KEY_BYTES = 120;
+
+class ArchivedRow implements Archived {
+  readonly file: string;
+  readonly #group: Group;
+  readonly #row: number;
+
+  constructor(file: string, group: Group, row: number) {
+    this.file = file;
+    this.#group = group;
+    this.#row = row;
+  }
+
+  get signature(): string {
+    return this.#group.signature;
+  }
+
+  get lsn(): bigint {
+    return this.#group.rows.lsn(this.#row);
+  }
+
+  get ordinal(): bigint {
+    return this.#group.rows.ordinal(this.#row);
+  }
+
+  get op(): string {
+    return this.#group.rows.op(this.#row);
+  }
+
+  get xid(): number {
+    return this.#group.rows.xid(this.#row);
+  }
+
+  get unresolved(): boolean {
+    return this.#group.rows.unresolved(this.#row);
+  }
+
+  get digest(): bigint {
+    return this.#group.rows.digest(this.#row);
+  }
+
+  text(column: string): string | null {
+    return this.#group.columns.has(column) ? this.#group.rows.text(column, this.#row) : null;
+  }
+
+  /** True when it was written after `other`. */
+  isNewerThan(other: ArchivedRow): boolean {
+    return isNewer(this.#group.rows, this.#row, other.#group.rows, other.#row);
+  }
+}
 
 export class ArchiveLookup {
   readonly #dir: string;
   readonly #groups = new Map<string, Group>();
   /** Files whose bytes were found to be those that the manifest says. */
   readonly #whole = new Set<string>();
-  #values = 0;
+  #bytes = 0;
 
   /** `dir`: the archive folder. */
   constructor(dir: string) {
@@ -66,7 +122,7 @@ export class ArchiveLookup {
   forget(): void {
     this.#groups.clear();
     this.#whole.clear();
-    this.#values = 0;
+    this.#bytes = 0;
   }
 
   /** Newest archived version by keyOf. Throws FileGone, Halt DIGEST for a file that cannot be decoded, or what the volume says. */
@@ -75,7 +131,7 @@ export class ArchiveLookup {
     const times = rows.map((row) => row.at).sort();
     const range = { min: times[0] as string, max: times.at(-1) as string };
     const days = new Set(rows.map((row) => dayOf(row.at)));
-    const found = new Map<string, Archived>();
+    const found = new Map<string, ArchivedRow>();
     for (const entry of state.files.values()) {
       if (entry.kind !== 'segment' || entry.oid !== target.oid || entry.pendingCopy !== null || !days.has(entry.day) || !overlaps(entry, range)) continue;
       await this.#search(entry, target, range, wanted, found);
@@ -83,13 +139,7 @@ export class ArchiveLookup {
     return found;
   }
 
-  async #search(
-    entry: FileEntry,
-    target: Target,
-    range: { min: string; max: string },
-    wanted: ReadonlySet<string>,
-    found: Map<string, Archived>,
-  ): Promise<void> {
+  async #search(entry: FileEntry, target: Target, range: Range, wanted: ReadonlySet<string>, found: Map<string, ArchivedRow>): Promise<void> {
     let reader: SegmentReader | undefined;
     try {
       for (let index = 0; ; index += 1) {
@@ -98,10 +148,10 @@ export class ArchiveLookup {
           reader ??= await this.#open(entry);
           if (index >= reader.rowGroupCount) return;
           const within = reader.timestampRange(index);
-          if (within && (within.max < range.min || within.min > range.max)) continue;
+          if (isApart(within, range)) continue;
           group = await this.#load(entry, reader, index, target);
         }
-        collect(entry, group, wanted, found);
+        if (!isApart(group.within, range)) collect(entry, group, wanted, found);
       }
     } catch (error) {
       throw unreadable(entry, error);
@@ -134,7 +184,7 @@ export class ArchiveLookup {
       const other = newest.get(key);
       if (other === undefined || isNewer(rows, row, rows, other)) newest.set(key, row);
     }
-    const group: Group = { rows, newest, signature: entry.signature, columns: reader.columns };
+    const group: Group = { rows, newest, within: reader.timestampRange(index), signature: entry.signature, columns: new Set(reader.columns) };
     this.#keep(`${entry.file}#${index}`, group);
     return group;
   }
@@ -142,11 +192,11 @@ export class ArchiveLookup {
   /** The oldest groups go first: nominations walk along time. */
   #keep(name: string, group: Group): void {
     this.#groups.set(name, group);
-    this.#values += group.rows.rowCount * (group.columns.length + 5);
-    for (const [oldest, { rows, columns }] of this.#groups) {
-      if (this.#values <= KEPT_VALUES || oldest === name) return;
+    this.#bytes += keptBytes(group);
+    for (const [oldest, other] of this.#groups) {
+      if (this.#bytes <= KEPT_BYTES || oldest === name) return;
       this.#groups.delete(oldest);
-      this.#values -= rows.rowCount * (columns.length + 5);
+      this.#bytes -= keptBytes(other);
     }
   }
 }
@@ -162,7 +212,11 @@ function unreadable(entry: FileEntry, error: unknown): unknown {
   });
 }
 
-function overlaps(entry: FileEntry, range: { min: string; max: string }): boolean {
+const isApart = (within: Range | undefined, range: Range): boolean => within !== undefined && (within.max < range.min || within.min > range.max);
+
+const keptBytes = ({ rows, newest }: Group): number => rows.bytes + newest.size * KEY_BYTES;
+
+function overlaps(entry: FileEntry, range: Range): boolean {
   return entry.minTimestamp === null || entry.maxTimestamp === null || (entry.minTimestamp <= range.max && entry.maxTimestamp >= range.min);
 }
 
@@ -172,24 +226,12 @@ function isNewer(a: SegmentRows, row: number, b: SegmentRows, other: number): bo
 }
 
 /** Takes the wanted keys of a group over, where they are newer than what was found before. */
-function collect(entry: FileEntry, group: Group, wanted: ReadonlySet<string>, found: Map<string, Archived>): void {
+function collect(entry: FileEntry, group: Group, wanted: ReadonlySet<string>, found: Map<string, ArchivedRow>): void {
   for (const key of wanted) {
     const row = group.newest.get(key);
     if (row === undefined) continue;
-    const { rows } = group;
+    const archived = new ArchivedRow(entry.file, group, row);
     const before = found.get(key);
-    const [lsn, ordinal] = [rows.lsn(row), rows.ordinal(row)];
-    if (before && (before.lsn > lsn || (before.lsn === lsn && before.ordinal >= ordinal))) continue;
-    found.set(key, {
-      file: entry.file,
-      signature: group.signature,
-      lsn,
-      ordinal,
-      op: rows.op(row),
-      xid: rows.xid(row),
-      unresolved: rows.unresolved(row),
-      digest: rows.digest(row),
-      texts: new Map(group.columns.map((column) => [column, rows.text(column, row)])),
-    });
+    if (before === undefined || archived.isNewerThan(before)) found.set(key, archived);
   }
 }

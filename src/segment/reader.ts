@@ -7,6 +7,7 @@ import { listsFromLevels } from './arrays.js';
 import { keyNames } from './builder.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
+import { packValues, type Values } from './packed-values.js';
 import type { RawList, RawValue } from './raw-value.js';
 import { keptText, parseKept } from './system-columns.js';
 
@@ -21,14 +22,18 @@ type Envelope = { default_dictionary_size: number; readColumnChunk(schema: unkno
 /** One column of a row group, as the library holds it. */
 export type ColumnValues = {
   /** Without the NULLs. */
-  readonly values: readonly RawValue[];
+  readonly values: Values;
   /** Index into values by row, -1 for NULL; undefined when no row is NULL. */
   readonly at: Int32Array | undefined;
 };
 
+type DecodedColumn = ColumnValues & { readonly values: readonly RawValue[] };
+
 /** The rows of one row group. Row numbers count from 0. */
 export interface SegmentRows {
   readonly rowCount: number;
+  /** Memory that they take, bytes, about. */
+  readonly bytes: number;
   /** The value as Postgres printed it, null for NULL. Throws RangeError for a column that was not read. */
   text(column: string, row: number): string | null;
   /** The text of a value that its typed column could not hold, from `_text`; null for all others. */
@@ -112,8 +117,14 @@ export class SegmentReader {
   /** Decodes a row group; only the named columns of the table (default: all), and the system columns. */
   async readRowGroup(group: number, columns: readonly string[] = this.columns): Promise<SegmentRows> {
     const found = new Map<string, ColumnValues>();
-    for (const name of [...columns, ...this.systemColumns(group)]) found.set(name, await this.readColumn(group, name));
-    return new DecodedRows(this.rowsOfGroup(group), found, this.#forms, this.#prefix);
+    let bytes = 0;
+    for (const name of [...columns, ...this.systemColumns(group)]) {
+      const { values, at } = await this.#decodeColumn(group, name);
+      const packed = packValues(values);
+      found.set(name, { values: packed.values, at });
+      bytes += packed.bytes + (at?.byteLength ?? 0);
+    }
+    return new DecodedRows({ rowCount: this.rowsOfGroup(group), bytes }, found, this.#forms, this.#prefix);
   }
 
   /** Names of the system columns that the file has: a keys file has fewer. */
@@ -124,6 +135,10 @@ export class SegmentReader {
 
   /** Decodes one column of a row group. Throws RangeError when the file has none of that name. */
   async readColumn(group: number, name: string): Promise<ColumnValues> {
+    return await this.#decodeColumn(group, name);
+  }
+
+  async #decodeColumn(group: number, name: string): Promise<DecodedColumn> {
     const chunk = this.#chunk(group, name);
     if (chunk === undefined) throw new RangeError(`there is no column ${name}`);
     const { data_page_offset: pages, dictionary_page_offset: dictionary } = chunk.meta_data;
@@ -153,14 +168,21 @@ export class SegmentReader {
 
 class DecodedRows implements SegmentRows {
   readonly rowCount: number;
+  readonly bytes: number;
   readonly #columns: ReadonlyMap<string, ColumnValues>;
   readonly #forms: ReadonlyMap<string, SegmentColumn>;
   readonly #prefix: string;
   readonly #systems = new Map<SystemColumn, ColumnValues>();
   readonly #parsedText = new Map<number, Readonly<Record<string, string>>>();
 
-  constructor(rowCount: number, columns: ReadonlyMap<string, ColumnValues>, forms: ReadonlyMap<string, SegmentColumn>, prefix: string) {
+  constructor(
+    { rowCount, bytes }: Pick<SegmentRows, 'rowCount' | 'bytes'>,
+    columns: ReadonlyMap<string, ColumnValues>,
+    forms: ReadonlyMap<string, SegmentColumn>,
+    prefix: string,
+  ) {
     this.rowCount = rowCount;
+    this.bytes = bytes;
     this.#prefix = prefix;
     this.#columns = columns;
     this.#forms = forms;
@@ -241,17 +263,17 @@ class DecodedRows implements SegmentRows {
 /** The value of a row, null for NULL. */
 export function rawValue(column: ColumnValues, row: number): RawValue | null {
   const at = column.at === undefined ? row : (column.at[row] as number);
-  return at < 0 ? null : (column.values[at] as RawValue);
+  return at < 0 ? null : (column.values.at(at) as RawValue);
 }
 
-function indexLists(rows: readonly (RawList | null)[], rowCount: number, name: string): ColumnValues {
+function indexLists(rows: readonly (RawList | null)[], rowCount: number, name: string): DecodedColumn {
   if (rows.length !== rowCount) throw new Error(`column ${name} has ${rows.length} of ${rowCount} rows`);
   const values = rows.filter((row) => row !== null);
   let next = 0;
   return { values, at: Int32Array.from(rows, (row) => (row === null ? -1 : next++)) };
 }
 
-function indexNulls(chunk: Decoded, rowCount: number, name: string): ColumnValues {
+function indexNulls(chunk: Decoded, rowCount: number, name: string): DecodedColumn {
   if (chunk.dlevels.length !== rowCount) throw new Error(`column ${name} has ${chunk.dlevels.length} of ${rowCount} rows`);
   if (chunk.values.length === rowCount) return { values: chunk.values, at: undefined };
   const at = new Int32Array(rowCount);

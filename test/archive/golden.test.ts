@@ -45,7 +45,7 @@ async function proves(dir: string, state: ArchiveState, name: 'ticks' | 'kinds',
   for (const row of live) {
     const archived = found.get(String(row[0]));
     assert.deepEqual(
-      columns.map((column) => archived?.texts.get(column)),
+      columns.map((column) => archived?.text(column)),
       row,
       `${name} ${row[0]}`,
     );

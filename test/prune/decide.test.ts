@@ -17,7 +17,7 @@ const archived = (texts: Record<string, string | null>, change: Partial<Archived
   xid: 700,
   unresolved: false,
   digest: 0n,
-  texts: new Map(Object.entries(texts)),
+  text: (column) => texts[column] ?? null,
   ...change,
 });
 

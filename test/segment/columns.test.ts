@@ -107,7 +107,7 @@ test('the library’s records lose digits and microseconds; its column chunks, w
     reader.columns.map((name) => rows.text(name, 0)),
     TRAP_ROW,
   );
-  const raw = async (name: string) => (await reader.readColumn(0, name)).values[0];
+  const raw = async (name: string) => (await reader.readColumn(0, name)).values.at(0);
   assert.equal(await raw('big'), 9_007_199_254_740_993n);
   assert.ok(Buffer.isBuffer(await raw('n')) && Buffer.isBuffer(await raw('m')), 'decimals arrive as bytes, also short ones');
   assert.equal(await raw('atz'), -1n);
