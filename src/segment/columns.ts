@@ -37,6 +37,8 @@ export type SegmentColumn = {
   readonly depth: number;
   /** The Postgres text of a decoded value. */
   readonly text: (raw: RawValue) => string;
+  /** The value is its text's bytes. */
+  readonly verbatim: boolean;
   /** The same, as bytes where the value is kept as text. */
   readonly digestible: (raw: RawValue) => string | Buffer;
 };
@@ -61,10 +63,22 @@ const plain = (fileType: string, text: (raw: RawValue) => string, fits: Form['fi
   fits,
   beyond,
   text,
+  verbatim: false,
   digestible: text,
 });
 
-const TEXT: Form = { csvType: 'VARCHAR', fileType: 'VARCHAR', select: same, quoted: true, depth: 0, fits: always, beyond: '', text: utf8, digestible: bytes };
+const TEXT: Form = {
+  csvType: 'VARCHAR',
+  fileType: 'VARCHAR',
+  select: same,
+  quoted: true,
+  depth: 0,
+  fits: always,
+  beyond: '',
+  text: utf8,
+  verbatim: true,
+  digestible: bytes,
+};
 
 const DASH = 0x2d;
 const DOT = 0x2e;
@@ -109,7 +123,7 @@ const FORMS: Readonly<Record<number, Form>> = {
   [OID.time]: plain('TIME', (raw) => timeText(Number(raw)), (buffer, start) => !(buffer[start] === DIGIT_2 && buffer[start + 1] === DIGIT_4), '24:00:00'),
   [OID.timestamp]: plain('TIMESTAMP', (raw) => timestampText(BigInt(raw as bigint)), moment, '±infinity, BC, years above 9999'),
   [OID.timestamptz]: plain('TIMESTAMPTZ', (raw) => `${timestampText(BigInt(raw as bigint))}+00`, momentUtc, '±infinity, BC, years above 9999'),
-  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, depth: 0, fits: hex, beyond: '', text: hexText, digestible: hexText },
+  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, depth: 0, fits: hex, beyond: '', text: hexText, verbatim: false, digestible: hexText },
 }; // biome-ignore format: a table
 
 /** Segments keep every decimal in at least this many digits: shorter ones reach @dsnp/parquetjs' verifier as doubles. Daily files have their own: their reader hands out the integers. */
@@ -144,6 +158,7 @@ function numericForm(typmod: number): Form {
     fits: decimalFits(precision, scale),
     beyond: 'NaN',
     text,
+    verbatim: false,
     digestible: text,
   };
 }
@@ -170,6 +185,7 @@ function listForm(element: Form, depth: number): Form {
     encode,
     depth,
     text,
+    verbatim: false,
     digestible: text,
   };
 }

@@ -172,6 +172,15 @@ export class ColumnwiseDigests {
     this.#low[row] = digest.stateLow;
   }
 
+  /** Folds the next column of a row: the text whose bytes are at [start, end). */
+  foldBytes(row: number, buffer: Uint8Array, start: number, end: number): void {
+    const digest = this.#digest;
+    digest.resume(this.#high[row] as number, this.#low[row] as number);
+    digest.bytes(buffer, start, end);
+    this.#high[row] = digest.stateHigh;
+    this.#low[row] = digest.stateLow;
+  }
+
   /** The digest of a row once all its columns are folded; the object is reused. */
   of(row: number): RowDigest {
     this.#digest.resume(this.#high[row] as number, this.#low[row] as number);

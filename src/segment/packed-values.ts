@@ -1,70 +1,73 @@
 /**
- * The values of a decoded column in few objects. What is kept while many batches are compared must not be a heap of millions of small ones: collecting it took longer than comparing.
+ * The values of a decoded column in few objects: numbers in a typed array, bytes in one piece. A million small objects take longer to collect than to compare.
  * Never changes a value.
  */
-import type { RawList, RawValue } from './raw-value.js';
+import type { RawValue } from './raw-value.js';
 
-/** Values by index; an array is one. */
-export type Values = { readonly length: number; at(index: number): RawValue | undefined };
+/** Values by index; an array is one, and a typed array. `byteLength`: memory that they take, where it is known. */
+export type Values = { readonly length: number; readonly byteLength?: number; at(index: number): RawValue | undefined };
 
-/** A column of more bytes than this is left as it was decoded: values that its pages hold once may stand in many rows. */
-const MOST_BYTES = 16 * 1024 * 1024;
-/** What a value of its own takes, about. */
-const UNPACKED_BYTES = 64;
+/** What a value that is an object of its own takes, bytes, about. */
+const OBJECT_BYTES = 64;
 
-/** The same values, in one piece of memory where they are all of one kind; `bytes`: what they take, about. */
-export function packValues(values: readonly RawValue[]): { readonly values: Values; readonly bytes: number } {
-  const packed = packedNumbers(values) ?? packedBytes(values);
-  return packed ?? { values, bytes: values.length * UNPACKED_BYTES };
+/** Memory that values take, bytes, about. */
+export function memoryOf(values: Values): number {
+  return values.byteLength ?? values.length * OBJECT_BYTES;
 }
 
-type Packed = ReturnType<typeof packValues> | undefined;
-
-function packedNumbers(values: readonly RawValue[]): Packed {
-  if (areAll(values, 'bigint')) return sized(BigInt64Array.from(values));
-  return areAll(values, 'number') ? sized(Float64Array.from(values)) : undefined;
+/** How a value is got by its index, quick for each kind: one function for all kinds takes twice as long. */
+export function getterOf(values: Values): (index: number) => RawValue {
+  if (values instanceof Int32Array) return (index) => values[index] as number;
+  if (values instanceof BigInt64Array) return (index) => values[index] as bigint;
+  if (values instanceof Float64Array) return (index) => values[index] as number;
+  if (values instanceof PackedBytes) return (index) => values.at(index) as Buffer;
+  return (index) => values.at(index) as RawValue;
 }
 
-const sized = <T extends Values & { readonly byteLength: number }>(values: T): { values: T; bytes: number } => ({ values, bytes: values.byteLength });
+/** Values that lie in one buffer, each from its start to its end; several may share a place. */
+export class PackedBytes implements Values {
+  readonly bytes: Buffer;
+  readonly starts: Uint32Array;
+  readonly ends: Uint32Array;
 
-function areAll<T extends 'bigint' | 'number'>(values: readonly RawValue[], type: T): values is readonly (T extends 'bigint' ? bigint : number)[] {
-  return values.length > 0 && values.every((value) => typeof value === type);
-}
-
-function packedBytes(values: readonly RawValue[]): Packed {
-  let length = 0;
-  for (const value of values) {
-    if (!Buffer.isBuffer(value)) return undefined;
-    length += value.length;
-    if (length > MOST_BYTES) return undefined;
-  }
-  const bytes = Buffer.allocUnsafeSlow(length);
-  const ends = new Uint32Array(values.length);
-  let at = 0;
-  for (const [i, value] of (values as readonly Exclude<RawValue, bigint | number | boolean | RawList>[]).entries()) {
-    bytes.set(value, at);
-    at += value.length;
-    ends[i] = at;
-  }
-  return { values: new PackedBytes(bytes, ends), bytes: length + ends.byteLength };
-}
-
-class PackedBytes implements Values {
-  readonly #bytes: Buffer;
-  /** Where each value ends; it begins where the one before ends. */
-  readonly #ends: Uint32Array;
-
-  constructor(bytes: Buffer, ends: Uint32Array) {
-    this.#bytes = bytes;
-    this.#ends = ends;
+  constructor(bytes: Buffer, starts: Uint32Array, ends: Uint32Array) {
+    this.bytes = bytes;
+    this.starts = starts;
+    this.ends = ends;
   }
 
   get length(): number {
-    return this.#ends.length;
+    return this.starts.length;
+  }
+
+  get byteLength(): number {
+    return this.bytes.byteLength + this.starts.byteLength + this.ends.byteLength;
   }
 
   at(index: number): Buffer | undefined {
-    const end = this.#ends[index];
-    return end === undefined ? undefined : this.#bytes.subarray(index === 0 ? 0 : this.#ends[index - 1], end);
+    const start = this.starts[index];
+    return start === undefined ? undefined : this.bytes.subarray(start, this.ends[index]);
+  }
+}
+
+/** Booleans, a byte each. */
+export class PackedBooleans implements Values {
+  readonly #bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+  }
+
+  get length(): number {
+    return this.#bytes.length;
+  }
+
+  get byteLength(): number {
+    return this.#bytes.byteLength;
+  }
+
+  at(index: number): boolean | undefined {
+    const byte = this.#bytes[index];
+    return byte === undefined ? undefined : byte === 1;
   }
 }

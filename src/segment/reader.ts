@@ -1,23 +1,41 @@
 /**
- * Reads segments back with @dsnp/parquetjs, the implementation that did not write them, from its raw column chunks: before its conversions to Date and double. Gives every value as the Postgres text it was.
+ * Reads segments back with @dsnp/parquetjs, the implementation that did not write them, from its raw column chunks: before its conversions to Date and double. The pages of flat columns as our encoder writes
+ * them are decoded in flat-column.ts, which is held to the library's values by a test. Gives every value as the Postgres text it was.
  */
 import parquet from '@dsnp/parquetjs';
 import { SYSTEM_COLUMNS, type SystemColumn, systemPrefix } from '../change/system-columns.js';
 import { listsFromLevels } from './arrays.js';
 import { keyNames } from './builder.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
+import { decodeFlatColumn, type FlatColumn } from './flat-column.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
-import { packValues, type Values } from './packed-values.js';
+import { memoryOf, type Values } from './packed-values.js';
 import type { RawList, RawValue } from './raw-value.js';
 import { keptText, parseKept } from './system-columns.js';
 
 type Decoded = { values: RawValue[]; dlevels: number[]; rlevels: number[] };
 type Statistics = { min_value?: Buffer | null; max_value?: Buffer | null } | null;
-type ChunkMetadata = { path_in_schema: string[]; statistics: Statistics; data_page_offset: unknown; dictionary_page_offset: unknown };
+type ChunkMetadata = {
+  path_in_schema: string[];
+  statistics: Statistics;
+  type: number;
+  codec: number;
+  data_page_offset: unknown;
+  dictionary_page_offset: unknown;
+  total_compressed_size: unknown;
+};
+type SchemaElement = { name: string; type_length: number | null; repetition_type: number | null };
 type ColumnChunk = { meta_data: ChunkMetadata };
 type RowGroup = { num_rows: unknown; columns: ColumnChunk[] };
 /** The part of the library below its records: column chunks, undecoded statistics. */
-type Envelope = { default_dictionary_size: number; readColumnChunk(schema: unknown, chunk: ColumnChunk): Promise<Decoded> };
+type Envelope = {
+  default_dictionary_size: number;
+  readColumnChunk(schema: unknown, chunk: ColumnChunk): Promise<Decoded>;
+  read(offset: number, length: number): Promise<Buffer>;
+};
+
+/** FieldRepetitionType of the format. */
+const REQUIRED = 0;
 
 /** One column of a row group, as the library holds it. */
 export type ColumnValues = {
@@ -26,8 +44,6 @@ export type ColumnValues = {
   /** Index into values by row, -1 for NULL; undefined when no row is NULL. */
   readonly at: Int32Array | undefined;
 };
-
-type DecodedColumn = ColumnValues & { readonly values: readonly RawValue[] };
 
 /** The rows of one row group. Row numbers count from 0. */
 export interface SegmentRows {
@@ -60,6 +76,7 @@ export class SegmentReader {
   readonly #reader: InstanceType<typeof parquet.ParquetReader>;
   readonly #forms: ReadonlyMap<string, SegmentColumn>;
   readonly #groups: RowGroup[];
+  readonly #schema: readonly SchemaElement[];
   /** Before the names of the system columns. */
   readonly #prefix: string;
 
@@ -76,6 +93,7 @@ export class SegmentReader {
     this.#forms = new Map(relation.map((column) => [column.name, segmentColumn(column, this.metadata)]));
     this.#prefix = systemPrefix(this.metadata.columns.map((column) => column.name));
     this.#groups = (reader.metadata as unknown as { row_groups: RowGroup[] }).row_groups;
+    this.#schema = (reader.metadata as unknown as { schema: SchemaElement[] }).schema.slice(1);
     this.rowGroupCount = this.#groups.length;
     this.rowCount = Number(reader.getRowCount());
   }
@@ -119,10 +137,9 @@ export class SegmentReader {
     const found = new Map<string, ColumnValues>();
     let bytes = 0;
     for (const name of [...columns, ...this.systemColumns(group)]) {
-      const { values, at } = await this.#decodeColumn(group, name);
-      const packed = packValues(values);
-      found.set(name, { values: packed.values, at });
-      bytes += packed.bytes + (at?.byteLength ?? 0);
+      const column = await this.readColumn(group, name);
+      found.set(name, column);
+      bytes += memoryOf(column.values) + (column.at?.byteLength ?? 0);
     }
     return new DecodedRows({ rowCount: this.rowsOfGroup(group), bytes }, found, this.#forms, this.#prefix);
   }
@@ -135,19 +152,34 @@ export class SegmentReader {
 
   /** Decodes one column of a row group. Throws RangeError when the file has none of that name. */
   async readColumn(group: number, name: string): Promise<ColumnValues> {
-    return await this.#decodeColumn(group, name);
-  }
-
-  async #decodeColumn(group: number, name: string): Promise<DecodedColumn> {
     const chunk = this.#chunk(group, name);
     if (chunk === undefined) throw new RangeError(`there is no column ${name}`);
-    const { data_page_offset: pages, dictionary_page_offset: dictionary } = chunk.meta_data;
-    const envelope = this.#reader.envelopeReader as unknown as Envelope;
-    // The library reads this many bytes for each dictionary: too few and it fails, too many and it reads the rest of the file for every column.
-    if (Number(dictionary) > 0) envelope.default_dictionary_size = Number(pages) - Number(dictionary);
-    const decoded = await envelope.readColumnChunk(this.#reader.schema, chunk);
     const depth = this.#forms.get(name)?.depth ?? 0;
+    const flat = depth === 0 ? await this.#readFlat(group, chunk) : undefined;
+    if (flat !== undefined) return indexPresent(flat, this.rowsOfGroup(group), name);
+    const { data_page_offset: pages, dictionary_page_offset: dictionary } = chunk.meta_data;
+    // The library reads this many bytes for each dictionary: too few and it fails, too many and it reads the rest of the file for every column.
+    if (Number(dictionary) > 0) this.#envelope.default_dictionary_size = Number(pages) - Number(dictionary);
+    const decoded = await this.#envelope.readColumnChunk(this.#reader.schema, chunk);
     return depth === 0 ? indexNulls(decoded, this.rowsOfGroup(group), name) : indexLists(listsFromLevels(decoded, depth), this.rowsOfGroup(group), name);
+  }
+
+  get #envelope(): Envelope {
+    return this.#reader.envelopeReader as unknown as Envelope;
+  }
+
+  async #readFlat(group: number, { meta_data: chunk }: ColumnChunk): Promise<FlatColumn | undefined> {
+    const element = this.#schema.find(({ name }) => name === chunk.path_in_schema[0]);
+    if (chunk.path_in_schema.length !== 1 || element === undefined) return undefined;
+    const from = Number(chunk.dictionary_page_offset) > 0 ? Number(chunk.dictionary_page_offset) : Number(chunk.data_page_offset);
+    return decodeFlatColumn({
+      bytes: await this.#envelope.read(from, Number(chunk.total_compressed_size)),
+      type: chunk.type,
+      codec: chunk.codec,
+      width: element.type_length ?? 0,
+      optional: element.repetition_type !== REQUIRED,
+      rows: this.rowsOfGroup(group),
+    });
   }
 
   /** How values of a column of the table read. */
@@ -261,19 +293,30 @@ class DecodedRows implements SegmentRows {
 }
 
 /** The value of a row, null for NULL. */
-export function rawValue(column: ColumnValues, row: number): RawValue | null {
+function rawValue(column: ColumnValues, row: number): RawValue | null {
   const at = column.at === undefined ? row : (column.at[row] as number);
   return at < 0 ? null : (column.values.at(at) as RawValue);
 }
 
-function indexLists(rows: readonly (RawList | null)[], rowCount: number, name: string): DecodedColumn {
+function indexLists(rows: readonly (RawList | null)[], rowCount: number, name: string): ColumnValues {
   if (rows.length !== rowCount) throw new Error(`column ${name} has ${rows.length} of ${rowCount} rows`);
   const values = rows.filter((row) => row !== null);
   let next = 0;
   return { values, at: Int32Array.from(rows, (row) => (row === null ? -1 : next++)) };
 }
 
-function indexNulls(chunk: Decoded, rowCount: number, name: string): DecodedColumn {
+function indexPresent({ values, present }: FlatColumn, rowCount: number, name: string): ColumnValues {
+  if (present === undefined) {
+    if (values.length !== rowCount) throw new Error(`column ${name} has ${values.length} of ${rowCount} rows`);
+    return { values, at: undefined };
+  }
+  const at = new Int32Array(rowCount);
+  let next = 0;
+  for (let row = 0; row < rowCount; row += 1) at[row] = present[row] === 1 ? next++ : -1;
+  return { values, at };
+}
+
+function indexNulls(chunk: Decoded, rowCount: number, name: string): ColumnValues {
   if (chunk.dlevels.length !== rowCount) throw new Error(`column ${name} has ${chunk.dlevels.length} of ${rowCount} rows`);
   if (chunk.values.length === rowCount) return { values: chunk.values, at: undefined };
   const at = new Int32Array(rowCount);

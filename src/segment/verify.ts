@@ -3,7 +3,8 @@
 import { formatLsn, lsn } from '../position/lsn.js';
 import { DailyReader } from './daily-reader.js';
 import { ColumnwiseDigests, DigestSum } from './digest.js';
-import { rawValue, SegmentReader, type SegmentRows } from './reader.js';
+import { getterOf, PackedBytes } from './packed-values.js';
+import { SegmentReader, type SegmentRows } from './reader.js';
 import { boundaryText } from './system-columns.js';
 
 /** A file's entry in the manifest has all of it. */
@@ -104,11 +105,15 @@ class Tally {
 async function digestsOf(reader: SegmentReader, group: number, system: SegmentRows): Promise<ColumnwiseDigests> {
   const digests = new ColumnwiseDigests(system.rowCount);
   for (const name of reader.columns) {
-    const { digestible } = reader.form(name);
-    const values = await reader.readColumn(group, name);
+    const { digestible, verbatim } = reader.form(name);
+    const { values, at } = await reader.readColumn(group, name);
+    const bytes = verbatim && values instanceof PackedBytes ? values : undefined;
+    const get = getterOf(values);
     for (let row = 0; row < system.rowCount; row += 1) {
-      const raw = rawValue(values, row);
-      digests.fold(row, raw === null ? absentValue(system, name, row) : digestible(raw));
+      const index = at === undefined ? row : (at[row] as number);
+      if (index < 0) digests.fold(row, absentValue(system, name, row));
+      else if (bytes === undefined) digests.fold(row, digestible(get(index)));
+      else digests.foldBytes(row, bytes.bytes, bytes.starts[index] as number, bytes.ends[index] as number);
     }
   }
   return digests;
