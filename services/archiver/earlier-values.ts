@@ -7,7 +7,8 @@ import type { ArchiveState } from '../../src/archive/manifest.js';
 import { type ChangeVisitor, COLUMN, type RowChange, TAG, visitFrames, visitMessage } from '../../src/change/pgoutput.js';
 import type { Relation, TableDescription } from '../../src/change/relation.js';
 import { type Lsn, parseLsn } from '../../src/position/lsn.js';
-import { SegmentReader, type SegmentRows } from '../../src/segment/reader.js';
+import { SegmentReader } from '../../src/segment/reader.js';
+import type { SegmentRows } from '../../src/segment/segment-rows.js';
 import { isNarrow, keyOfTexts, keyText, type Large, type LargeValues, mayMove } from './large-values.js';
 import type { ArchivedTable, TableBook } from './tables.js';
 

@@ -13,8 +13,9 @@ import { faultPoint } from '../runtime/fault-point.js';
 import { quoteIdentifier } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
 import { holdOffRecopy } from '../wal/recopy-lock.js';
-import { eachRow } from '../wal/rows.js';
+
 import { compareRow, type LiveRow, type Verdict } from './compare.js';
+import { eachRow } from './each-row.js';
 import { type Cutoff, mayGo, tableSql } from './eligible.js';
 import type { Nominated } from './nominate.js';
 import { type Archived, keyOf } from './proof.js';

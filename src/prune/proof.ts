@@ -8,7 +8,8 @@ import type { FileEntry } from '../archive/manifest-format.js';
 import { Halt, messageOf } from '../runtime/errors.js';
 import { dayOf } from '../segment/day.js';
 import { hashFile } from '../segment/durable-file.js';
-import { SegmentReader, type SegmentRows } from '../segment/reader.js';
+import { SegmentReader } from '../segment/reader.js';
+import type { SegmentRows } from '../segment/segment-rows.js';
 import type { Nominated } from './nominate.js';
 import type { Target } from './target.js';
 

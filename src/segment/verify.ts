@@ -4,7 +4,8 @@ import { formatLsn, lsn } from '../position/lsn.js';
 import { DailyReader } from './daily-reader.js';
 import { ColumnwiseDigests, DigestSum } from './digest.js';
 import { getterOf, PackedBytes } from './packed-values.js';
-import { SegmentReader, type SegmentRows } from './reader.js';
+import { SegmentReader } from './reader.js';
+import type { SegmentRows } from './segment-rows.js';
 import { boundaryText } from './system-columns.js';
 
 /** A file's entry in the manifest has all of it. */
