@@ -21,6 +21,8 @@ import { ReplicationStream } from '../../src/wal/replication.js';
 
 /** W is read this often. */
 const TICK_MS = 200;
+/** While nothing is published the archive is looked at this often: each look is half a dozen calls to its volume. */
+const IDLE_CONFIRM_MS = 1000;
 /** Without new data for this long what there is goes out; and at the latest after LATEST_MS. */
 const IDLE_FLUSH_MS = 20;
 const LATEST_MS = 200;
@@ -140,9 +142,16 @@ export class Streaming {
   async #ticks(healthy: () => void, proved: () => void): Promise<void> {
     const { signal, anchor } = this.#parts;
     let watchAt = 0;
+    let confirmAt = 0;
+    let seen = this.#boundary;
     while (!signal.aborted) {
       if (this.#failure !== undefined) throw this.#failure;
-      await this.#confirm();
+      const moved = seen !== this.#boundary;
+      seen = this.#boundary;
+      if (moved || Date.now() >= confirmAt) {
+        await this.#confirm();
+        confirmAt = Date.now() + (moved ? 0 : IDLE_CONFIRM_MS);
+      }
       if (!anchor.proved) this.#replication.askKeepalive();
       else {
         await this.#sayFork();

@@ -5,6 +5,7 @@
  */
 import { parseArgs } from 'node:util';
 import { defaultPostgresMajor } from '../../services/demo/engines/postgres.js';
+import { Pipeline } from '../pipeline/pipeline.js';
 import { type Ending, POINTS } from './crash.js';
 import { record } from './document.js';
 import { type Case, ROWS } from './matrix.js';
@@ -56,12 +57,24 @@ if (values.list) {
   process.exit(0);
 }
 
+/** What a stopped case still has to take away: volumes, proxies. */
+const STOP_MS = 10_000;
+for (const name of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(name, () => {
+    setTimeout(() => process.exit(130), STOP_MS).unref();
+    stop.abort();
+    void Pipeline.endAll();
+  });
+}
+const stop = new AbortController();
+
 const cases: { id: string; case: Case }[] = rows.flatMap(({ id, cases: of }) => of.map((one) => ({ id, case: one })));
 if (points.length > 0)
   cases.push(...(await stepCases({ points, endings: values.steps ? endings : ['kill'], passages: values.steps ? passages : ['first'], major })));
 const engine = major ?? (await defaultPostgresMajor());
 const keep = async (...of: Result[]): Promise<void> => (values.record ? await record(values.steps ? 'steps' : 'rows', engine, of) : undefined);
-const results: Result[] = await runAll(cases, { jobs, major, seconds, ended: keep });
+const results: Result[] = await runAll(cases, { jobs, major, seconds, ended: keep, signal: stop.signal });
+if (stop.signal.aborted) process.exit(130);
 const waiting = rows.flatMap(({ id, waits }): Result[] => (waits === undefined ? [] : [{ id, name: '', outcome: 'skipped', seconds: 0, detail: waits }]));
 await keep(...waiting);
 results.push(...waiting);

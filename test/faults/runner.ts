@@ -8,6 +8,8 @@ export type RunOptions = {
   readonly jobs: number;
   readonly major: number | undefined;
   readonly seconds?: number | undefined;
+  /** Begins no more, and says nothing of what was stopped. */
+  readonly signal?: AbortSignal;
   /** Hears of each result as it comes, one after the other. */
   readonly ended?: ((result: Result) => Promise<void>) | undefined;
 };
@@ -16,12 +18,14 @@ export async function runAll(cases: readonly { id: string; case: Case }[], optio
   const results: (Result | undefined)[] = cases.map(() => undefined);
   let next = 0;
   let said: Promise<void> = Promise.resolve();
+  const isOver = (): boolean => options.signal?.aborted === true;
   const worker = async (): Promise<void> => {
-    while (next < cases.length) {
+    while (next < cases.length && !isOver()) {
       const index = next++;
       const { id, case: one } = cases[index] as (typeof cases)[number];
       const started = Date.now();
       const { outcome, detail } = await outcomeOf(one, options.major, options.seconds);
+      if (isOver()) return;
       const seconds = Math.round((Date.now() - started) / 100) / 10;
       const result: Result = { id, name: one.name, outcome, seconds, detail };
       results[index] = result;

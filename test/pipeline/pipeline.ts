@@ -126,6 +126,9 @@ async function superuser(connectionString: string): Promise<pg.Client> {
 }
 
 export class Pipeline implements AsyncDisposable {
+  static readonly #open = new Set<Pipeline>();
+  static #over = false;
+
   readonly postgres: PostgresServer;
   readonly nats: NatsServer;
   readonly dir: string;
@@ -157,6 +160,12 @@ export class Pipeline implements AsyncDisposable {
     this.#servicesDir = parts.services;
   }
 
+  /** Somebody stops the whole run: every pipeline is ended, and none begins a service again. */
+  static async endAll(): Promise<void> {
+    Pipeline.#over = true;
+    for (const pipeline of Pipeline.#open) await pipeline[Symbol.asyncDispose]();
+  }
+
   static async start(options: PipelineOptions): Promise<Pipeline> {
     const dir = await mkdtemp(path.join(tmpdir(), 'tidemark-test-'));
     const within = (name: string): { dir?: string } => (options.serversDir === undefined ? {} : { dir: path.join(options.serversDir, name) });
@@ -173,6 +182,7 @@ export class Pipeline implements AsyncDisposable {
     const archiveDir = options.archiveDir ?? path.join(dir, 'archived_data');
     await mkdir(archiveDir, { recursive: true });
     const pipeline = new Pipeline({ postgres, nats, dir, archiveDir, databaseUrl, sql, services: options.servicesDir ?? SERVICES_DIR });
+    Pipeline.#open.add(pipeline);
     const urls = options.between?.({ database: databaseUrl, stream: nats.url }) ?? { database: databaseUrl, stream: nats.url };
     await writeFile(
       pipeline.configFile,
@@ -198,6 +208,7 @@ export class Pipeline implements AsyncDisposable {
 
   /** Starts a service process; `fault` arms TIDEMARK_FAULT. */
   service(name: ServiceName, fault?: string, options: ServiceOptions = {}): Service {
+    if (Pipeline.#over) throw new Error('the run is over');
     const service = new Service(
       name,
       this.#servicesDir,
@@ -263,5 +274,6 @@ export class Pipeline implements AsyncDisposable {
     await this.sql.end().catch(() => undefined);
     await Promise.all([this.postgres[Symbol.asyncDispose](), this.nats[Symbol.asyncDispose]()]);
     await rm(this.dir, { recursive: true, force: true });
+    Pipeline.#open.delete(this);
   }
 }
