@@ -9,15 +9,12 @@ import type { ArchiveState, ManifestChange, ManifestWriter } from '../../src/arc
 import type { Config } from '../../src/runtime/config.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
-import { SegmentEncoder } from '../../src/segment/encoder.js';
+import type { SegmentEncoder } from '../../src/segment/encoder.js';
 import { SegmentVerifier } from '../../src/segment/verifier.js';
 import { EmptyFiles } from './empty-files.js';
 
 /** Files that no manifest names any more stay this long for those who read by an earlier one: a query over a view takes its time. */
 export const GRACE_MS = 600_000;
-
-/** Bytes: less than the encoder's own, with which it is there at once. A day of more rows than fit is sorted on disk. */
-const HOUSEKEEPING_MEMORY = 64 * 1024 * 1024;
 
 export class ArchiverContext {
   readonly config: Config;
@@ -84,9 +81,9 @@ export class ArchiverContext {
     return this.#retired.some((one) => one.file === file);
   }
 
-  /** The encoder of merging and sealing, beside the one that flushes. */
+  /** The encoder of merging and sealing, beside the one that flushes: they share its memory, and a day of more rows than fit is sorted on disk. */
   housekeeper(): Promise<SegmentEncoder> {
-    this.#housekeeper ??= SegmentEncoder.open({ temporaryDir: this.temporary, memoryLimit: HOUSEKEEPING_MEMORY });
+    this.#housekeeper ??= this.encoder.beside();
     return this.#housekeeper;
   }
 
@@ -99,8 +96,8 @@ export class ArchiverContext {
 
   async close(): Promise<void> {
     await this.#housework;
-    this.encoder.close();
     (await this.#housekeeper)?.close();
+    this.encoder.close();
     await this.verifier.close();
   }
 

@@ -25,26 +25,48 @@ function halfOfMemory(): number {
   return Math.min(totalmem(), constrained > 0 ? constrained : Number.POSITIVE_INFINITY) / 2;
 }
 
+/** What encoders on one instance have together: its limit is the usual one and what is asked for beyond it. */
+class SharedMemory {
+  readonly usual: number;
+  readonly ceiling: number;
+  #beyond = 0;
+
+  constructor(usual: number, ceiling: number) {
+    this.usual = usual;
+    this.ceiling = ceiling;
+  }
+
+  get exhausted(): boolean {
+    return this.usual + this.#beyond >= this.ceiling;
+  }
+
+  /** Adds to what is asked for beyond the usual, or takes it back. */
+  async add(bytes: number, connection: DuckDBConnection): Promise<void> {
+    if (bytes === 0) return;
+    this.#beyond += bytes;
+    await connection.run(`SET memory_limit = ${literal(limitText(Math.min(this.usual + this.#beyond, this.ceiling)))}`);
+  }
+}
+
 export class SegmentEncoder {
   readonly #instance: DuckDBInstance;
   readonly #connection: DuckDBConnection;
+  readonly #memory: SharedMemory;
+  readonly #isFirst: boolean;
 
-  readonly #memory: number;
-  readonly #ceiling: number;
-
-  private constructor(instance: DuckDBInstance, connection: DuckDBConnection, memory: number, ceiling: number) {
+  private constructor(instance: DuckDBInstance, connection: DuckDBConnection, memory: SharedMemory, isFirst: boolean) {
+    this.#isFirst = isFirst;
     this.#instance = instance;
     this.#connection = connection;
     this.#memory = memory;
-    this.#ceiling = ceiling;
   }
 
   static async open(options: EncoderOptions): Promise<SegmentEncoder> {
-    const memory = options.memoryLimit ?? DEFAULT_MEMORY;
-    const ceiling = Math.max(memory, options.memoryCeiling ?? halfOfMemory());
+    const usual = options.memoryLimit ?? DEFAULT_MEMORY;
+    const memory = new SharedMemory(usual, Math.max(usual, options.memoryCeiling ?? halfOfMemory()));
     const instance = await DuckDBInstance.create(':memory:', {
       threads: '1',
-      memory_limit: limitText(memory),
+      memory_limit: limitText(usual),
       temp_directory: options.temporaryDir,
       autoinstall_known_extensions: 'false',
       autoload_known_extensions: 'false',
@@ -54,23 +76,32 @@ export class SegmentEncoder {
       allocator_bulk_deallocation_flush_threshold: '1MB',
       preserve_insertion_order: 'true',
     });
+    return await SegmentEncoder.#connect(instance, memory, true);
+  }
+
+  static async #connect(instance: DuckDBInstance, memory: SharedMemory, isFirst: boolean): Promise<SegmentEncoder> {
     const connection = await instance.connect();
     await connection.run(`SET TimeZone = 'UTC'`);
-    return new SegmentEncoder(instance, connection, memory, ceiling);
+    return new SegmentEncoder(instance, connection, memory, isFirst);
+  }
+
+  /** Another one that works at the same time, within the same memory. Ends with this one. */
+  beside(): Promise<SegmentEncoder> {
+    return SegmentEncoder.#connect(this.#instance, this.#memory, false);
   }
 
   /** Turns a spool into a Parquet file at `file` (which may exist, empty). Rows keep their order. Throws an Error that names table, row and column of what cannot be read, never its value. */
   async encode(spool: Spool, file: string, archive: string): Promise<void> {
     const options = segmentOptions(rowGroupRows(spool.rows, spool.bytes), segmentMetadata(spool.shape, archive));
     try {
-      await this.#execute(`COPY (${selectSpool(spool)}) TO ${literal(file)} (${options})`, this.#memory + encodingMemory(spool));
+      await this.#execute(`COPY (${selectSpool(spool)}) TO ${literal(file)} (${options})`, this.#memory.usual + encodingMemory(spool));
     } catch (error) {
       throw withoutValues(error as Error, spool);
     }
   }
 
   /** Runs a statement; `memory`: bytes it will need, when that is known to be more than the limit. Throws what DuckDB says, "Out of Memory" only at the ceiling. */
-  async run(sql: string, memory = this.#memory): Promise<void> {
+  async run(sql: string, memory = this.#memory.usual): Promise<void> {
     await this.#execute(sql, memory).catch(rethrowWithoutValue);
   }
 
@@ -80,36 +111,34 @@ export class SegmentEncoder {
 
   /** Runs a query; rows as objects with values as JSON has them (64-bit integers and decimals as text). */
   async query<T extends Record<string, Json>>(sql: string): Promise<T[]> {
-    const reader = await this.#withMemory(this.#memory, () => this.#connection.runAndReadAll(sql)).catch(rethrowWithoutValue);
+    const reader = await this.#withMemory(this.#memory.usual, () => this.#connection.runAndReadAll(sql)).catch(rethrowWithoutValue);
     return reader.getRowObjectsJson() as T[];
   }
 
   /** Runs a statement with at least `memory` bytes, again with twice as much as long as it has too little: what a row group of wide rows takes cannot be told beforehand. */
   async #withMemory<T>(memory: number, statement: () => Promise<T>): Promise<T> {
-    let limit = Math.min(Math.max(memory, this.#memory), this.#ceiling);
-    if (limit > this.#memory) await this.#limit(limit);
+    const { usual, ceiling } = this.#memory;
+    let asked = Math.min(Math.max(memory, usual), ceiling) - usual;
+    await this.#memory.add(asked, this.#connection);
     try {
       for (;;) {
         try {
           return await statement();
         } catch (error) {
-          if (!/^Out of Memory Error/.test((error as Error).message) || limit >= this.#ceiling) throw error;
-          limit = Math.min(limit * 2, this.#ceiling);
-          await this.#limit(limit);
+          if (!/^Out of Memory Error/.test((error as Error).message) || this.#memory.exhausted) throw error;
+          const more = usual + asked;
+          asked += more;
+          await this.#memory.add(more, this.#connection);
         }
       }
     } finally {
-      if (limit > this.#memory) await this.#limit(this.#memory);
+      await this.#memory.add(-asked, this.#connection);
     }
-  }
-
-  async #limit(bytes: number): Promise<void> {
-    await this.#connection.run(`SET memory_limit = ${literal(limitText(bytes))}`);
   }
 
   close(): void {
     this.#connection.closeSync();
-    this.#instance.closeSync();
+    if (this.#isFirst) this.#instance.closeSync();
   }
 }
 

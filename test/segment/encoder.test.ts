@@ -155,3 +155,17 @@ test('what cannot be read is named by table, row and column; its value is not to
   builder.append(Buffer.concat([Buffer.from([0, 1, 0x74, 0, 0, 0, 7]), Buffer.from('secret'), Buffer.of(0xe9)]), 0, origin(1));
   await assert.rejects(world.encoder.encode(builder.finish(), world.path('parquet'), 'archive'), told(/row 1 of 1 is not UTF-8$/));
 });
+
+test('an encoder beside another shares its memory: what either asks for is given back, and one that needs more gets it', async () => {
+  await using world = await SegmentWorld.open({ memoryLimit: 64 * 1024 * 1024 });
+  const beside = await world.encoder.beside();
+  const limit = async (): Promise<string> => (await world.encoder.query<{ text: string }>(`SELECT current_setting('memory_limit') AS text`))[0]?.text ?? '';
+  const before = await limit();
+  const sorted = `CREATE OR REPLACE TEMP TABLE sorted AS SELECT hash(i) AS h, repeat('x', 40) || i AS t FROM range(600_000) r(i) ORDER BY h`;
+  await Promise.all([world.encoder.run(sorted), beside.run(sorted, 200 * 1024 * 1024)]);
+  const counted = await Promise.all([world.encoder, beside].map((one) => one.query<{ n: number }>('SELECT count(*)::INTEGER AS n FROM sorted')));
+  assert.deepEqual(counted, [[{ n: 600_000 }], [{ n: 600_000 }]], 'each has a table of its own');
+  assert.equal(await limit(), before);
+  beside.close();
+  assert.equal(await limit(), before, 'the first one goes on');
+});
