@@ -1,11 +1,8 @@
 /** Rows of a reference table, made once and kept beside it: making them takes longer than what is measured. */
-import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import type pg from 'pg';
 import { readDemoTables, rowsSql } from '../../services/demo/rows.js';
 import { Pipeline, type PipelineOptions } from '../pipeline/pipeline.js';
-
-const SCHEMA = readFileSync(fileURLToPath(new URL('../../../infra/examples/follow_the_goat.sql', import.meta.url)), 'utf8');
+import { SCHEMA } from './reference.js';
 
 export type MadeOf = {
   readonly table: string;
