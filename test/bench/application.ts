@@ -59,12 +59,13 @@ export const application: Benchmark = {
   name: 'application',
   about: `p99 of pgbench at ${PART * 100} % load, with a prune at the default pace beside it and without`,
   run: async (scratch, say) => {
-    await using made = await MadeRows.start({ ...TRADES, rows: ROWS, age: '1 hour' }, { retention: '1s' });
+    await using made = await MadeRows.start({ ...TRADES, rows: ROWS, age: '1 hour' });
     const { pipeline } = made;
     const tool = await findClientTool('pgbench', pipeline);
     if (tool === undefined) return { skipped: 'there is no pgbench on this machine' };
     for (const name of ['archiver', 'capture', 'pruner'] as const) pipeline.service(name);
     await pipeline.archived(PATIENCE_MS);
+    await made.age();
     const pgbench = new Application(tool, pipeline, scratch);
     const rate = await pgbench.prepare();
     const notes = [`pgbench at ${rate.toFixed(0)} transactions a second, ${CLIENTS} clients, scale ${SCALE}`];

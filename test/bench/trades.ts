@@ -49,6 +49,13 @@ export class MadeRows implements AsyncDisposable {
     }
   }
 
+  /** Two days older than now, one behind the other: to be pruned, in an order that has to do with the one they are inserted in. */
+  async age(): Promise<void> {
+    const at = `(now() AT TIME ZONE 'UTC') - interval '48 hours' - n * interval '10 milliseconds'`;
+    await this.pipeline.query(`UPDATE made SET ${this.of.timestamp} = ${at}`);
+    await this.pipeline.query('VACUUM ANALYZE made');
+  }
+
   /** INSERT of the rows with these numbers (or SQL of them) into `table`. */
   insert(from: number | string, to: number | string, table = this.of.table): string {
     return `INSERT INTO ${table} (${this.names}) SELECT ${this.names} FROM made WHERE n BETWEEN ${from} AND ${to}`;
