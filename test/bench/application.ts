@@ -5,6 +5,7 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { findClientTool } from '../pipeline/client-tools.js';
 import { type Pipeline, until } from '../pipeline/pipeline.js';
+import { CpuWatch } from './cpu-watch.js';
 import { alternate, type Benchmark, duration, type Measured, only, quantileOf } from './frame.js';
 import { MadeRows, TRADES } from './trades.js';
 
@@ -63,32 +64,40 @@ export const application: Benchmark = {
     const { pipeline } = made;
     const tool = await findClientTool('pgbench', pipeline);
     if (tool === undefined) return { skipped: 'there is no pgbench on this machine' };
-    for (const name of ['archiver', 'capture', 'pruner'] as const) pipeline.service(name);
+    const services = (['archiver', 'capture', 'pruner'] as const).map((name) => pipeline.service(name));
     await pipeline.archived(PATIENCE_MS);
     await made.age();
     const pgbench = new Application(tool, pipeline, scratch);
     const rate = await pgbench.prepare();
     const notes = [`pgbench at ${rate.toFixed(0)} transactions a second, ${CLIENTS} clients, scale ${SCALE}`];
     say(`  ${notes[0]}`);
-    const measured = (side: string, taken: readonly number[], more: string): Measured => {
-      notes.push(`${side}: p50 ${duration(quantileOf(taken, 0.5))}, p99 ${duration(quantileOf(taken, 0.99))}, at most ${duration(Math.max(...taken))}${more}`);
+    const measure = async (side: string): Promise<Measured> => {
+      const watch = new CpuWatch(async () => Object.fromEntries(services.map(({ name, process: { pid } }) => [name, pid])));
+      await watch.look();
+      const deleted = await deletedRows(pipeline);
+      const taken = await pgbench.load();
+      const rate = ((await deletedRows(pipeline)) - deleted) / SECONDS;
+      const { cpu, memory } = await watch.end();
+      const cores = Object.entries(cpu).map(([name, used]) => `${name} ${(used / SECONDS).toFixed(2)}`);
+      notes.push(
+        `${side}: p50 ${duration(quantileOf(taken, 0.5))}, p99 ${duration(quantileOf(taken, 0.99))}, at most ${duration(Math.max(...taken))}; ${rate.toFixed(0)} rows a second deleted; of a core: ${cores.join(', ')}`,
+      );
       say(`  ${notes.at(-1)}`);
-      return only({ seconds: quantileOf(taken, 0.99), rows: taken.length });
+      return only({ seconds: quantileOf(taken, 0.99), rows: taken.length, peakMemory: Math.max(...Object.values(memory)), cpu });
     };
-    const baseline = async (): Promise<Measured> => measured('alone', await pgbench.load(), '');
+    const baseline = (): Promise<Measured> => measure('alone');
     const tidemark = async (): Promise<Measured> => {
       await pipeline.query(made.insert(1, ROWS));
       await pipeline.query(`VACUUM ANALYZE ${TRADES.table}`);
       await pipeline.archived(PATIENCE_MS);
       const before = await deletedRows(pipeline);
       const pruned = pipeline.cli(['prune', TRADES.table, '-c', pipeline.configFile]);
-      const first = await until('the pruner deletes', async () => ((await deletedRows(pipeline)) > before ? await deletedRows(pipeline) : undefined));
-      const taken = await pgbench.load();
-      const rows = (await deletedRows(pipeline)) - first;
+      await until('the pruner deletes', async () => (await deletedRows(pipeline)) > before);
+      const measured = await measure('with the pruner');
       const { code, stdout, stderr } = await pruned;
       if (code !== 0) throw new Error(`prune ended with ${code}\n${stdout}${stderr}`);
       await pipeline.archived(PATIENCE_MS);
-      return measured('with the pruner', taken, `; ${Math.round(rows / SECONDS)} rows a second deleted meanwhile`);
+      return measured;
     };
     const runs = await alternate(ROUNDS, { name: 'pgbench', run: baseline }, { name: 'beside a prune', run: tidemark }, () => undefined);
     return [{ what: 'p99 of pgbench while the pruner prunes', of: 'seconds', target: 'at most 1.5', baseline: 'the same without', runs, notes }];

@@ -62,7 +62,7 @@ async function spread({ tables, days }: Spread): Promise<Measured> {
   const rows = `SELECT i, timestamptz '2026-01-12' - interval '1 day' * ($1 % ${days}), md5(i::text), random(), random() FROM generate_series($1 * ${TRANSACTION} + 1, ($1 + 1) * ${TRANSACTION}) i`;
   await pipeline.query(
     `SET synchronous_commit = off; DO $$ BEGIN FOR i IN 0..${ROWS / TRANSACTION - 1} LOOP
-       EXECUTE format('INSERT INTO spread_%s ${rows.replaceAll("'", "''")}', i % ${tables}) USING i; COMMIT;
+       EXECUTE 'INSERT INTO spread_' || i % ${tables} || ' ${rows.replaceAll("'", "''")}' USING i; COMMIT;
      END LOOP; END $$`,
   );
   await pipeline.query('RESET synchronous_commit');
