@@ -60,13 +60,14 @@ async function spread({ tables, days }: Spread): Promise<Measured> {
   });
   await drain(pipeline, 1);
   const rows = `SELECT i, timestamptz '2026-01-12' - interval '1 day' * ($1 % ${days}), md5(i::text), random(), random() FROM generate_series($1 * ${TRANSACTION} + 1, ($1 + 1) * ${TRANSACTION}) i`;
+  await pipeline.query('SET synchronous_commit = off'); // by itself: two statements in one message are one transaction
   await pipeline.query(
-    `SET synchronous_commit = off; DO $$ BEGIN FOR i IN 0..${ROWS / TRANSACTION - 1} LOOP
+    `DO $$ BEGIN FOR i IN 0..${ROWS / TRANSACTION - 1} LOOP
        EXECUTE 'INSERT INTO spread_' || i % ${tables} || ' ${rows.replaceAll("'", "''")}' USING i; COMMIT;
      END LOOP; END $$`,
   );
   await pipeline.query('RESET synchronous_commit');
-  return drain(pipeline, ROWS);
+  return await drain(pipeline, ROWS);
 }
 
 const spreadOver = (name: string, what: string, of: Spread): Benchmark => ({
