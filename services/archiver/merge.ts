@@ -122,7 +122,7 @@ async function mergeFiles(context: ArchiverContext, entries: readonly FileEntry[
     await output.abandon();
     throw error;
   }
-  const published = await output.publish(path.join(context.dir, file), (temporary) => context.verifier.verify(temporary, merged));
+  const published = await output.publish(path.join(context.dir, file), (temporary) => context.verifier.verifyMerged(temporary, merged));
   const drop = entries.map((entry) => entry.file);
   const state = await context.commit((before) =>
     drop.every((name) => before.files.has(name))

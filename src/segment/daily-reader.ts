@@ -91,13 +91,13 @@ export class DailyReader {
     return columns.map((name) => found.get(name) as (RawValue | null)[]);
   }
 
-  /** Rows and the sum of their digests, recomputed from the decoded values a column at a time. The digests of the rows with the numbers `except` count as nothing. */
-  async digestSum(except: ReadonlySet<number> = new Set()): Promise<{ rows: number; digestSum: string }> {
+  /** Rows and the sum of their digests, recomputed from the decoded values a column at a time. The digests of the rows with the numbers `except` count as nothing. `giveWay`: awaited before each column. */
+  async digestSum(except: ReadonlySet<number> = new Set(), giveWay: () => Promise<void> = async () => undefined): Promise<{ rows: number; digestSum: string }> {
     const sum = new DigestSum();
     let start = 0;
     for (const group of this.#footer.row_groups) {
       const end = start + Number(group.num_rows);
-      const digests = await this.#digests(start, end);
+      const digests = await this.#digests(start, end, giveWay);
       for (let row = 0; row < end - start; row += 1) {
         if (except.has(start + row)) continue;
         const { high, low } = digests.of(row);
@@ -108,11 +108,12 @@ export class DailyReader {
     return { rows: start, digestSum: sum.toString() };
   }
 
-  async #digests(start: number, end: number): Promise<ColumnwiseDigests> {
+  async #digests(start: number, end: number, giveWay: () => Promise<void>): Promise<ColumnwiseDigests> {
     const digests = new ColumnwiseDigests(end - start);
     const kept = this.text === undefined ? undefined : (await this.#readColumns([this.text], start, end))[0];
     const missing = this.unresolved === undefined ? undefined : (await this.#readColumns([this.unresolved], start, end))[0];
     for (const [c, name] of this.columns.entries()) {
+      await giveWay();
       const { digestible } = this.#forms[c] as SegmentColumn;
       const [values] = await this.#readColumns([name], start, end);
       for (let row = 0; row < end - start; row += 1) {

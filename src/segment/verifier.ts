@@ -9,8 +9,10 @@ const THREAD = new URL('./verify-thread.js', import.meta.url);
 /** Little of what is decoded lives long: with the usual 48 MB it is collected later, at 5 µs a row more and 70 MB. */
 const YOUNG_MB = 12;
 
-/** A proof that is asked for. `daily`: of a daily, history or changes file, of which `expected` has rows and digests. */
-export type VerifyTask = { readonly id: number; readonly file: string; readonly expected: Expected; readonly daily: boolean };
+/** `flushed`: rows wait for it. `merged`: a segment, `sealed`: a daily, history or changes file, of which `expected` has rows and digests; both give way to what was flushed. */
+export type VerifyKind = 'flushed' | 'merged' | 'sealed';
+/** A proof that is asked for. */
+export type VerifyTask = { readonly id: number; readonly file: string; readonly expected: Expected; readonly kind: VerifyKind };
 /** Its end; `problem`: what was thrown. */
 export type VerifyReply = { readonly id: number; readonly problem?: { readonly name: string; readonly message: string; readonly code?: string } };
 
@@ -19,12 +21,17 @@ export class SegmentVerifier {
 
   /** As verifySegment. Throws what it throws, and an Error when the thread ends before its answer. */
   verify(file: string, expected: Expected): Promise<void> {
-    return this.#begun().verify(file, expected, false);
+    return this.#begun().verify(file, expected, 'flushed');
   }
 
-  /** As verifyDaily. */
+  /** The same for a segment that takes the place of others: nothing waits for it. */
+  verifyMerged(file: string, expected: Expected): Promise<void> {
+    return this.#begun().verify(file, expected, 'merged');
+  }
+
+  /** As verifyDaily. Nothing waits for it. */
   verifyDaily(file: string, expected: DailyExpected): Promise<void> {
-    return this.#begun().verify(file, expected, true);
+    return this.#begun().verify(file, expected, 'sealed');
   }
 
   #begun(): VerifyThread {
@@ -58,11 +65,11 @@ class VerifyThread {
     this.#worker.on('exit', () => died(new Error('the thread that decodes segments ended')));
   }
 
-  async verify(file: string, expected: Expected, daily: boolean): Promise<void> {
+  async verify(file: string, expected: Expected, kind: VerifyKind): Promise<void> {
     const id = this.#next;
     this.#next += 1;
     this.#worker.ref();
-    this.#worker.postMessage({ id, file, expected, daily } satisfies VerifyTask);
+    this.#worker.postMessage({ id, file, expected, kind } satisfies VerifyTask);
     await new Promise<void>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
   }
 

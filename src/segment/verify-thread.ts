@@ -1,15 +1,27 @@
-/** The thread of SegmentVerifier: one proof after the other, in the order in which they are asked for. */
+/**
+ * The thread of SegmentVerifier: of flushed segments one proof after the other, in the order in which they are asked for; beside them one of what was merged or sealed, which stops before each column
+ * for the flushed ones that are asked for by then. So a day of any size is proved without rows waiting for it, and flushes without end do not keep it from being proved.
+ */
 import { parentPort } from 'node:worker_threads';
 import type { VerifyReply, VerifyTask } from './verifier.js';
-import { verifyDaily, verifySegment } from './verify.js';
+import { type GiveWay, verifyDaily, verifySegment } from './verify.js';
 
-let last: Promise<void> = Promise.resolve();
+let flushed: Promise<void> = Promise.resolve();
+let housework: Promise<void> = Promise.resolve();
 parentPort?.on('message', (task: VerifyTask) => {
-  last = last.then(() => prove(task));
+  if (task.kind === 'flushed') flushed = flushed.then(() => prove(task));
+  else housework = housework.then(() => prove(task));
 });
 
-async function prove({ id, file, expected, daily }: VerifyTask): Promise<void> {
-  const reply: VerifyReply = await (daily ? verifyDaily : verifySegment)(file, expected).then(
+const giveWay: GiveWay = async () => {
+  await new Promise(setImmediate); // what is asked for comes in
+  await flushed;
+};
+
+async function prove({ id, file, expected, kind }: VerifyTask): Promise<void> {
+  const proof =
+    kind === 'flushed' ? verifySegment(file, expected) : kind === 'merged' ? verifySegment(file, expected, giveWay) : verifyDaily(file, expected, giveWay);
+  const reply: VerifyReply = await proof.then(
     () => ({ id }),
     (error: Error & { code?: string }) => ({
       id,

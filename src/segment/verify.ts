@@ -24,14 +24,19 @@ export class SegmentMismatch extends Error {
   override readonly name = 'SegmentMismatch';
 }
 
+/** Awaited before each column of a row group: who decodes beside something more urgent waits for it there. */
+export type GiveWay = () => Promise<void>;
+
+const toNobody: GiveWay = async () => undefined;
+
 /** Decodes every row of a segment or keys file. Throws SegmentMismatch at the first difference, and what SegmentReader.open throws. */
-export async function verifySegment(file: string, expected: Expected): Promise<void> {
+export async function verifySegment(file: string, expected: Expected, giveWay: GiveWay = toNobody): Promise<void> {
   const reader = await SegmentReader.open(file);
   try {
     if (reader.rowCount !== expected.rows) throw new SegmentMismatch(`${file}: ${reader.rowCount} rows, ${expected.rows} were written`);
     if (expected.signature !== undefined && reader.metadata.signature !== expected.signature)
       throw new SegmentMismatch(`${file}: columns differ from the manifest's`);
-    const tally = new Tally(file, reader);
+    const tally = new Tally(file, reader, giveWay);
     for (let group = 0; group < reader.rowGroupCount; group += 1) await tally.take(group).catch((error: unknown) => undecodable(file, group, error));
     tally.conclude(expected);
   } finally {
@@ -43,8 +48,8 @@ export async function verifySegment(file: string, expected: Expected): Promise<v
 export type DailyExpected = Pick<Expected, 'rows' | 'digestSum'>;
 
 /** Decodes every row of a daily, history or changes file. Throws SegmentMismatch when they are not those, and what DailyReader throws. */
-export async function verifyDaily(file: string, expected: DailyExpected): Promise<void> {
-  const found = await (await DailyReader.open(file)).digestSum();
+export async function verifyDaily(file: string, expected: DailyExpected, giveWay: GiveWay = toNobody): Promise<void> {
+  const found = await (await DailyReader.open(file)).digestSum(new Set(), giveWay);
   if (found.rows === expected.rows && found.digestSum === expected.digestSum) return;
   throw new SegmentMismatch(
     `${file}: read back as ${found.rows} rows with digests ${found.digestSum}; ${expected.rows} rows with ${expected.digestSum} were written`,
@@ -61,19 +66,21 @@ function undecodable(file: string, group: number, error: unknown): never {
 class Tally {
   readonly #file: string;
   readonly #reader: SegmentReader;
+  readonly #giveWay: GiveWay;
   readonly #sum = new DigestSum();
   #rows = 0;
   #least: bigint | undefined;
   #most: bigint | undefined;
 
-  constructor(file: string, reader: SegmentReader) {
+  constructor(file: string, reader: SegmentReader, giveWay: GiveWay) {
     this.#file = file;
     this.#reader = reader;
+    this.#giveWay = giveWay;
   }
 
   async take(group: number): Promise<void> {
     const system = await this.#reader.readRowGroup(group, []);
-    const digests = await digestsOf(this.#reader, group, system);
+    const digests = await digestsOf(this.#reader, group, system, this.#giveWay);
     const keys = this.#reader.metadata.kind === 'keys';
     for (let row = 0; row < system.rowCount; row += 1) {
       this.#rows += 1;
@@ -103,9 +110,10 @@ class Tally {
 }
 
 /** Digests of a group's rows from their decoded values, a column at a time. */
-async function digestsOf(reader: SegmentReader, group: number, system: SegmentRows): Promise<ColumnwiseDigests> {
+async function digestsOf(reader: SegmentReader, group: number, system: SegmentRows, giveWay: GiveWay): Promise<ColumnwiseDigests> {
   const digests = new ColumnwiseDigests(system.rowCount);
   for (const name of reader.columns) {
+    await giveWay();
     const { digestible, verbatim } = reader.form(name);
     const { values, at } = await reader.readColumn(group, name);
     const bytes = verbatim && values instanceof PackedBytes ? values : undefined;

@@ -71,7 +71,8 @@ class Backlog implements AsyncDisposable {
     if (transaction === undefined) await pipeline.query(this.#made.insert(1, rows));
     else {
       const of = this.#made.insert(`i * ${transaction} + 1`, `(i + 1) * ${transaction}`);
-      await pipeline.query(`SET synchronous_commit = off; DO $$ BEGIN FOR i IN 0..${Math.ceil(rows / transaction) - 1} LOOP ${of}; COMMIT; END LOOP; END $$`);
+      await pipeline.query('SET synchronous_commit = off'); // by itself: two statements in one message are one transaction
+      await pipeline.query(`DO $$ BEGIN FOR i IN 0..${Math.ceil(rows / transaction) - 1} LOOP ${of}; COMMIT; END LOOP; END $$`);
     }
     await pipeline.query('CHECKPOINT');
     const [{ lsn }] = (await pipeline.query<{ lsn: string }>('SELECT pg_current_wal_flush_lsn()::text AS lsn')) as [{ lsn: string }];

@@ -21,7 +21,7 @@ export type Side = { readonly name: string; readonly run: (round: number) => Pro
 export type Comparison = {
   readonly what: string;
   /** What is divided: Tidemark's by the baseline's. */
-  readonly of: 'seconds' | 'bytes';
+  readonly of: 'seconds' | 'seconds a row' | 'bytes' | 'memory';
   /** In words. */
   readonly target: string;
   readonly baseline: string;
@@ -54,29 +54,50 @@ export async function alternate(rounds: number, baseline: Side, tidemark: Side, 
 
 function describe({ seconds, rows, bytes, peakMemory, cpu = {} }: Measured): string {
   const perRow = Object.entries(cpu).map(([name, used]) => `, ${name} ${((used / rows) * 1e6).toFixed(2)} µs of CPU a row`);
-  return `${rows} rows in ${seconds.toFixed(1)} s${Number.isNaN(bytes) ? '' : `, ${megabytes(bytes)}`}${Number.isNaN(peakMemory) ? '' : `, at most ${megabytes(peakMemory)} of memory`}${perRow.join('')}`;
+  return `${rows} rows in ${duration(seconds)}${Number.isNaN(bytes) ? '' : `, ${megabytes(bytes)}`}${Number.isNaN(peakMemory) ? '' : `, at most ${megabytes(peakMemory)} of memory`}${perRow.join('')}`;
+}
+
+/** Seconds in words. */
+export function duration(seconds: number): string {
+  return seconds < 1 ? `${(seconds * 1000).toFixed(1)} ms` : `${seconds.toFixed(1)} s`;
 }
 
 /** Tidemark's median over the baseline's, and the least and the greatest ratio of a round. */
 export function ratio({ of, runs }: Pick<Comparison, 'of' | 'runs'>): { readonly median: number; readonly least: number; readonly most: number } {
-  const each = runs.map(({ baseline, tidemark }) => tidemark[of] / baseline[of]);
-  const median = medianOf(runs.map(({ tidemark }) => tidemark[of])) / medianOf(runs.map(({ baseline }) => baseline[of]));
+  const each = runs.map(({ baseline, tidemark }) => amount(of, tidemark) / amount(of, baseline));
+  const median = medianOf(runs.map(({ tidemark }) => amount(of, tidemark))) / medianOf(runs.map(({ baseline }) => amount(of, baseline)));
   return { median, least: Math.min(...each), most: Math.max(...each) };
 }
 
-function medianOf(values: readonly number[]): number {
+function amount(of: Comparison['of'], { seconds, rows, bytes, peakMemory }: Measured): number {
+  return { seconds, 'seconds a row': seconds / rows, bytes, memory: peakMemory }[of];
+}
+
+export function medianOf(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = Math.floor(sorted.length / 2);
   return sorted.length % 2 === 1 ? (sorted[middle] as number) : ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
+}
+
+/** The value that a part of all values (0.99: all but a hundredth) does not exceed. */
+export function quantileOf(values: readonly number[], part: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.max(0, Math.ceil(sorted.length * part) - 1)] ?? Number.NaN;
+}
+
+/** A side that is a bound and was not measured, or of which one figure is known only. */
+export function only(of: Partial<Measured>): Measured {
+  return { seconds: Number.NaN, rows: 1, bytes: Number.NaN, peakMemory: Number.NaN, ...of };
 }
 
 /** The lines printed for a comparison. */
 export function summary(comparison: Comparison): string[] {
   const { median, least, most } = ratio(comparison);
   const peak = Math.max(...comparison.runs.map(({ tidemark }) => tidemark.peakMemory));
+  const memory = Number.isNaN(peak) ? '' : `, at most ${megabytes(peak)} of memory`;
   const rounds = comparison.runs.length;
   return [
-    `${comparison.what}: ${median.toFixed(2)} of the ${comparison.of} of ${comparison.baseline} (${least.toFixed(2)}–${most.toFixed(2)}, ${rounds} ${rounds === 1 ? 'run' : 'runs'}), at most ${megabytes(peak)} of memory`,
+    `${comparison.what}: ${median.toFixed(2)} of the ${comparison.of} of ${comparison.baseline} (${least.toFixed(2)}–${most.toFixed(2)}, ${rounds} ${rounds === 1 ? 'run' : 'runs'})${memory}`,
     `  target: ${comparison.target}`,
     ...comparison.notes.map((note) => `  ${note}`),
   ];

@@ -3,16 +3,21 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus, tmpdir, totalmem } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { application } from './application.js';
 import { initialCopy } from './copy.js';
 import { drains } from './drain.js';
 import type { Benchmark } from './frame.js';
 import { megabytes, ratio, summary } from './frame.js';
+import { growth } from './growth.js';
 import { idle } from './idle.js';
+import { latency } from './latency.js';
+import { memory } from './memory.js';
 import { prune } from './prune.js';
-import { sealTwentyMillion } from './seal-20m.js';
+import { rebuild } from './rebuild.js';
+import { seals } from './seal-day.js';
 import { size } from './size.js';
 
-const BENCHMARKS: readonly Benchmark[] = [...drains, initialCopy, prune, idle, size, sealTwentyMillion];
+const BENCHMARKS: readonly Benchmark[] = [...drains, latency, initialCopy, prune, application, rebuild, ...seals, size, memory, idle, ...growth];
 const RESULTS = fileURLToPath(new URL('../../../.cache/bench/', import.meta.url));
 
 const names = process.argv.slice(2);

@@ -29,8 +29,7 @@ export const prune: Benchmark = {
     pipeline.service('capture');
     await pipeline.archived(PATIENCE_MS);
     await pipeline.query(`CREATE TABLE bare (LIKE ${TRADES.table} INCLUDING ALL)`);
-    const old = `UPDATE made SET ${TRADES.timestamp} = (now() AT TIME ZONE 'UTC') - interval '48 hours' - n * interval '10 milliseconds'; VACUUM ANALYZE made`;
-    for (const statement of old.split('; ')) await pipeline.query(statement);
+    await made.age();
     const batches = path.join(scratch, 'batches.sql');
     const next = `DELETE FROM bare WHERE ctid = ANY (ARRAY(SELECT ctid FROM bare WHERE ${TRADES.timestamp} < now() AT TIME ZONE 'UTC' - interval '24 hours' ORDER BY ${TRADES.timestamp} LIMIT ${BATCH})) RETURNING *;\n`;
     await writeFile(batches, next.repeat(ROWS / BATCH));

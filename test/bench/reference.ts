@@ -2,10 +2,15 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
+import { parse } from 'yaml';
 import { type PostgresServer, startPostgres } from '../../services/demo/engines/postgres.js';
 import { type DemoTable, readDemoTables, rowsSql } from '../../services/demo/rows.js';
 
-const SCHEMA = fileURLToPath(new URL('../../../infra/examples/follow_the_goat.sql', import.meta.url));
+const example = (name: string): string => readFileSync(fileURLToPath(new URL(`../../../infra/examples/${name}`, import.meta.url)), 'utf8');
+
+/** SQL of the reference tables, and the archived ones among them with their lines of the configuration. */
+export const SCHEMA = example('follow_the_goat.sql');
+export const ARCHIVED = (parse(example('follow_the_goat.yaml')) as { tables: Readonly<Record<string, { timestamp: string; group?: string }>> }).tables;
 
 export const DAY = '2026-01-12';
 
@@ -25,7 +30,7 @@ export class Reference implements AsyncDisposable {
     const url = await postgres.createDatabase();
     const client = new pg.Client({ connectionString: url });
     await client.connect();
-    await client.query(readFileSync(SCHEMA, 'utf8'));
+    await client.query(SCHEMA);
     return new Reference(postgres, url, client);
   }
 

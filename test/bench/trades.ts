@@ -1,11 +1,8 @@
 /** Rows of a reference table, made once and kept beside it: making them takes longer than what is measured. */
-import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import type pg from 'pg';
 import { readDemoTables, rowsSql } from '../../services/demo/rows.js';
 import { Pipeline, type PipelineOptions } from '../pipeline/pipeline.js';
-
-const SCHEMA = readFileSync(fileURLToPath(new URL('../../../infra/examples/follow_the_goat.sql', import.meta.url)), 'utf8');
+import { SCHEMA } from './reference.js';
 
 export type MadeOf = {
   readonly table: string;
@@ -50,6 +47,13 @@ export class MadeRows implements AsyncDisposable {
       await pipeline[Symbol.asyncDispose]();
       throw error;
     }
+  }
+
+  /** Two days older than now, one behind the other: to be pruned, in an order that has to do with the one they are inserted in. */
+  async age(): Promise<void> {
+    const at = `(now() AT TIME ZONE 'UTC') - interval '48 hours' - n * interval '10 milliseconds'`;
+    await this.pipeline.query(`UPDATE made SET ${this.of.timestamp} = ${at}`);
+    await this.pipeline.query('VACUUM ANALYZE made');
   }
 
   /** INSERT of the rows with these numbers (or SQL of them) into `table`. */

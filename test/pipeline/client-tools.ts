@@ -7,7 +7,7 @@ import type { Pipeline } from './pipeline.js';
 const FOLDERS = [18, 17, 16, 15].map((major) => `/usr/lib/postgresql/${major}/bin`);
 
 /** Undefined where there is none. */
-export async function findClientTool(name: 'pg_recvlogical' | 'psql', { postgres }: Pipeline): Promise<string | undefined> {
+export async function findClientTool(name: 'pg_recvlogical' | 'pgbench' | 'psql', { postgres }: Pipeline): Promise<string | undefined> {
   const own = path.join(postgres.binDir, name);
   return await access(own).then(
     () => own,

@@ -34,6 +34,23 @@ test('several proofs at once, each with its own answer; what is wrong is said as
   }
 });
 
+test('what was merged gives way to what was flushed behind it', async () => {
+  await using world = await SegmentWorld.open();
+  const verifier = new SegmentVerifier();
+  try {
+    const rows = (count: number): string[][] => Array.from({ length: count }, (_, i) => [String(i), '2026-01-12 00:00:00', `v${i}`]);
+    const [large, small] = [await world.segment(COLUMNS as never, rows(20_000)), await world.segment(COLUMNS as never, rows(10))];
+    const proved: string[] = [];
+    await Promise.all([
+      verifier.verifyMerged(large.file, { rows: 20_000, digestSum: large.spool.digestSum }).then(() => proved.push('merged')),
+      verifier.verify(small.file, { rows: 10, digestSum: small.spool.digestSum }).then(() => proved.push('flushed')),
+    ]);
+    assert.deepEqual(proved, ['flushed', 'merged']);
+  } finally {
+    await verifier.close();
+  }
+});
+
 test('a thread that ends with a proof to give fails it, and the next proof has another one', async () => {
   await using world = await SegmentWorld.open();
   const verifier = new SegmentVerifier();

@@ -1,0 +1,111 @@
+/** What an application feels of the pruner: pgbench at 30 % of what the machine gives, its p99 with and without a prune at the default pace beside it. */
+import { execFile } from 'node:child_process';
+import { readdir, readFile, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { findClientTool } from '../pipeline/client-tools.js';
+import { type Pipeline, until } from '../pipeline/pipeline.js';
+import { CpuWatch } from './cpu-watch.js';
+import { alternate, type Benchmark, duration, type Measured, only, quantileOf } from './frame.js';
+import { MadeRows, TRADES } from './trades.js';
+
+const ROWS = 1_000_000;
+const SECONDS = 30;
+const ROUNDS = 3;
+const PART = 0.3;
+const CLIENTS = 4;
+const SCALE = 10;
+const PATIENCE_MS = 600_000;
+
+/** pgbench on the pipeline's database. */
+class Application {
+  readonly #tool: string;
+  readonly #pipeline: Pipeline;
+  readonly #logs: string;
+  #rate = 0;
+
+  constructor(tool: string, pipeline: Pipeline, logs: string) {
+    this.#tool = tool;
+    this.#pipeline = pipeline;
+    this.#logs = logs;
+  }
+
+  async #run(...args: readonly string[]): Promise<string> {
+    return (await promisify(execFile)(this.#tool, [...args, this.#pipeline.databaseUrl], { cwd: this.#logs })).stdout;
+  }
+
+  /** Makes its tables and measures what the machine gives. Transactions a second that `load` is going to run at. */
+  async prepare(): Promise<number> {
+    await this.#run('-i', '-q', '-s', `${SCALE}`);
+    const said = await this.#run('-n', '-c', `${CLIENTS}`, '-T', '15');
+    this.#rate = Number(/^tps = ([\d.]+)/m.exec(said)?.[1]) * PART;
+    if (!(this.#rate > 0)) throw new Error(`pgbench says no rate: ${said}`);
+    return this.#rate;
+  }
+
+  /** Seconds that transactions took, each from the time when it was due. */
+  async load(): Promise<number[]> {
+    await this.#run('-n', '-c', `${CLIENTS}`, '-T', `${SECONDS}`, '-R', this.#rate.toFixed(1), '-l', '--log-prefix=taken');
+    const taken: number[] = [];
+    for (const name of await readdir(this.#logs)) {
+      const file = path.join(this.#logs, name);
+      for (const line of (await readFile(file, 'utf8')).split('\n')) if (line !== '') taken.push(Number(line.split(' ')[2]) / 1e6);
+      await rm(file);
+    }
+    return taken;
+  }
+}
+
+export const application: Benchmark = {
+  name: 'application',
+  about: `p99 of pgbench at ${PART * 100} % load, with a prune at the default pace beside it and without`,
+  run: async (scratch, say) => {
+    await using made = await MadeRows.start({ ...TRADES, rows: ROWS, age: '1 hour' });
+    const { pipeline } = made;
+    const tool = await findClientTool('pgbench', pipeline);
+    if (tool === undefined) return { skipped: 'there is no pgbench on this machine' };
+    const services = (['archiver', 'capture', 'pruner'] as const).map((name) => pipeline.service(name));
+    await pipeline.archived(PATIENCE_MS);
+    await made.age();
+    const pgbench = new Application(tool, pipeline, scratch);
+    const rate = await pgbench.prepare();
+    const notes = [`pgbench at ${rate.toFixed(0)} transactions a second, ${CLIENTS} clients, scale ${SCALE}`];
+    say(`  ${notes[0]}`);
+    const measure = async (side: string): Promise<Measured> => {
+      const watch = new CpuWatch(async () => Object.fromEntries(services.map(({ name, process: { pid } }) => [name, pid])));
+      await watch.look();
+      const deleted = await deletedRows(pipeline);
+      const taken = await pgbench.load();
+      const rate = ((await deletedRows(pipeline)) - deleted) / SECONDS;
+      const { cpu, memory } = await watch.end();
+      const cores = Object.entries(cpu).map(([name, used]) => `${name} ${(used / SECONDS).toFixed(2)}`);
+      notes.push(
+        `${side}: p50 ${duration(quantileOf(taken, 0.5))}, p99 ${duration(quantileOf(taken, 0.99))}, at most ${duration(Math.max(...taken))}; ${rate.toFixed(0)} rows a second deleted; of a core: ${cores.join(', ')}`,
+      );
+      say(`  ${notes.at(-1)}`);
+      return only({ seconds: quantileOf(taken, 0.99), rows: taken.length, peakMemory: Math.max(...Object.values(memory)), cpu });
+    };
+    const baseline = (): Promise<Measured> => measure('alone');
+    const tidemark = async (): Promise<Measured> => {
+      await pipeline.query(made.insert(1, ROWS));
+      await pipeline.query(`VACUUM ANALYZE ${TRADES.table}`);
+      await pipeline.archived(PATIENCE_MS);
+      const before = await deletedRows(pipeline);
+      const pruned = pipeline.cli(['prune', TRADES.table, '-c', pipeline.configFile]);
+      await until('the pruner deletes', async () => (await deletedRows(pipeline)) > before);
+      const measured = await measure('with the pruner');
+      const { code, stdout, stderr } = await pruned;
+      if (code !== 0) throw new Error(`prune ended with ${code}\n${stdout}${stderr}`);
+      await pipeline.archived(PATIENCE_MS);
+      return measured;
+    };
+    const runs = await alternate(ROUNDS, { name: 'pgbench', run: baseline }, { name: 'beside a prune', run: tidemark }, () => undefined);
+    return [{ what: 'p99 of pgbench while the pruner prunes', of: 'seconds', target: 'at most 1.5', baseline: 'the same without', runs, notes }];
+  },
+};
+
+/** Rows of the table that were deleted ever. */
+async function deletedRows(pipeline: Pipeline): Promise<number> {
+  const [found] = await pipeline.query<{ n: string }>(`SELECT n_tup_del AS n FROM pg_stat_user_tables WHERE relname = '${TRADES.table}'`);
+  return Number(found?.n);
+}
