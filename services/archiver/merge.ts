@@ -116,7 +116,7 @@ async function mergeFiles(context: ArchiverContext, entries: readonly FileEntry[
     const order = (['lsn', 'ordinal'] as const).map((name) => systemIdentifier(name, metadata.columns)).join(', ');
     const sorted = followEachOther(entries) ? '' : ` ORDER BY ${order}`;
     const options = segmentOptions(rowGroupRows(merged.rows, merged.bytes * 4), JSON.stringify(metadata));
-    await encoder.run(`COPY (SELECT * FROM ${parquet(files)}${sorted}) TO ${literal(output.temporary)} (${options})`);
+    await encoder.run(`COPY (SELECT * FROM ${parquet(files)}${sorted}) TO ${literal(output.temporary)} (${options})`, { again: () => output.renew() });
     if (kind === 'keys') await requireSameRows(context, files, output.temporary);
   } catch (error) {
     await output.abandon();

@@ -79,7 +79,8 @@ class DaySeal {
       const moved = elsewhere.length === 0 ? 0 : await this.#copiedHere(encoder, { segments, keys, elsewhere });
       if (moved > 0) return { ok: false, reason: `${moved} rows of other days were copied again into this one: those days are sealed first` };
       const rows = [...segments, ...keys, ...elsewhere].flatMap(({ entries }) => entries).reduce((sum, entry) => sum + entry.rows, 0);
-      if (segments.length > 0) await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys, elsewhere })}`, livesMemory(rows));
+      if (segments.length > 0)
+        await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys, elsewhere })}`, { memory: livesMemory(rows) });
       const counts = segments.length === 0 ? undefined : (await encoder.query<DayCounts>(dayCountsSql(LIVES, this.#asOf)))[0];
       const problem = sealProblem(counts ?? { versions: 0, livingBefore: 0, livingSince: 0, unresolved: 0 });
       if (problem !== undefined) return { ok: false, reason: problem };
@@ -203,6 +204,7 @@ class DaySeal {
     try {
       await encoder.run(
         `COPY (SELECT ${columns.join(', ')} ${joined} ORDER BY ${[...order, lsnColumn, ordinal].join(', ')}) TO ${literal(output.temporary)} (${options})`,
+        { again: () => output.renew() },
       );
     } catch (error) {
       await output.abandon();

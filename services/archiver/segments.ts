@@ -91,7 +91,7 @@ export class SegmentWriter {
     const { temporary, writer, encoder, archive } = this.#context;
     const output = await DurableFile.create(path.join(temporary, `segment-${writer.claim}-${this.#context.nextCounter()}.parquet`));
     try {
-      const writing = encoder.encode(spool, output.temporary, archive);
+      const writing = encoder.encode(spool, output.temporary, archive, () => output.renew());
       faultPoint('A2');
       await writing;
     } catch (error) {

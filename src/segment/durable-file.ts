@@ -30,7 +30,7 @@ const REAL: FileSystem = { open, mkdir, link, unlink };
 
 export class DurableFile {
   readonly temporary: string;
-  readonly #handle: OpenFile;
+  #handle: OpenFile;
   readonly #files: FileSystem;
   #closed = false;
 
@@ -42,7 +42,16 @@ export class DurableFile {
 
   /** Creates the empty temporary file, on the volume of its final name; EEXIST when the name is taken. */
   static async create(temporary: string, files: FileSystem = REAL): Promise<DurableFile> {
-    return new DurableFile(temporary, await files.open(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o640), files);
+    return new DurableFile(temporary, await createEmpty(temporary, files), files);
+  }
+
+  /** Begins with an empty file again: the writer gave up, and may have removed ours. */
+  async renew(): Promise<void> {
+    await this.#handle.close().catch(() => undefined);
+    await this.#files.unlink(this.temporary).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+    });
+    this.#handle = await createEmpty(this.temporary, this.#files);
   }
 
   /**
@@ -91,6 +100,10 @@ export class DurableFile {
     await this.#handle.close().catch(() => undefined);
     await this.#files.unlink(this.temporary).catch(() => undefined);
   }
+}
+
+function createEmpty(temporary: string, files: FileSystem): Promise<OpenFile> {
+  return files.open(temporary, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o640);
 }
 
 /** SHA-256 of a whole file, hex. */

@@ -17,6 +17,13 @@ export type EncoderOptions = {
   readonly memoryCeiling?: number;
 };
 
+export type RunOptions = {
+  /** Bytes that it will need, when that is known to be more than the limit. */
+  readonly memory?: number;
+  /** Called before it is run again with more memory: a COPY that ran out of it has removed its file. */
+  readonly again?: (() => Promise<void>) | undefined;
+};
+
 const DEFAULT_MEMORY = 128 * 1024 * 1024;
 
 /** Half of what this process may use. */
@@ -90,33 +97,34 @@ export class SegmentEncoder {
     return SegmentEncoder.#connect(this.#instance, this.#memory, false);
   }
 
-  /** Turns a spool into a Parquet file at `file` (which may exist, empty). Rows keep their order. Throws an Error that names table, row and column of what cannot be read, never its value. */
-  async encode(spool: Spool, file: string, archive: string): Promise<void> {
+  /** Turns a spool into a Parquet file at `file` (which may exist, empty); `again`: as of RunOptions. Rows keep their order. Throws an Error that names table, row and column of what cannot be read, never its value. */
+  async encode(spool: Spool, file: string, archive: string, again?: () => Promise<void>): Promise<void> {
     const options = segmentOptions(rowGroupRows(spool.rows, spool.bytes), segmentMetadata(spool.shape, archive));
     try {
-      await this.#execute(`COPY (${selectSpool(spool)}) TO ${literal(file)} (${options})`, this.#memory.usual + encodingMemory(spool));
+      const memory = this.#memory.usual + encodingMemory(spool);
+      await this.#execute(`COPY (${selectSpool(spool)}) TO ${literal(file)} (${options})`, { memory, again });
     } catch (error) {
       throw withoutValues(error as Error, spool);
     }
   }
 
-  /** Runs a statement; `memory`: bytes it will need, when that is known to be more than the limit. Throws what DuckDB says, "Out of Memory" only at the ceiling. */
-  async run(sql: string, memory = this.#memory.usual): Promise<void> {
-    await this.#execute(sql, memory).catch(rethrowWithoutValue);
+  /** Runs a statement. Throws what DuckDB says, "Out of Memory" only at the ceiling. */
+  async run(sql: string, options: RunOptions = {}): Promise<void> {
+    await this.#execute(sql, options).catch(rethrowWithoutValue);
   }
 
-  async #execute(sql: string, memory: number): Promise<void> {
-    await this.#withMemory(memory, () => this.#connection.run(sql));
+  async #execute(sql: string, options: RunOptions): Promise<void> {
+    await this.#withMemory(options, () => this.#connection.run(sql));
   }
 
   /** Runs a query; rows as objects with values as JSON has them (64-bit integers and decimals as text). */
   async query<T extends Record<string, Json>>(sql: string): Promise<T[]> {
-    const reader = await this.#withMemory(this.#memory.usual, () => this.#connection.runAndReadAll(sql)).catch(rethrowWithoutValue);
+    const reader = await this.#withMemory({}, () => this.#connection.runAndReadAll(sql)).catch(rethrowWithoutValue);
     return reader.getRowObjectsJson() as T[];
   }
 
   /** Runs a statement with at least `memory` bytes, again with twice as much as long as it has too little: what a row group of wide rows takes cannot be told beforehand. */
-  async #withMemory<T>(memory: number, statement: () => Promise<T>): Promise<T> {
+  async #withMemory<T>({ memory = 0, again }: RunOptions, statement: () => Promise<T>): Promise<T> {
     const { usual, ceiling } = this.#memory;
     let asked = Math.min(Math.max(memory, usual), ceiling) - usual;
     await this.#memory.add(asked, this.#connection);
@@ -129,6 +137,7 @@ export class SegmentEncoder {
           const more = usual + asked;
           asked += more;
           await this.#memory.add(more, this.#connection);
+          await again?.();
         }
       }
     } finally {

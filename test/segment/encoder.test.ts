@@ -2,8 +2,10 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { readdir, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { test } from 'node:test';
 import { SegmentBuilder } from '../../src/segment/builder.js';
+import { DurableFile } from '../../src/segment/durable-file.js';
 import { SegmentReader } from '../../src/segment/reader.js';
 import { literal, rowGroupRows } from '../../src/segment/sql.js';
 import { verifySegment } from '../../src/segment/verify.js';
@@ -42,13 +44,13 @@ test('a statement has the memory it is said to need, never less than the limit, 
   const before = await encoder.query(LIMIT);
   const seen: unknown[] = [];
   for (const memory of [1, 200 * MB, 4096 * MB]) {
-    await encoder.run(`CREATE OR REPLACE TABLE seen AS ${LIMIT}`, memory);
+    await encoder.run(`CREATE OR REPLACE TABLE seen AS ${LIMIT}`, { memory });
     seen.push((await encoder.query<{ value: string }>('SELECT value FROM seen'))[0]?.value);
     assert.deepEqual(await encoder.query(LIMIT), before);
   }
   assert.deepEqual(seen, ['64.0 MiB', '200.0 MiB', '512.0 MiB']);
   // Too little by a word of its own: the next try has more than the limit, not twice that word.
-  await encoder.run(`CREATE TABLE wide AS SELECT list(i) AS l FROM range(8000000) t(i)`, 1);
+  await encoder.run(`CREATE TABLE wide AS SELECT list(i) AS l FROM range(8000000) t(i)`, { memory: 1 });
   assert.deepEqual(await encoder.query(LIMIT), before);
 });
 
@@ -162,10 +164,25 @@ test('an encoder beside another shares its memory: what either asks for is given
   const limit = async (): Promise<string> => (await world.encoder.query<{ text: string }>(`SELECT current_setting('memory_limit') AS text`))[0]?.text ?? '';
   const before = await limit();
   const sorted = `CREATE OR REPLACE TEMP TABLE sorted AS SELECT hash(i) AS h, repeat('x', 40) || i AS t FROM range(600_000) r(i) ORDER BY h`;
-  await Promise.all([world.encoder.run(sorted), beside.run(sorted, 200 * 1024 * 1024)]);
+  await Promise.all([world.encoder.run(sorted), beside.run(sorted, { memory: 200 * 1024 * 1024 })]);
   const counted = await Promise.all([world.encoder, beside].map((one) => one.query<{ n: number }>('SELECT count(*)::INTEGER AS n FROM sorted')));
   assert.deepEqual(counted, [[{ n: 600_000 }], [{ n: 600_000 }]], 'each has a table of its own');
   assert.equal(await limit(), before);
   beside.close();
   assert.equal(await limit(), before, 'the first one goes on');
+});
+
+test('a COPY that has too little memory at first is published all the same: its file is a new one, and ours', async () => {
+  await using world = await SegmentWorld.open({ memoryLimit: 40 * 1024 * 1024 });
+  const output = await DurableFile.create(world.path('parquet'));
+  let renewed = 0;
+  const again = async (): Promise<void> => {
+    renewed += 1;
+    await output.renew();
+  };
+  const rows = `SELECT hash(i) AS h, repeat('x', 100) || hash(i * 7) AS t FROM range(3_000_000) r(i) ORDER BY h`;
+  await world.encoder.run(`COPY (${rows}) TO ${literal(output.temporary)} (FORMAT parquet, USE_TMP_FILE false)`, { again });
+  assert.ok(renewed > 0, 'it had too little');
+  const { bytes } = await output.publish(path.join(world.dir, 'published', 'rows.parquet'), async () => undefined);
+  assert.ok(bytes > 1e6);
 });
