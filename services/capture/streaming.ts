@@ -148,9 +148,9 @@ export class Streaming {
       if (this.#failure !== undefined) throw this.#failure;
       const moved = seen !== this.#boundary;
       seen = this.#boundary;
-      if (moved || Date.now() >= confirmAt) {
+      if (moved || performance.now() >= confirmAt) {
         await this.#confirm();
-        confirmAt = Date.now() + (moved ? 0 : IDLE_CONFIRM_MS);
+        confirmAt = performance.now() + IDLE_CONFIRM_MS; // monotonic: a clock set back must not end confirming
       }
       if (!anchor.proved) this.#replication.askKeepalive();
       else {

@@ -18,8 +18,6 @@ export type Archived = {
   readonly file: string;
   /** relationSignature of the version's columns. */
   readonly signature: string;
-  readonly lsn: bigint;
-  readonly ordinal: bigint;
   readonly op: string;
   /** 32-bit id of its transaction; 0 for copied rows. */
   readonly xid: number;
@@ -71,14 +69,6 @@ class ArchivedRow implements Archived {
 
   get signature(): string {
     return this.#group.signature;
-  }
-
-  get lsn(): bigint {
-    return this.#group.rows.lsn(this.#row);
-  }
-
-  get ordinal(): bigint {
-    return this.#group.rows.ordinal(this.#row);
   }
 
   get op(): string {

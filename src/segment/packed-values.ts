@@ -15,7 +15,7 @@ export function memoryOf(values: Values): number {
   return values.byteLength ?? values.length * OBJECT_BYTES;
 }
 
-/** How a value is got by its index, quick for each kind: one function for all kinds takes twice as long. */
+/** How a value is got by its index: a function for each kind, so that each stays one that can be compiled for it. */
 export function getterOf(values: Values): (index: number) => RawValue {
   if (values instanceof Int32Array) return (index) => values[index] as number;
   if (values instanceof BigInt64Array) return (index) => values[index] as bigint;

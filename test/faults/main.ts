@@ -57,6 +57,7 @@ if (values.list) {
   process.exit(0);
 }
 
+const stop = new AbortController();
 /** What a stopped case still has to take away: volumes, proxies. */
 const STOP_MS = 10_000;
 for (const name of ['SIGINT', 'SIGTERM'] as const) {
@@ -66,7 +67,6 @@ for (const name of ['SIGINT', 'SIGTERM'] as const) {
     void Pipeline.endAll();
   });
 }
-const stop = new AbortController();
 
 const cases: { id: string; case: Case }[] = rows.flatMap(({ id, cases: of }) => of.map((one) => ({ id, case: one })));
 if (points.length > 0)

@@ -11,8 +11,6 @@ const target = { signature: 's2', columns: ['id', 'v', 'added'].map((name) => ({
 const archived = (texts: Record<string, string | null>, change: Partial<Archived> = {}): Archived => ({
   file: 'f',
   signature: 's2',
-  lsn: 1n,
-  ordinal: 1n,
   op: 'insert',
   xid: 700,
   unresolved: false,

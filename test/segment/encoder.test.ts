@@ -172,6 +172,17 @@ test('an encoder beside another shares its memory: what either asks for is given
   assert.equal(await limit(), before, 'the first one goes on');
 });
 
+test('one that gives memory back while the other holds it does not fail; the limit is lowered with the next statement', async () => {
+  await using world = await SegmentWorld.open({ memoryLimit: 64 * MB });
+  const { encoder } = world;
+  const beside = await encoder.beside();
+  const held = beside.run('CREATE TEMP TABLE held AS SELECT len(list(hash(i))) FROM range(60_000_000) r(i)');
+  await encoder.run('CREATE TEMP TABLE summed AS SELECT sum(hash(i)) FROM range(60_000_000) r(i)', { memory: 900 * MB });
+  await held;
+  assert.deepEqual(await encoder.query(LIMIT), [{ value: '64.0 MiB' }]);
+  beside.close();
+});
+
 test('a COPY that has too little memory at first is published all the same: its file is a new one, and ours', async () => {
   await using world = await SegmentWorld.open({ memoryLimit: 40 * 1024 * 1024 });
   const output = await DurableFile.create(world.path('parquet'));
