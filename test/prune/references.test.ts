@@ -5,7 +5,8 @@ import pino from 'pino';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
 import { prunePreflight } from '../../src/prune/preflight.js';
 import { type PruneResult, runPrune } from '../../src/prune/run.js';
-import { type Config, loadConfig, Secret } from '../../src/runtime/config.js';
+import { type Config, loadConfig } from '../../src/runtime/config.js';
+import { Secret } from '../../src/runtime/config-values.js';
 import { connectClient } from '../../src/wal/session.js';
 import { Pipeline } from '../pipeline/pipeline.js';
 

@@ -5,9 +5,10 @@ import type pg from 'pg';
 import { stringify } from 'yaml';
 import { RESERVED } from '../../../src/archive/layout.js';
 import { readTarget } from '../../../src/prune/target.js';
-import { parseConfig, parseTableKey } from '../../../src/runtime/config.js';
+import { parseConfig } from '../../../src/runtime/config.js';
 import { configError } from '../../../src/runtime/errors.js';
 import { clash, placeOfFiles } from '../../../src/runtime/table-files.js';
+import { parseTableKey } from '../../../src/runtime/table-key.js';
 import { closeClient, connectClient } from '../../../src/wal/session.js';
 
 type Found = {

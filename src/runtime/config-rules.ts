@@ -1,0 +1,49 @@
+/** Rules of tidemark.yaml that need two fields at once. Pure. */
+import type { Parsed } from './config-schema.js';
+import { clash, placeOfFiles } from './table-files.js';
+import { parseTableKey } from './table-key.js';
+
+/** Tidemark's own folder inside the archive: no group may be it. Its layout is archive/layout.ts's. */
+const RESERVED = '_tidemark';
+
+/** One login, whole. */
+function streamProblems({ user, password, token, nkey, credentials, tls }: Parsed['stream']): string[] {
+  const ways = Object.entries({ user, token, nkey, credentials }).flatMap(([name, value]) => (value === undefined ? [] : [name]));
+  const problems: string[] = [];
+  if (ways.length > 1) problems.push(`stream: ${ways.join(' and ')} are two logins; take one out`);
+  if (password !== undefined && user === undefined) problems.push('stream.password: without stream.user; give both');
+  if ((tls?.cert === undefined) !== (tls?.key === undefined)) problems.push('stream.tls: cert and key go together; give both, or neither');
+  return problems;
+}
+
+/** Rules that need two fields at once. */
+export function crossCheck(data: Parsed): string[] {
+  const problems = streamProblems(data.stream);
+  const qualified = (key: string): string => {
+    const { schema, table } = parseTableKey(key);
+    return `${schema}.${table}`;
+  };
+  const protectedTables = new Set(data.protected.map(qualified));
+  const files = new Map<string, string>();
+  const names = new Map<string, string>();
+  for (const [key, table] of Object.entries(data.tables)) {
+    if (protectedTables.has(qualified(key))) problems.push(`tables.${key}: this table is also listed under protected; take it out of one of the two`);
+    const twin = names.get(qualified(key));
+    if (twin !== undefined) problems.push(`tables.${key}: is the same table as ${twin}; take one out`);
+    names.set(qualified(key), key);
+    const name = parseTableKey(key).table;
+    const group = table.group ?? name;
+    const place = placeOfFiles(group, name);
+    if (placeOfFiles(group, '') === `${RESERVED}/`) problems.push(`tables.${key}.group: ${RESERVED} is Tidemark's own folder; give it another group`);
+    for (const [other, owner] of files) {
+      const how = twin === undefined ? clash(place, other) : undefined;
+      if (how === 'same') problems.push(`tables.${key}: would share the files ${group}/${name}_*.parquet with ${owner}; give one of them another group`);
+      if (how === 'alike') problems.push(`tables.${key}: its files would look like those of ${owner}; give one of them another group`);
+    }
+    files.set(place, key);
+    if (/[/\\\0]/.test(name) || name === '.' || name === '..') problems.push(`tables.${key}: the name cannot be a file name`);
+    const retention = table.retention ?? data.prune.retention;
+    if (retention < 1000) problems.push(`tables.${key}.retention: shorter than a second; the least is 1s`);
+  }
+  return problems;
+}

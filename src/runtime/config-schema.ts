@@ -1,0 +1,68 @@
+/** The sections of tidemark.yaml, their fields and defaults. The JSON Schema for editors is made from it. */
+import { z } from 'zod';
+import { cron, DURATION_MS, duration, SIZE_BYTES, secretText, size, timezone, whole } from './config-values.js';
+
+const tableSchema = z.strictObject({
+  timestamp: z.string().min(1),
+  group: z
+    .string()
+    .regex(/^[A-Za-z0-9_][A-Za-z0-9_.-]*$/, 'a group is a folder name: letters, digits, _ . -')
+    .optional(),
+  retention: duration.optional(),
+  prune: z.boolean().default(true),
+  keepWhile: z.string().min(1).optional(),
+  deletes: z.enum(['history', 'keep']).default('history'),
+  history: z.boolean().default(false),
+});
+
+export const configSchema = z.strictObject({
+  source: z.strictObject({
+    url: secretText,
+    /** The pruner's own role, when it is not the one of `url`. */
+    prunerUrl: secretText.optional(),
+    name: z
+      .string()
+      .regex(/^[a-z0-9_]+$/, 'lower-case letters, digits and _ only: it becomes a NATS subject and a slot name')
+      .max(40),
+    timezone: timezone.default('UTC'),
+  }),
+  stream: z
+    .strictObject({
+      url: secretText.prefault('nats://localhost:4222'),
+      user: z.string().min(1).optional(),
+      password: secretText.optional(),
+      token: secretText.optional(),
+      /** The seed of a user's nkey. */
+      nkey: secretText.optional(),
+      /** A credentials file: JWT and seed. */
+      credentials: z.string().min(1).optional(),
+      /** TLS is asked for as soon as this is there. Files; a CA of one's own, and what we show. */
+      tls: z.strictObject({ ca: z.string().min(1).optional(), cert: z.string().min(1).optional(), key: z.string().min(1).optional() }).optional(),
+      replay: z.strictObject({ age: duration.default(7 * DURATION_MS.d), bytes: size.default(20 * SIZE_BYTES.GB) }).prefault({}),
+    })
+    .prefault({}),
+  archive: z
+    .strictObject({
+      dir: z.string().min(1).default('./archived_data'),
+      compression: z.enum(['zstd', 'snappy', 'gzip']).default('zstd'),
+      flush: z.strictObject({ rows: whole.default(250_000), bytes: size.default(64 * SIZE_BYTES.MB), every: duration.default(60_000) }).prefault({}),
+    })
+    .prefault({}),
+  prune: z
+    .strictObject({
+      enabled: z.boolean().default(true),
+      dryRun: z.boolean().default(false),
+      retention: duration.default(24 * DURATION_MS.h),
+      schedule: cron.default('0 * * * *'),
+      batch: whole.max(5000, 'at most 5000 rows a batch').default(5000),
+      maxRowsPerSecond: whole.default(20_000),
+      /** A standby whose replay lags by more than this pauses pruning. */
+      maxStandbyLag: size.default(256 * SIZE_BYTES.MB),
+    })
+    .prefault({}),
+  tables: z.record(z.string().min(1), tableSchema).refine((tables) => Object.keys(tables).length > 0, 'name at least one table'),
+  protected: z.array(z.string().min(1)).default([]),
+  log: z.strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') }).prefault({}),
+});
+
+export type Parsed = z.output<typeof configSchema>;

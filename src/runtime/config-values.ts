@@ -1,0 +1,68 @@
+/** Values of tidemark.yaml that have a form of their own: durations, sizes, schedules, time zones, secrets. */
+import { Cron } from 'croner';
+import { z } from 'zod';
+
+/** A value that must never be printed: reveals itself only when asked by name. */
+export class Secret {
+  readonly #value: string;
+  constructor(value: string) {
+    this.#value = value;
+  }
+  reveal(): string {
+    return this.#value;
+  }
+  toString(): string {
+    return '[secret]';
+  }
+  toJSON(): string {
+    return '[secret]';
+  }
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return '[secret]';
+  }
+}
+
+export const DURATION_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000, y: 31_557_600_000 } as const;
+export const SIZE_BYTES = { B: 1, KB: 1024, MB: 1024 ** 2, GB: 1024 ** 3, TB: 1024 ** 4 } as const;
+
+/** `24h` → milliseconds. */
+export const duration = z.union([z.string(), z.number()]).transform((text, context) => {
+  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w|y)$/.exec(String(text).trim());
+  if (!match) {
+    context.addIssue({ code: 'custom', message: `${JSON.stringify(text)} is not a duration; write for instance 24h, 60s or 7d` });
+    return z.NEVER;
+  }
+  return Math.round(Number(match[1]) * DURATION_MS[match[2] as keyof typeof DURATION_MS]);
+});
+
+/** `64MB` → bytes (powers of 1024). */
+export const size = z.union([z.string(), z.number()]).transform((text, context) => {
+  const match = /^(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|TB)$/i.exec(String(text).trim());
+  if (!match) {
+    context.addIssue({ code: 'custom', message: `${JSON.stringify(text)} is not a size; write for instance 64MB or 20GB` });
+    return z.NEVER;
+  }
+  return Math.round(Number(match[1]) * SIZE_BYTES[(match[2] as string).toUpperCase() as keyof typeof SIZE_BYTES]);
+});
+
+export const whole = z.number().int().positive();
+export const secretText = z
+  .string()
+  .min(1)
+  .transform((text) => new Secret(text));
+
+export const cron = z.string().superRefine((text, context) => {
+  try {
+    new Cron(text, { paused: true }).stop();
+  } catch {
+    context.addIssue({ code: 'custom', message: `${JSON.stringify(text)} is not a cron schedule; write for instance "0 * * * *"` });
+  }
+});
+
+export const timezone = z.string().superRefine((text, context) => {
+  try {
+    new Intl.DateTimeFormat('en', { timeZone: text });
+  } catch {
+    context.addIssue({ code: 'custom', message: `${JSON.stringify(text)} is not a time zone; write for instance UTC or Europe/Berlin` });
+  }
+});
