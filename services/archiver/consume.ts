@@ -17,7 +17,9 @@ import type { ArchivedTable } from './tables.js';
 
 /** How long a gap may last before it halts. */
 const GAP_MS = 60_000;
-const TICK_MS = 50;
+/** A batch may be cut so much later than its age, ms. */
+const SHORTEST_TICK_MS = 50;
+const LONGEST_TICK_MS = 500;
 
 export type ConsumeParts = {
   readonly config: Config;
@@ -87,6 +89,7 @@ export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise
   signal.addEventListener('abort', stopReading, { once: true });
   if (signal.aborted) stop.abort();
   let failure: unknown;
+  const tickMs = Math.min(LONGEST_TICK_MS, Math.max(SHORTEST_TICK_MS, config.archive.flush.every / 20));
   const tick = setInterval(() => {
     const { startedAt } = intake.batch;
     if (startedAt !== undefined && !flusher.busy && performance.now() - startedAt >= config.archive.flush.every) {
@@ -99,7 +102,7 @@ export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise
       failure = error;
       stop.abort();
     }
-  }, TICK_MS);
+  }, tickMs);
   try {
     await readFrom(parts, gap, stop.signal);
     if (failure !== undefined) throw failure;

@@ -141,6 +141,7 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
       ...context,
       publisher,
       anchor,
+      flushMs: config.archive.flush.every,
       epoch: start.epoch,
       resumeAt: start.resumeAt,
       slotAt: start.slotAt,

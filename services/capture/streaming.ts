@@ -15,6 +15,7 @@ import type { ChunkPublisher } from '../../src/stream/publish.js';
 import type { AnchorCheck } from '../../src/wal/anchor.js';
 import { type ArchivedState, confirmable } from '../../src/wal/confirm.js';
 import { describeTable } from '../../src/wal/describe.js';
+import { fenceEvery } from '../../src/wal/fence.js';
 import { FenceClock } from '../../src/wal/fence-clock.js';
 import { type FramedChunk, Framer } from '../../src/wal/framer.js';
 import { ReplicationStream } from '../../src/wal/replication.js';
@@ -39,6 +40,8 @@ export type StreamingParts = {
   readonly anchor: AnchorCheck;
   readonly key: Buffer;
   readonly archive: string;
+  /** How often the archive flushes. */
+  readonly flushMs: number;
   readonly epoch: Epoch;
   readonly resumeAt: Position;
   readonly slotAt: Lsn;
@@ -79,7 +82,7 @@ export class Streaming {
     this.#confirmed = parts.slotAt;
     this.#boundary = parts.resumeAt.k === 0 ? parts.resumeAt : boundary(parts.slotAt);
     this.#framer = new Framer(parts.resumeAt, (chunk) => this.#ready.push(chunk));
-    this.#fences = new FenceClock(parts.control, parts.key, { generation: parts.epoch.generation, archive: parts.archive });
+    this.#fences = new FenceClock(parts.control, parts.key, { generation: parts.epoch.generation, archive: parts.archive }, fenceEvery(parts.flushMs));
     this.#replication = new ReplicationStream({
       ...parts.replication,
       onMessage: (message) => this.#onMessage(message),

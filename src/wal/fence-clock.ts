@@ -12,13 +12,15 @@ export class FenceClock {
   readonly #client: pg.Client;
   readonly #key: Buffer;
   readonly #binding: { generation: string; archive: string };
+  readonly #everyMs: number;
   #lastAt = 0;
   #lastLsn: Lsn | undefined;
   #askAt = 0;
   /** The last fence left transactions running that may hold rows before it uncovered: another one is owed when the horizon has reached this. */
   #owedAt: bigint | undefined;
 
-  constructor(client: pg.Client, key: Buffer, binding: { generation: string; archive: string }) {
+  constructor(client: pg.Client, key: Buffer, binding: { generation: string; archive: string }, everyMs: number) {
+    this.#everyMs = everyMs;
     this.#client = client;
     this.#key = key;
     this.#binding = binding;
@@ -36,7 +38,7 @@ export class FenceClock {
       walSince = insert - this.#lastLsn;
       owed = this.#owedAt !== undefined && (await readHorizon(this.#client)).horizon >= this.#owedAt;
     }
-    if (fenceDue({ now, lastFenceAt: this.#lastAt, rowsSince: this.rows, walSince, owed })) await this.emit(now);
+    if (fenceDue({ now, everyMs: this.#everyMs, lastFenceAt: this.#lastAt, rowsSince: this.rows, walSince, owed })) await this.emit(now);
   }
 
   async emit(now = Date.now()): Promise<void> {

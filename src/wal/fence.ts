@@ -8,7 +8,8 @@ import { FENCE_PREFIX, type FencePayload, signMessage } from '../change/fence.js
 import { formatLsn, type Lsn, parseLsn } from '../position/lsn.js';
 
 /** At most one fence in this time. */
-export const FENCE_EVERY_MS = 1000;
+const FENCE_EVERY_MS = 1000;
+const FENCE_LEAST_MS = 200;
 /** WAL that anyone wrote since the last fence which makes one due, so that the slot moves on under other people's load. */
 export const FENCE_WAL_BYTES = 64n * 1024n * 1024n;
 
@@ -17,6 +18,11 @@ export type EmittedFence = {
   readonly horizon: bigint /** First id not yet given out when the horizon was read. */;
   readonly next: bigint;
 };
+
+/** Milliseconds between fences under load, for an archive that flushes every `flushMs`: a row waits for its fence and then for the flush that takes the fence, so fences come oftener. */
+export function fenceEvery(flushMs: number): number {
+  return Math.min(FENCE_EVERY_MS, Math.max(FENCE_LEAST_MS, flushMs / 5));
+}
 
 /** Oldest running transaction id and the next one to be given out, 64 bits. */
 export async function readHorizon(client: pg.Client): Promise<{ horizon: bigint; next: bigint }> {
@@ -44,6 +50,8 @@ export async function readInsertLsn(client: pg.Client): Promise<Lsn> {
 
 export type FenceFacts = {
   readonly now: number;
+  /** Of fenceEvery. */
+  readonly everyMs: number;
   /** 0 before the first. */
   readonly lastFenceAt: number;
   /** Row changes read since the last fence was written. */
@@ -55,6 +63,6 @@ export type FenceFacts = {
 
 /** Pure. */
 export function fenceDue(facts: FenceFacts): boolean {
-  if (facts.now - facts.lastFenceAt < FENCE_EVERY_MS) return false;
+  if (facts.now - facts.lastFenceAt < facts.everyMs) return false;
   return facts.rowsSince > 0 || facts.owed || facts.walSince >= FENCE_WAL_BYTES;
 }
