@@ -8,6 +8,7 @@ import { type SegmentColumn, segmentColumn } from './columns.js';
 import { ColumnwiseDigests, DigestSum } from './digest.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
 import type { RawValue } from './raw-value.js';
+import { inflateSnappy } from './snappy.js';
 import { keptText, parseKept } from './system-columns.js';
 
 /** hyparquet's conversions replaced by ones that keep every digit. */
@@ -18,6 +19,8 @@ const RAW_PARSERS = {
   dateFromDays: (value: number) => value,
   stringFromBytes: (value: Uint8Array) => value && Buffer.from(value.buffer, value.byteOffset, value.byteLength),
 };
+
+const COMPRESSORS = { ...compressors, SNAPPY: inflateSnappy };
 
 export class DailyReader {
   readonly metadata: SegmentMetadata;
@@ -77,7 +80,7 @@ export class DailyReader {
       columns,
       rowStart,
       rowEnd,
-      compressors,
+      compressors: COMPRESSORS,
       utf8: false,
       parsers: RAW_PARSERS as never,
       onChunk: (chunk) => {

@@ -4,10 +4,10 @@
  */
 import parquetTypes from '@dsnp/parquetjs/dist/gen-nodejs/parquet_types.js';
 import { decodeThrift } from '@dsnp/parquetjs/dist/lib/util.js';
-import { compressors } from 'hyparquet-compressors';
 import { sinkOf } from './column-sinks.js';
 import type { Values } from './packed-values.js';
 import { PageBytes } from './page-bytes.js';
+import { inflateSnappy } from './snappy.js';
 
 const { CompressionCodec, Encoding, PageHeader, PageType } = parquetTypes;
 
@@ -52,6 +52,7 @@ export function decodeFlatColumn(chunk: FlatChunk): FlatColumn | undefined {
     }
     if (header.type !== PageType.DATA_PAGE || data == null) return undefined;
     const page = new PageBytes(inflate(chunk.codec, stored, header.uncompressed_page_size));
+    if (!(data.num_values >= 0)) throw new RangeError('a page has less than no values');
     if (rows + data.num_values > chunk.rows) throw new RangeError('a column has more values than rows');
     let count = data.num_values;
     if (present !== undefined) {
@@ -71,8 +72,10 @@ export function decodeFlatColumn(chunk: FlatChunk): FlatColumn | undefined {
 const isPlain = (encoding: number): boolean => encoding === Encoding.PLAIN || encoding === Encoding.PLAIN_DICTIONARY;
 
 function inflate(codec: number, stored: Buffer, length: number): Buffer {
-  if (codec === CompressionCodec.UNCOMPRESSED) return stored;
-  const inflated = compressors.SNAPPY?.(stored, length);
-  if (inflated?.length !== length) throw new RangeError('a page does not inflate to its length');
+  if (codec === CompressionCodec.UNCOMPRESSED) {
+    if (stored.length !== length) throw new RangeError('a page is not of its length');
+    return stored;
+  }
+  const inflated = inflateSnappy(stored, length);
   return Buffer.from(inflated.buffer, inflated.byteOffset, inflated.byteLength);
 }

@@ -17,12 +17,15 @@ export class PageBytes {
     return taken;
   }
 
-  /** Definition levels of at most 1: bytes that say their length. Returns how many are 1. */
+  /** Definition levels of at most 1: bytes that say their length. Returns how many are 1. Throws for a higher one. */
   levels(into: Uint8Array): number {
     const length = this.take(4).readUInt32LE(0);
     new PageBytes(this.take(length)).hybrid(1, into);
     let count = 0;
-    for (const level of into) count += level;
+    for (const level of into) {
+      if (level > 1) throw new RangeError(`a level of ${level}`);
+      count += level;
+    }
     return count;
   }
 

@@ -183,6 +183,7 @@ function indexPresent({ values, present }: FlatColumn, rowCount: number, name: s
   const at = new Int32Array(rowCount);
   let next = 0;
   for (let row = 0; row < rowCount; row += 1) at[row] = present[row] === 1 ? next++ : -1;
+  if (next !== values.length) throw new Error(`column ${name} has ${values.length} values for ${next} rows that have one`);
   return { values, at };
 }
 

@@ -4,6 +4,8 @@ import { after, before, test } from 'node:test';
 import parquet from '@dsnp/parquetjs';
 import { SegmentEncoder } from '../../src/segment/encoder.js';
 import { decodeFlatColumn, type FlatChunk, type FlatColumn } from '../../src/segment/flat-column.js';
+import { PageBytes } from '../../src/segment/page-bytes.js';
+import { inflateSnappy } from '../../src/segment/snappy.js';
 import { literal } from '../../src/segment/sql.js';
 import { SegmentWorld } from './world.js';
 
@@ -149,5 +151,38 @@ test('a chunk that is cut short throws, wherever it is cut; one with a changed b
       if (found !== undefined) assert.ok(found.values.length <= library.dlevels.length, `${name}: more values than rows`);
     }
   }
+  await reader.close();
+});
+
+/** Snappy of bytes that do not repeat: the length, then one literal. Source: google/snappy, format_description.txt. */
+const snappyOf = (bytes: Buffer): Buffer => Buffer.concat([Buffer.from([(bytes.length & 0x7f) | 0x80, bytes.length >> 7, 61 << 2]), lengthOf(bytes), bytes]);
+const lengthOf = (bytes: Buffer): Buffer => Buffer.from([(bytes.length - 1) & 0xff, (bytes.length - 1) >> 8]);
+
+test('a page whose stream holds fewer or more bytes than its header says is refused: what the inflater gives beyond them is of the page before', () => {
+  const before = Buffer.alloc(400, 'before ');
+  assert.deepEqual(Buffer.from(inflateSnappy(snappyOf(before), 400)), before);
+  const page = snappyOf(Buffer.alloc(300, 'x'));
+  assert.equal(inflateSnappy(page, 300).length, 300);
+  for (const length of [0, 1, 299, 301, 400]) assert.throws(() => inflateSnappy(page, length), RangeError, String(length));
+  for (const cut of [0, 1]) assert.throws(() => inflateSnappy(page.subarray(0, cut), 300), RangeError);
+});
+
+test('a level that is neither NULL nor a value is refused', () => {
+  const levels = (level: number): PageBytes => new PageBytes(Buffer.from([2, 0, 0, 0, 8 << 1, level]));
+  const into = new Uint8Array(8);
+  assert.equal(levels(1).levels(into), 8);
+  assert.throws(() => levels(2).levels(into), RangeError);
+});
+
+test('a page of less than no values is refused: it would take back those before it', async () => {
+  const { reader, chunks } = await open(`SELECT 'v' || i AS many FROM range(64) t(i)`, 'COMPRESSION uncompressed, PARQUET_VERSION V1');
+  const { chunk } = chunks[0] as Opened['chunks'][number];
+  // Field 1 of the data page's header, num_values, zigzag: 64 is 80 01; -64 is 7f, padded to two bytes ff 00.
+  const at = chunk.bytes.indexOf(Buffer.from([0x15, 0x80, 0x01]));
+  assert.ok(at > 0);
+  assert.equal(decodeFlatColumn(chunk)?.values.length, 64);
+  const bytes = Buffer.from(chunk.bytes);
+  bytes.set([0xff, 0x00], at + 1);
+  assert.throws(() => decodeFlatColumn({ ...chunk, optional: false, bytes: Buffer.concat([bytes, chunk.bytes]) }), /less than no values/);
   await reader.close();
 });
