@@ -30,9 +30,9 @@ export async function nominate(
   const table = tableSql(target);
   const sizes = target.columns.filter((column) => column.varlena).map((column) => `coalesce(pg_column_size(${quoteIdentifier(column.name)}), 0)`);
   const after = limits.after ? `AND (${[at, ...key].join(', ')}) > (${[at, ...key].map((_, i) => `$${i + 1}`).join(', ')})` : '';
-  // ORDER BY names the table's columns: a bare name would mean the text beside it.
+  // The key as it is printed, like the archive has it: a cast would give char(n), boolean and inet another text. ORDER BY names the table's columns: a bare name would mean what stands beside it.
   const { rows } = await client.query<string[]>({
-    text: `SELECT ctid::text, ${at}::text, (${sizes.join(' + ') || '0'})::text, ${key.map((name) => `${name}::text`).join(', ')}
+    text: `SELECT ctid::text, ${at}::text, (${sizes.join(' + ') || '0'})::text, ${key.join(', ')}
            FROM ONLY ${table} WHERE ${mayGo(config, target, limits.cutoff, limits.horizon)} ${after}
            ORDER BY ${[at, ...key].map((column) => `${table}.${column}`).join(', ')} LIMIT ${limits.rows}`,
     values: limits.after ? [limits.after.at, ...limits.after.key] : [],

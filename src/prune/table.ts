@@ -212,6 +212,11 @@ async function prunePage(
       if (!run.dryRun) await run.pace.after(outcome.deleted);
       return undefined;
     }
+    const asked = new Set(rows.map((row) => keyOf(row.key)));
+    if ([...outcome.verdicts.keys()].some((key) => !asked.has(key))) {
+      tally.leave('locked or changed meanwhile', rows.length); // VACUUM FULL or CLUSTER: other rows lie in these places now
+      return undefined;
+    }
     // Nothing was deleted. The rows that did not equal the archive are taken out and the rest is tried again; one that differs under the same columns gets a second look first.
     rows = rows.filter((row) => {
       const key = keyOf(row.key);

@@ -32,8 +32,9 @@ before(async () => {
   pipeline = await Pipeline.start({
     schema: `CREATE TABLE ticks (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text, state text);
       CREATE TABLE wide (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text); ALTER TABLE wide ALTER v SET STORAGE EXTERNAL;
-      CREATE PUBLICATION tidemark_test FOR TABLE beat, ticks, wide;`,
-    tables: '  ticks: { timestamp: at }\n  wide: { timestamp: at }',
+      CREATE TABLE codes (code char(6), live boolean, addr inet, at timestamptz NOT NULL, PRIMARY KEY (code, live, addr));
+      CREATE PUBLICATION tidemark_test FOR TABLE beat, ticks, wide, codes;`,
+    tables: '  ticks: { timestamp: at }\n  wide: { timestamp: at }\n  codes: { timestamp: at }',
     flushEvery: '200ms',
   });
   config = loadConfig(pipeline.configFile);
@@ -116,6 +117,32 @@ test('rows moved by VACUUM FULL in the gap are not found, nothing else goes in t
   await pipeline.archived();
   await prune();
   assert.deepEqual(await ids(), []);
+});
+
+test('rows put elsewhere by CLUSTER while the batch waits for its lock: others lie in their places, and all go in the end', async () => {
+  await fill(30);
+  await pipeline.archived();
+  await pipeline.query('CREATE INDEX backwards ON ticks (id DESC)');
+  const other = new pg.Client({ connectionString: pipeline.databaseUrl });
+  await other.connect();
+  await other.query('BEGIN; LOCK TABLE ticks IN SHARE MODE');
+  const stop = new AbortController();
+  const running = prune({ config: { ...config, prune: { ...config.prune, batch: 10 } }, signal: stop.signal });
+  await until('the first batch waits', async () => (await pipeline.query("SELECT FROM pg_locks WHERE mode = 'RowExclusiveLock' AND NOT granted")).length > 0);
+  await other.query('CLUSTER ticks USING backwards; COMMIT');
+  await other.end();
+  const receipt = only(await running);
+  assert.deepEqual([receipt.deleted, receipt.left, receipt.problem], [20, { 'locked or changed meanwhile': 10 }, null]);
+  await pipeline.query('DROP INDEX backwards');
+  assert.equal(only(await prune()).deleted, 10);
+  assert.deepEqual(await ids(), []);
+});
+
+test('keys whose text by a cast is another than the one they are printed with: char(n), boolean, inet', async () => {
+  await pipeline.query(`INSERT INTO codes VALUES ('ab', true, '10.0.0.1', now() - interval '48 hours'), ('cd', false, '10.0.0.0/8', now() - interval '48 hours')`);
+  await pipeline.archived();
+  const { deleted, left } = only(await prune({ table: 'codes' }));
+  assert.deepEqual([deleted, left], [2, {}]);
 });
 
 for (const [what, make, undo, reason] of [
