@@ -5,6 +5,7 @@
 import { constants } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import path from 'node:path';
+import { TidemarkError } from '../runtime/errors.js';
 import { archivePaths } from './layout.js';
 import { storageError, syncFolder, writeFully } from './put.js';
 
@@ -69,6 +70,9 @@ export type IntentHead = Omit<IntentReceipt, 'keys' | 'digests'>;
 /** Appends receipts; one at a time, in the order of the calls. */
 export class ReceiptWriter {
   readonly #dir: string;
+  /** The file whose name this writer has made durable: who created it may have died before that. */
+  #named = '';
+  #failed = false;
   #tail: Promise<void> = Promise.resolve();
 
   /** `dir`: the archive folder. */
@@ -76,7 +80,7 @@ export class ReceiptWriter {
     this.#dir = archivePaths(dir).receipts;
   }
 
-  /** Durable when it resolves. When it throws, nobody may act as if the receipt existed. */
+  /** Durable when it resolves. When it throws, nobody may act as if the receipt existed. After a failed fsync it takes nothing more. */
   append(receipt: Receipt): Promise<void> {
     const done = this.#tail.then(() => this.#append(receipt));
     this.#tail = done.catch(() => undefined);
@@ -84,6 +88,7 @@ export class ReceiptWriter {
   }
 
   async #append(receipt: Receipt): Promise<void> {
+    if (this.#failed) throw new TidemarkError('failed', 'an fsync of the receipts failed before', { remedy: 'check the archive volume; the next run begins anew' });
     const file = path.join(this.#dir, `${new Date().toISOString().slice(0, 10)}.jsonl`);
     try {
       const handle = await open(file, constants.O_RDWR | constants.O_APPEND | constants.O_CREAT, 0o640);
@@ -93,8 +98,11 @@ export class ReceiptWriter {
         if (size > 0) await handle.read(last, 0, 1, size - 1);
         const glue = size > 0 && last[0] !== 0x0a ? '\n' : ''; // ends a torn line, so that ours is a line of its own
         await writeFully(handle, Buffer.from(`${glue}${JSON.stringify(receipt)}\n`));
+        this.#failed = true;
         await handle.sync();
-        if (size === 0) await syncFolder(this.#dir);
+        if (this.#named !== file) await syncFolder(this.#dir);
+        this.#named = file;
+        this.#failed = false;
       } finally {
         await handle.close();
       }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { appendFile, readdir, readFile } from 'node:fs/promises';
+import promises, { appendFile, readdir, readFile } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import path from 'node:path';
 import { test } from 'node:test';
 import { archivePaths } from '../../src/archive/layout.js';
@@ -46,6 +47,54 @@ test('unresolved: intents whose outcome is not known', async () => {
     (await new ReceiptIndex(folder.dir).unresolved()).map((head) => head.batch),
     ['b'],
   );
+});
+
+/** Calls `sync` before each fsync, with what is synced, until it is disposed of. */
+function watchSyncs(sync: (file: string) => void): Disposable {
+  const { open } = promises;
+  promises.open = async (file, ...rest) => {
+    const handle = await open(file, ...rest);
+    const real = handle.sync.bind(handle);
+    handle.sync = async () => {
+      sync(String(file));
+      await real();
+    };
+    return handle;
+  };
+  syncBuiltinESMExports();
+  return {
+    [Symbol.dispose]() {
+      promises.open = open;
+      syncBuiltinESMExports();
+    },
+  };
+}
+
+test('the first receipt of a writer makes the name of the file durable, also of one that another writer created and may not have', async () => {
+  await using folder = await temporaryArchive();
+  await new ReceiptWriter(folder.dir).append(intent('a'));
+  const synced: string[] = [];
+  using _watch = watchSyncs((file) => synced.push(path.basename(file)));
+  const writer = new ReceiptWriter(folder.dir);
+  await writer.append(intent('b'));
+  const name = path.basename(await receiptFile(folder.dir));
+  assert.deepEqual(synced, [name, 'receipts']);
+  await writer.append(intent('c'));
+  assert.deepEqual(synced, [name, 'receipts', name]);
+});
+
+test('F38: after a failed fsync, of the file or of its folder, a writer takes nothing more: a second fsync proves nothing', async () => {
+  for (const which of [/jsonl$/, /receipts$/]) {
+    await using folder = await temporaryArchive();
+    const writer = new ReceiptWriter(folder.dir);
+    const failing = watchSyncs((file) => {
+      if (which.test(file)) throw Object.assign(new Error('EIO: i/o error, fsync'), { code: 'EIO' });
+    });
+    await assert.rejects(writer.append(intent('a')), { kind: 'transient' });
+    failing[Symbol.dispose]();
+    await assert.rejects(writer.append(intent('b')), /an fsync of the receipts failed before/);
+    await new ReceiptWriter(folder.dir).append(intent('c'));
+  }
 });
 
 test('a torn last line counts for nothing and does not spoil the line after it', async () => {
