@@ -12,6 +12,7 @@ import type { Log } from '../../src/runtime/log.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
 import { SegmentVerifier } from '../../src/segment/verifier.js';
 import { EmptyFiles } from './empty-files.js';
+import { WholeFiles } from './whole-files.js';
 
 /** Files that no manifest names any more stay this long for those who read by an earlier one: a query over a view takes its time. */
 export const GRACE_MS = 600_000;
@@ -26,6 +27,7 @@ export class ArchiverContext {
   readonly encoder: SegmentEncoder;
   readonly writer: ManifestWriter;
   readonly emptyFiles: EmptyFiles;
+  readonly whole: WholeFiles;
   readonly verifier = new SegmentVerifier();
   #housekeeper: Promise<SegmentEncoder> | undefined;
   #housework: Promise<unknown> = Promise.resolve();
@@ -41,6 +43,7 @@ export class ArchiverContext {
     this.log = parts.log;
     this.encoder = parts.encoder;
     this.writer = parts.writer;
+    this.whole = new WholeFiles(parts.dir);
     this.emptyFiles = new EmptyFiles(parts.dir, parts.encoder, parts.writer.claim);
   }
 

@@ -88,6 +88,7 @@ export async function mergeAll(context: ArchiverContext, limits: MergeLimits, si
     const name = lot[0]?.file ?? '';
     if (signal.aborted || refused.has(name)) continue;
     try {
+      await context.whole.require(lot);
       for (const group of await groupFiles(context.dir, lot)) {
         if (group.entries.length < 2) continue;
         await mergeFiles(context, group.entries, group.files, group.metadata);

@@ -32,6 +32,7 @@ import type { SegmentEncoder } from '../../src/segment/encoder.js';
 import { identifier, literal, rowGroupRows, systemIdentifier } from '../../src/segment/sql.js';
 import type { ArchiverContext } from './context.js';
 import type { SealNote } from './sweep.js';
+import { BESIDE_MS } from './whole-files.js';
 
 /** A request waits this long for the archive to reach its `asOf`. */
 const REACH_MS = 20_000;
@@ -69,8 +70,11 @@ class DaySeal {
   async run(): Promise<SealReply> {
     const { dir, state, config } = this.#context;
     if (this.#isCopiedAgain(state)) return COPIED_AGAIN;
-    const segments = await groupFiles(dir, tableFiles(state, this.#table.oid, 'segment', this.#day));
-    const keys = await groupFiles(dir, tableFiles(state, this.#table.oid, 'keys'));
+    const [ofDay, ofKeys] = [tableFiles(state, this.#table.oid, 'segment', this.#day), tableFiles(state, this.#table.oid, 'keys')];
+    await this.#context.whole.require(ofDay);
+    await this.#context.whole.require(ofKeys, BESIDE_MS);
+    const segments = await groupFiles(dir, ofDay);
+    const keys = await groupFiles(dir, ofKeys);
     const encoder = await this.#context.housekeeper();
     const configured = config.tables.find((one) => one.schema === this.#table.schema && one.table === this.#table.table);
     const wanted = { deletes: configured?.deletes ?? 'history', changes: configured?.history ?? false } as const;
@@ -102,11 +106,10 @@ class DaySeal {
       const [found] = await encoder.query<{ any: boolean }>(
         `SELECT coalesce(bool_or(${systemIdentifier('op', metadata.columns)} = 'copied'), false) AS any FROM ${parquet(files)}`,
       );
-      if (found?.any)
-        return await groupFiles(
-          dir,
-          tableFiles(state, this.#table.oid, 'segment').filter(({ day }) => day !== this.#day),
-        );
+      if (!found?.any) continue;
+      const others = tableFiles(state, this.#table.oid, 'segment').filter(({ day }) => day !== this.#day);
+      await this.#context.whole.require(others, BESIDE_MS);
+      return await groupFiles(dir, others);
     }
     return [];
   }

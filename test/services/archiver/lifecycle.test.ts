@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { mergeLots } from '../../../services/archiver/merge.js';
@@ -92,6 +92,29 @@ test('law 5: many small segments become one with the same rows; keys likewise', 
   assert.deepEqual(await bench.versions(state), expected);
   assert.equal((await bench.keys(state)).length, 40);
   assert.equal(bench.logged.filter((line) => line['event'] === 'merge-failed').length, 0);
+  await running.stop();
+});
+
+test('F40: a segment whose bytes are not those that were written is not merged: what is made of it would pass for whole', async () => {
+  await using bench = await ArchiverBench.start({ flush: '{ every: 1ms }' });
+  const running = bench.run();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
+  const one = wal.transaction([prices], [insert(1)]);
+  await bench.publish(...one);
+  const [damaged] = [...(await bench.archived(one[0])).files.keys()] as [string];
+  const bytes = await readFile(path.join(bench.dir, damaged));
+  bytes.write('d', bytes.indexOf('DuckDB')); // who wrote it, in the footer
+  await writeFile(path.join(bench.dir, damaged), bytes);
+  for (let i = 2; i <= 34; i += 1) {
+    const chunk = wal.transaction([prices], [insert(i)]);
+    await bench.publish(...chunk);
+    await bench.archived(chunk[0]);
+  }
+  const failed = await until('the merge is refused', async () => bench.logged.find((line) => String(line['event']).startsWith('merge')));
+  assert.deepEqual([failed['event'], failed['first']], ['merge-failed', damaged]);
+  assert.match(String(failed['reason']), new RegExp(`${path.basename(damaged)} is not what was written`));
+  assert.ok((await bench.state())?.files.has(damaged));
   await running.stop();
 });
 

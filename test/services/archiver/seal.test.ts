@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { mkdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import { asyncBufferFromFile, parquetReadObjects } from 'hyparquet';
+import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import { rebuildArchive } from '../../../services/archiver/rebuild.js';
 import { ReceiptWriter } from '../../../src/archive/receipts.js';
@@ -384,6 +384,47 @@ test('a stream whose beginning is purged is replayed from there, and what is old
     into: path.join(bench.scratch, 'rebuilt'),
   });
   assert.deepEqual([result.equal, result.from, result.rows, result.compared], [true, '0/1030', 2, 1]);
+});
+
+/** Changes one bit of the column `_lsn` of a segment so that it still decodes, to `wanted`: versions as bench.versions gives them. */
+async function flipPlace(bench: ArchiverBench, name: string, wanted: (versions: readonly string[]) => boolean): Promise<void> {
+  const file = path.join(bench.dir, name);
+  const bytes = await readFile(file);
+  const [column] = (await parquetMetadataAsync(await asyncBufferFromFile(file))).row_groups.flatMap(({ columns }) =>
+    columns.flatMap(({ meta_data: of }) => (of?.path_in_schema[0] === '_lsn' ? [of] : [])),
+  );
+  assert.ok(column);
+  const from = Number(column.dictionary_page_offset ?? column.data_page_offset);
+  for (let bit = from * 8; bit < (from + Number(column.total_compressed_size)) * 8; bit += 1) {
+    const whole = bytes[bit >> 3] as number;
+    bytes[bit >> 3] = whole ^ (1 << (bit & 7));
+    await writeFile(file, bytes);
+    if (wanted(await bench.versions().catch(() => []))) return;
+    bytes[bit >> 3] = whole;
+  }
+  throw new Error('no bit does that');
+}
+
+test('F40, laws 1 and 5: a segment whose bytes are not those that were written is not sealed: one bit in a place makes a pruned version look superseded', async () => {
+  await using bench = await ArchiverBench.start();
+  const running = bench.run();
+  const wal = bench.wal();
+  await archivedCopy(bench);
+  const chunks = [...wal.transaction([prices], [insert(1, 'v1')]), ...wal.transaction([prices], [update(1, 'v2')]), ...(await prune(bench, wal, 'b', [1]))];
+  await bench.publish(...chunks);
+  const state = await bench.archived(chunks.at(-1));
+  const segments = [...state.files.values()].filter((entry) => entry.kind === 'segment');
+  const before = await bench.versions(state);
+  const [first, second] = before.map((version) => BigInt(`0x${/ ([0-9a-f]+):/.exec(version)?.[1]}`)) as [bigint, bigint];
+  await flipPlace(bench, segments.at(-1)?.file as string, (versions) => {
+    const place = BigInt(`0x${/^update ([0-9a-f]+):1 1\|.*v2$/.exec(versions.at(-1) ?? '')?.[1] ?? '0'}`);
+    return versions.length === 2 && versions[0] === before[0] && first < place && place < second;
+  });
+  const reply = await bench.seal({ day: DAY, asOf: wal.next });
+  assert.deepEqual([reply.ok, reply.file], [false, undefined]);
+  assert.match(reply.reason ?? '', /prices_2026-01-12_.*SHA-256/);
+  assert.deepEqual([...((await bench.state())?.files.values() ?? [])].filter((entry) => entry.kind === 'segment'), segments, 'they stay');
+  await running.stop();
 });
 
 test('F40: verify names each damaged file with its table, day, rows and LSN range', async () => {
