@@ -24,6 +24,7 @@ import {
 import { digestSum, type FileGroup, livesMemory, livesSql, parquet } from '../../src/archive/view.js';
 import { formatLsn, lsn, parseLsn } from '../../src/position/lsn.js';
 import { parsePosition } from '../../src/position/position.js';
+import { Halt } from '../../src/runtime/errors.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import { sleep } from '../../src/runtime/service.js';
 import { segmentColumn } from '../../src/segment/columns.js';
@@ -135,22 +136,30 @@ class DaySeal {
     const noted: SealNote = { files: names };
     await writeFile(note, JSON.stringify(noted), { flush: true, mode: 0o640 });
     const add: FileEntry[] = [];
+    const written = new Map<string, DurableFile>();
+    // Only what is ours: stopped meanwhile, this archiver may have a successor that sealed the day under these names.
+    const takeBack = async (): Promise<void> => {
+      for (const [name, output] of written) await output.withdraw(path.join(dir, name));
+      await rm(note, { force: true });
+    };
     try {
       for (const { group, part, files } of plan) {
         for (const [fate, file] of files) {
           if (fate === 'changes' && !wanted.changes) continue;
-          const entry = await this.#writeFile(encoder, group, `part = ${part} AND ${fateCondition(fate, wanted.deletes)}`, fate, file);
+          const entry = await this.#writeFile(encoder, group, `part = ${part} AND ${fateCondition(fate, wanted.deletes)}`, fate, { file, written });
           if (entry !== undefined) add.push(entry);
         }
       }
       faultPoint('K1');
     } catch (error) {
-      for (const name of names) await rm(path.join(dir, name), { force: true });
-      await rm(note, { force: true });
+      await takeBack();
       throw storageError(error);
     }
-    const done = await this.#commit(segments, add);
-    if (!done.ok) for (const name of names) await rm(path.join(dir, name), { force: true });
+    const done = await this.#commit(segments, add).catch(async (error: unknown) => {
+      if (error instanceof Halt && error.halt === 'SUPERSEDED') await takeBack(); // after another error the manifest may be there
+      throw error;
+    });
+    if (!done.ok) await takeBack();
     await rm(note, { force: true });
     return done;
   }
@@ -171,7 +180,13 @@ class DaySeal {
   }
 
   /** Writes the rows of `group` whose lives meet `condition`, checked by the other reader. Undefined: there are none. */
-  async #writeFile(encoder: SegmentEncoder, group: Group, condition: string, fate: Fate, file: string): Promise<FileEntry | undefined> {
+  async #writeFile(
+    encoder: SegmentEncoder,
+    group: Group,
+    condition: string,
+    fate: Fate,
+    { file, written }: { readonly file: string; readonly written: Map<string, DurableFile> },
+  ): Promise<FileEntry | undefined> {
     const { metadata, entries } = group;
     type Facts = { rows: number; sum: string; texts: number; unresolved: number; least: string; most: string; earliest: string | null; latest: string | null };
     const [lsnColumn, ordinal, text, digest, unresolved] = (['lsn', 'ordinal', 'text', 'digest', 'unresolved'] as const).map(
@@ -213,6 +228,7 @@ class DaySeal {
       await output.abandon();
       throw error;
     }
+    written.set(file, output);
     const published = await output.publish(path.join(this.#context.dir, file), (temporary) =>
       this.#context.verifier.verifyDaily(temporary, { rows: facts.rows, digestSum: facts.sum }),
     );

@@ -4,17 +4,20 @@
  */
 import { createHash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
-import { link, mkdir, open, unlink } from 'node:fs/promises';
+import { link, lstat, mkdir, open, unlink } from 'node:fs/promises';
 import path from 'node:path';
 import { faultPoint } from '../runtime/fault-point.js';
 
 /** What is known of a published file. */
 export type Published = { readonly bytes: number; readonly sha256: string };
 
+/** What tells a file from another that has its name, or, later, its inode. */
+type Stat = { readonly size: bigint; readonly ino: bigint; readonly dev: bigint; readonly mtimeNs: bigint };
+
 /** An open file, as far as publishing needs it. */
 export interface OpenFile {
   sync(): Promise<void>;
-  stat(options: { bigint: true }): Promise<{ readonly size: bigint; readonly ino: bigint; readonly dev: bigint }>;
+  stat(options: { bigint: true }): Promise<Stat>;
   close(): Promise<void>;
 }
 
@@ -33,6 +36,7 @@ export class DurableFile {
   #handle: OpenFile;
   readonly #files: FileSystem;
   #closed = false;
+  #stat: Stat | undefined;
 
   private constructor(temporary: string, handle: OpenFile, files: FileSystem) {
     this.temporary = temporary;
@@ -83,6 +87,7 @@ export class DurableFile {
   /** The size. The writer may have replaced the file instead of filling ours: then our fsync was of another one. */
   async #sizeOfOurs(): Promise<number> {
     const mine = await this.#handle.stat({ bigint: true });
+    this.#stat = mine;
     const named = await this.#files.open(this.temporary, constants.O_RDONLY);
     try {
       const theirs = await named.stat({ bigint: true });
@@ -91,6 +96,13 @@ export class DurableFile {
       await named.close();
     }
     return Number(mine.size);
+  }
+
+  /** Takes the name `final` back when no manifest says it, if it is this very file: the name may never have been ours, or be another one's by now. */
+  async withdraw(final: string): Promise<void> {
+    const [ours, there] = [this.#stat, await lstat(final, { bigint: true }).catch(() => undefined)];
+    if (ours === undefined || there === undefined) return;
+    if (ours.ino === there.ino && ours.dev === there.dev && ours.mtimeNs === there.mtimeNs && ours.size === there.size) await this.#files.unlink(final);
   }
 
   /** Closes and removes the temporary file; what cannot be removed is swept at the next start. */

@@ -9,7 +9,7 @@ import { ReceiptWriter } from '../../../src/archive/receipts.js';
 import { verifyArchive } from '../../../src/archive/verify.js';
 import { ensureStream } from '../../../src/stream/topology.js';
 import { defineTable, deleteMessage, insertMessage, updateMessage, type WalWriter, type WrittenChunk } from '../../change/pgoutput-writer.js';
-import { ArchiverBench, until } from './harness.js';
+import { ArchiverBench, type Running, until } from './harness.js';
 import { Views } from './views.js';
 
 const prices = defineTable();
@@ -28,9 +28,11 @@ async function prune(bench: ArchiverBench, wal: WalWriter, batch: string, ids: r
   return wal.transaction([prices], ids.map(remove), { first: wal.pruneMark('r', batch) });
 }
 
-async function archivedCopy(bench: ArchiverBench, rows: readonly (readonly string[])[] = []): Promise<void> {
+/** `only`: the archiver that takes it, stopped then. */
+async function archivedCopy(bench: ArchiverBench, rows: readonly (readonly string[])[] = [], only?: Running): Promise<void> {
   await bench.publish(...bench.copy([{ definition: prices, rows }]));
   await until('the copy is complete', async () => (await bench.state())?.position);
+  await only?.stop();
 }
 
 test('law 1, P10: a sealed day keeps every pruned version, a later life of the same key included, and the last version of each', async () => {
@@ -385,6 +387,38 @@ test('a stream whose beginning is purged is replayed from there, and what is old
   });
   assert.deepEqual([result.equal, result.from, result.rows, result.compared], [true, '0/1030', 2, 1]);
 });
+
+for (const [where, fault, order] of [
+  ['before it named its daily file, and goes on when its successor has sealed the day', 'A5:stop:2', 'after'],
+  ['before it named its daily file, and goes on when its successor is there', 'A5:stop:2', 'before'],
+  ['before its commit, and goes on when its successor has sealed the day', 'K1:stop:1', 'after'],
+] as const) {
+  test(`F6, F8: an archiver is stopped ${where}: the day has its one daily file`, async () => {
+    await using bench = await ArchiverBench.start();
+    const wal = bench.wal();
+    await archivedCopy(bench, [row(1, 'v1')], bench.run());
+    const chunks = await prune(bench, wal, 'b', [1]);
+    await bench.publish(...chunks);
+    const earlier = bench.spawn(fault); // its first file is of the keys
+    await bench.archived(chunks.at(-1));
+    void bench.seal({ day: DAY, asOf: wal.next }).catch(() => undefined);
+    await until('it is stopped', async () => (await readFile(`/proc/${earlier.process.pid}/stat`, 'utf8')).includes(') T '));
+    const successor = bench.run();
+    const more = wal.transaction([prices], [insert(2, 'later', '10:00:00', '2026-01-13')]);
+    await bench.publish(...more);
+    await bench.archived(more[0]);
+    const goOn = async (): Promise<void> => {
+      earlier.process.kill('SIGCONT');
+      assert.equal((await earlier.ended).code, 3, 'superseded');
+    };
+    if (order === 'before') await goOn();
+    const reply = await bench.seal({ day: DAY, asOf: wal.next });
+    assert.deepEqual(reply, { ok: true, file: `prices/prices_${DAY}.parquet`, rows: 1, history: 0 });
+    if (order === 'after') await goOn();
+    assert.deepEqual((await verifyArchive(bench.dir)).damages, []);
+    await successor.stop();
+  });
+}
 
 /** Changes one bit of the column `_lsn` of a segment so that it still decodes, to `wanted`: versions as bench.versions gives them. */
 async function flipPlace(bench: ArchiverBench, name: string, wanted: (versions: readonly string[]) => boolean): Promise<void> {
