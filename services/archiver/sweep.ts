@@ -1,8 +1,9 @@
 /**
  * Removes what an earlier archiver left unfinished: temporary files, and files under `_tidemark/` that no manifest names. Only after this incarnation's claim: from then
- * on no other archiver can name them. Outside `_tidemark/` it removes only a daily file whose own seal note says that it was being made.
+ * on no earlier archiver can name them; and only what was there before a later one claimed. Outside `_tidemark/` it removes only a daily file whose own seal note says that it was being made.
  */
-import { readdir, readFile, rm } from 'node:fs/promises';
+import type { Stats } from 'node:fs';
+import { lstat, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { archivePaths, isEmptyFile } from '../../src/archive/layout.js';
 import { droppedLately } from '../../src/archive/manifest.js';
@@ -17,27 +18,36 @@ export async function sweep(context: ArchiverContext): Promise<void> {
   const paths = archivePaths(context.dir);
   const live = context.state.files;
   for (const { file, at } of await droppedLately(context.dir, context.state, GRACE_MS)) context.retire(file, at); // others may still read them
-  let removed = 0;
-  const remove = async (file: string): Promise<void> => {
-    await rm(file, { force: true });
-    removed += 1;
+  const unfinished = await readdir(paths.temporary);
+  const unnamed: { readonly file: string; readonly found: Stats }[] = [];
+  const leave = async (file: string): Promise<void> => {
+    const found = await statOf(file);
+    if (found !== undefined) unnamed.push({ file, found });
   };
-  for (const name of await readdir(paths.temporary)) {
-    const file = path.join(paths.temporary, name);
-    if (SEAL_NOTE.test(name)) {
-      const noted = (await readNote(file))?.files ?? [];
-      for (const daily of noted) if (!live.has(daily)) await remove(path.join(context.dir, daily));
-    }
-    await rm(file, { force: true, recursive: true });
-  }
+  for (const name of unfinished.filter((one) => SEAL_NOTE.test(one)))
+    for (const daily of (await readNote(path.join(paths.temporary, name)))?.files ?? []) if (!live.has(daily)) await leave(path.join(context.dir, daily));
   for (const folder of [paths.open, paths.history]) {
     for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
       const file = path.join(entry.parentPath, entry.name);
       const name = path.relative(context.dir, file).split(path.sep).join('/');
-      if (entry.isFile() && !live.has(name) && !isEmptyFile(name) && !context.isRetired(name)) await remove(file);
+      if (entry.isFile() && !live.has(name) && !isEmptyFile(name) && !context.isRetired(name)) await leave(file);
     }
   }
-  if (removed > 0) context.log.info({ event: 'sweep', files: removed }, 'removed files that no manifest names');
+  await context.writer.requireNewest(); // what was found was there before a successor's claim, if there is one by now: all it has made since is not among it
+  for (const { file, found } of unnamed) if (isSame(await statOf(file), found)) await rm(file, { force: true });
+  for (const name of unfinished) await rm(path.join(paths.temporary, name), { force: true, recursive: true });
+  if (unnamed.length > 0) context.log.info({ event: 'sweep', files: unnamed.length }, 'removed files that no manifest names');
+}
+
+async function statOf(file: string): Promise<Stats | undefined> {
+  return await lstat(file).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+}
+
+function isSame(now: Stats | undefined, then: Stats): boolean {
+  return now !== undefined && now.ino === then.ino && now.mtimeMs === then.mtimeMs && now.size === then.size;
 }
 
 /** Frees what spools of a dead archiver hold when the volume is full. Safe at any time: a spool is never named by anything. */

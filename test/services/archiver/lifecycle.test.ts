@@ -8,6 +8,7 @@ import { archivedBelow, pressedBelow } from '../../../services/archiver/purge.js
 import { isEmptyFile } from '../../../src/archive/layout.js';
 import { ManifestWriter } from '../../../src/archive/manifest.js';
 import { spentKeys } from '../../../src/archive/seal.js';
+import { verifyArchive } from '../../../src/archive/verify.js';
 import { formatLsn, lsn, parseLsn } from '../../../src/position/lsn.js';
 import { Halt } from '../../../src/runtime/errors.js';
 import { fileEntry } from '../../archive/folder.js';
@@ -39,6 +40,22 @@ test('F8, F6: a second archiver takes over; the first is superseded and what it 
   const state = await bench.archived(b[0]);
   assert.equal((await bench.versions(state)).length, 2);
   await second.stop();
+});
+
+test('F6, F8: an archiver that is stopped between its claim and its sweep does not sweep what its successor has archived', async () => {
+  await using bench = await ArchiverBench.start();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
+  const earlier = bench.spawn('A8:stop:1');
+  await until('it is stopped', async () => (await readFile(`/proc/${earlier.process.pid}/stat`, 'utf8')).includes(') T '));
+  const successor = bench.run();
+  const chunk = wal.transaction([prices], [insert(1)]);
+  await bench.publish(...chunk);
+  await bench.archived(chunk[0]);
+  earlier.process.kill('SIGCONT');
+  assert.equal((await earlier.ended).code, 3, 'superseded');
+  assert.deepEqual((await verifyArchive(bench.dir)).damages, []);
+  await successor.stop();
 });
 
 test('what a dead archiver left is swept, what the manifest names stays', async () => {
