@@ -68,7 +68,10 @@ export async function openContext(config: Config, dir: string, archive: string, 
   });
   const encoder = await SegmentEncoder.open({ temporaryDir: archivePaths(dir).temporary });
   const context = new ArchiverContext({ config, dir, archive, key, log, encoder, writer });
-  await sweep(context);
+  await sweep(context).catch(async (error: unknown) => {
+    await context.close();
+    throw error;
+  });
   return context;
 }
 

@@ -88,7 +88,8 @@ export class ReceiptWriter {
   }
 
   async #append(receipt: Receipt): Promise<void> {
-    if (this.#failed) throw new TidemarkError('failed', 'an fsync of the receipts failed before', { remedy: 'check the archive volume; the next run begins anew' });
+    if (this.#failed)
+      throw new TidemarkError('transient', 'an fsync of the receipts failed before', { remedy: 'check the archive volume; the next run begins anew' });
     const file = path.join(this.#dir, `${new Date().toISOString().slice(0, 10)}.jsonl`);
     try {
       const handle = await open(file, constants.O_RDWR | constants.O_APPEND | constants.O_CREAT, 0o640);

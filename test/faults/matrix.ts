@@ -68,6 +68,8 @@ export const ROWS: readonly Row[] = [
     cases: [
       { name: 'each service stopped and replaced', run: stopped },
       { name: 'the pruner stopped inside its transaction', run: stoppedPruner },
+      test('services/archiver/lifecycle', 'F6'),
+      test('services/archiver/seal', 'F6'),
     ],
   },
   {
@@ -184,7 +186,7 @@ export const ROWS: readonly Row[] = [
     oracles: 'O2',
     cases: [{ name: 'late commit', run: postgres.lateCommit }, test('services/capture/capture', 'a fence is owed')],
   },
-  { id: 'F26', fault: 'rows move or change under the pruner', oracles: 'O2', cases: [test('prune/gap', 'VACUUM FULL|in the gap'), test('pipeline/race', '.')] },
+  { id: 'F26', fault: 'rows move or change under the pruner', oracles: 'O2', cases: [test('prune/gap', 'VACUUM FULL|CLUSTER|in the gap'), test('pipeline/race', '.')] },
   {
     id: 'F27',
     fault: 'NATS is killed and restarted',
@@ -263,6 +265,7 @@ export const ROWS: readonly Row[] = [
         run: (major?: number) => failingCall(call, major),
       })),
       test('segment/durable-file', 'whichever call fails'),
+      test('archive/receipts', 'F38'),
     ],
   },
   {
@@ -275,7 +278,12 @@ export const ROWS: readonly Row[] = [
     id: 'F40',
     fault: 'segments damaged, deleted, exchanged',
     oracles: 'O2 O5',
-    cases: [{ name: 'damaged segments', run: (major) => damagedSegments(1, major) }, test('services/archiver/seal', 'F40')],
+    cases: [
+      { name: 'damaged segments', run: (major) => damagedSegments(1, major) },
+      test('services/archiver/seal', 'F40'),
+      test('services/archiver/lifecycle', 'F40'),
+      test('services/archiver/earlier-values', 'F40'),
+    ],
   },
   {
     id: 'F41',

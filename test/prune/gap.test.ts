@@ -139,7 +139,9 @@ test('rows put elsewhere by CLUSTER while the batch waits for its lock: others l
 });
 
 test('keys whose text by a cast is another than the one they are printed with: char(n), boolean, inet', async () => {
-  await pipeline.query(`INSERT INTO codes VALUES ('ab', true, '10.0.0.1', now() - interval '48 hours'), ('cd', false, '10.0.0.0/8', now() - interval '48 hours')`);
+  await pipeline.query(
+    `INSERT INTO codes VALUES ('ab', true, '10.0.0.1', now() - interval '48 hours'), ('cd', false, '10.0.0.0/8', now() - interval '48 hours')`,
+  );
   await pipeline.archived();
   const { deleted, left } = only(await prune({ table: 'codes' }));
   assert.deepEqual([deleted, left], [2, {}]);

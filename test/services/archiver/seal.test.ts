@@ -457,7 +457,11 @@ test('F40, laws 1 and 5: a segment whose bytes are not those that were written i
   const reply = await bench.seal({ day: DAY, asOf: wal.next });
   assert.deepEqual([reply.ok, reply.file], [false, undefined]);
   assert.match(reply.reason ?? '', /prices_2026-01-12_.*SHA-256/);
-  assert.deepEqual([...((await bench.state())?.files.values() ?? [])].filter((entry) => entry.kind === 'segment'), segments, 'they stay');
+  assert.deepEqual(
+    [...((await bench.state())?.files.values() ?? [])].filter((entry) => entry.kind === 'segment'),
+    segments,
+    'they stay',
+  );
   await running.stop();
 });
 
