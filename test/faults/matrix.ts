@@ -186,7 +186,12 @@ export const ROWS: readonly Row[] = [
     oracles: 'O2',
     cases: [{ name: 'late commit', run: postgres.lateCommit }, test('services/capture/capture', 'a fence is owed')],
   },
-  { id: 'F26', fault: 'rows move or change under the pruner', oracles: 'O2', cases: [test('prune/gap', 'VACUUM FULL|CLUSTER|in the gap'), test('pipeline/race', '.')] },
+  {
+    id: 'F26',
+    fault: 'rows move or change under the pruner',
+    oracles: 'O2',
+    cases: [test('prune/gap', 'VACUUM FULL|CLUSTER|in the gap'), test('pipeline/race', '.')],
+  },
   {
     id: 'F27',
     fault: 'NATS is killed and restarted',
