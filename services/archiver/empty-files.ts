@@ -2,7 +2,7 @@
  * Files without rows, one set for each form of a table: a pattern over the files of a table then always matches one, which is what views need (src/archive/views.ts). They
  * are in no manifest and hold nothing; one that is gone is made again by the next start.
  */
-import { access, rename } from 'node:fs/promises';
+import { open, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { archivePaths, emptyFiles } from '../../src/archive/layout.js';
 import { systemName } from '../../src/change/system-columns.js';
@@ -59,16 +59,26 @@ export class EmptyFiles {
 
   async #make(file: string, columns: readonly Column[]): Promise<void> {
     const target = path.join(this.#dir, file);
-    const there = await access(target).then(
-      () => true,
+    const there = await stat(target).then(
+      ({ size }) => size > 0, // a power cut may have left the name alone
       () => false,
     );
     if (there) return;
     const work = path.join(archivePaths(this.#dir).temporary, `empty-${this.#claim}-${path.basename(file)}`);
     const list = columns.map(([name, type]) => `CAST(NULL AS ${type}) AS ${identifier(name)}`);
     await this.#encoder.run(`COPY (SELECT ${list.join(', ')} LIMIT 0) TO ${literal(work)} (FORMAT parquet)`);
+    await syncFile(work);
     await rename(work, target);
   }
 }
 
 type Column = [name: string, type: string];
+
+async function syncFile(file: string): Promise<void> {
+  const handle = await open(file, 'r+');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -8,7 +8,7 @@ import { groupFiles, tableFiles } from '../../src/archive/groups.js';
 import { changesFile, dailyFile, historyFile } from '../../src/archive/layout.js';
 import type { ArchiveState } from '../../src/archive/manifest.js';
 import type { FileEntry, TableState } from '../../src/archive/manifest-format.js';
-import { storageError } from '../../src/archive/put.js';
+import { storageError, syncFolder } from '../../src/archive/put.js';
 import {
   type DayCounts,
   dayCountsSql,
@@ -135,6 +135,7 @@ class DaySeal {
     const note = path.join(temporary, `seal-${writer.claim}-${this.#context.nextCounter()}.json`);
     const noted: SealNote = { files: names };
     await writeFile(note, JSON.stringify(noted), { flush: true, mode: 0o640 });
+    await syncFolder(temporary);
     const add: FileEntry[] = [];
     const written = new Map<string, DurableFile>();
     // Only what is ours: stopped meanwhile, this archiver may have a successor that sealed the day under these names.

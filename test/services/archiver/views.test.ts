@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import { rename } from 'node:fs/promises';
+import { readdir, rename, truncate } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { isEmptyFile } from '../../../src/archive/layout.js';
 import { ReceiptWriter } from '../../../src/archive/receipts.js';
 import { defineTable, deleteMessage, insertMessage, truncateMessage, updateMessage, type WalWriter, type WrittenChunk } from '../../change/pgoutput-writer.js';
 import { tidemark } from '../cli/command.js';
@@ -92,6 +93,27 @@ test('views: the last version of every life, whether its day is open or sealed; 
   ]);
   assert.match((await tidemark(['views', '-c', bench.config.file])).stdout, /^-- public\.empty has no archived row yet/m);
   await running.stop();
+});
+
+test('a power cut left of the files without rows their names alone: they are made again, and the view reads on', async () => {
+  await using bench = await ArchiverBench.start();
+  const wal = bench.wal();
+  const first = bench.run();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [row(1, 'copied') as string[]] }]));
+  const before = wal.transaction([prices], [insert(2, 'before')]);
+  await bench.publish(...before);
+  await bench.archived(before[0]);
+  await first.stop();
+  const names = (await readdir(bench.dir, { recursive: true })).filter(isEmptyFile);
+  assert.ok(names.length >= 5, names.join());
+  for (const name of names) await truncate(path.join(bench.dir, name));
+  const second = bench.run();
+  const after = wal.transaction([prices], [insert(3, 'after')]);
+  await bench.publish(...after);
+  await bench.archived(after[0]);
+  await using views = await Views.of(bench);
+  assert.deepEqual(await views.rows('SELECT id FROM prices ORDER BY id'), ['1', '2', '3']);
+  await second.stop();
 });
 
 test('a table whose columns are named like ours, or like parts of the view: archived, merged, sealed and seen all the same', async () => {
