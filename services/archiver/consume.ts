@@ -13,6 +13,7 @@ import type { StreamConnection } from '../../src/stream/topology.js';
 import type { Flusher } from './flush.js';
 import type { Intake } from './intake.js';
 import type { Large } from './large-values.js';
+import type { ArchiverMetrics } from './metrics.js';
 import type { ArchivedTable } from './tables.js';
 
 /** How long a gap may last before it halts. */
@@ -24,6 +25,7 @@ const LONGEST_TICK_MS = 500;
 export type ConsumeParts = {
   readonly config: Config;
   readonly log: Log;
+  readonly metrics?: ArchiverMetrics;
   readonly stream: StreamConnection;
   readonly intake: Intake;
   readonly flusher: Flusher;
@@ -92,6 +94,7 @@ export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise
   const tickMs = Math.min(LONGEST_TICK_MS, Math.max(SHORTEST_TICK_MS, config.archive.flush.every / 20));
   const tick = setInterval(() => {
     const { startedAt } = intake.batch;
+    parts.metrics?.turned(flusher.busy);
     if (startedAt !== undefined && !flusher.busy && performance.now() - startedAt >= config.archive.flush.every) {
       intake.cut();
       for (const ready of intake.takeReady()) flusher.add(ready);
@@ -129,6 +132,7 @@ async function readOnce(parts: ConsumeParts, gap: Gap, from: ConsumeParts['from'
   const { stream, intake, flusher, log } = parts;
   const options = {
     notice: (reason: string) => log.debug({ event: 'stream-retry', reason }, 'reading again'),
+    pending: (messages: number) => parts.metrics?.pending(messages),
     ...(parts.until === undefined ? {} : { until: parts.until }),
   };
   for await (const chunk of readChunks(stream, from, signal, options)) {

@@ -11,11 +11,16 @@ import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
 import { SegmentVerifier } from '../../src/segment/verifier.js';
+import { TELL_NOBODY, type Tell } from '../../src/stream/events.js';
 import { EmptyFiles } from './empty-files.js';
+import { ArchiverMetrics } from './metrics.js';
 import { WholeFiles } from './whole-files.js';
 
 /** Files that no manifest names any more stay this long for those who read by an earlier one: a query over a view takes its time. */
 export const GRACE_MS = 600_000;
+
+/** Who hears of the work; nobody of a replay into another folder. */
+export type Listeners = { readonly metrics: ArchiverMetrics; readonly tell: Tell };
 
 export class ArchiverContext {
   readonly config: Config;
@@ -28,6 +33,8 @@ export class ArchiverContext {
   readonly writer: ManifestWriter;
   readonly emptyFiles: EmptyFiles;
   readonly whole: WholeFiles;
+  readonly metrics: ArchiverMetrics;
+  readonly tell: Tell;
   readonly verifier = new SegmentVerifier();
   #housekeeper: Promise<SegmentEncoder> | undefined;
   #housework: Promise<unknown> = Promise.resolve();
@@ -35,7 +42,7 @@ export class ArchiverContext {
   #commits: Promise<unknown> = Promise.resolve();
   readonly #retired: { readonly file: string; readonly at: number }[] = [];
 
-  constructor(parts: Pick<ArchiverContext, 'config' | 'dir' | 'archive' | 'key' | 'log' | 'encoder' | 'writer'>) {
+  constructor(parts: Pick<ArchiverContext, 'config' | 'dir' | 'archive' | 'key' | 'log' | 'encoder' | 'writer'>, listeners?: Listeners) {
     this.config = parts.config;
     this.dir = parts.dir;
     this.archive = parts.archive;
@@ -44,6 +51,8 @@ export class ArchiverContext {
     this.encoder = parts.encoder;
     this.writer = parts.writer;
     this.whole = new WholeFiles(parts.dir);
+    this.metrics = listeners?.metrics ?? new ArchiverMetrics(parts.config);
+    this.tell = listeners?.tell ?? TELL_NOBODY;
     this.emptyFiles = new EmptyFiles(parts.dir, parts.encoder, parts.writer.claim);
   }
 

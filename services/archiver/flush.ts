@@ -29,6 +29,8 @@ export class Flusher {
   readonly #failed: (error: unknown) => void;
   readonly #flushed: () => void;
   readonly #waiting: Promise<void>[] = [];
+  /** Those batches, oldest first, with what they were at that time: a batch that is written forgets its rows. */
+  readonly #inHand: { readonly rows: number; readonly since: number | undefined }[] = [];
   #tail: Promise<void> = Promise.resolve();
   #failure: unknown;
 
@@ -45,8 +47,24 @@ export class Flusher {
     return this.#waiting.length > 0;
   }
 
+  /** Rows of all batches on their way. */
+  get rows(): number {
+    return this.#inHand.reduce((sum, { rows }) => sum + rows, 0);
+  }
+
+  /** When the first of them came, milliseconds of the monotonic clock. */
+  get since(): number | undefined {
+    return this.#inHand[0]?.since;
+  }
+
   add(ready: ReadyBatch): void {
-    const done = this.#tail.then(() => this.#flush(ready)).then(() => void this.#waiting.shift());
+    this.#inHand.push({ rows: ready.batch.rows, since: ready.batch.startedAt });
+    const done = this.#tail
+      .then(() => this.#flush(ready))
+      .then(() => {
+        this.#waiting.shift();
+        this.#inHand.shift();
+      });
     this.#tail = done;
     this.#waiting.push(done);
   }
@@ -126,13 +144,23 @@ async function flushBatch(context: ArchiverContext, segments: SegmentWriter, { b
   faultPoint('A9');
   faultPoint('A10');
   faultPoint('A11');
+  const bytes = add.reduce((sum, entry) => sum + entry.bytes, 0);
+  context.metrics.flushed(add, performance.now() - began);
+  context.tell('segment', {
+    manifest: state.number,
+    position: state.position,
+    committedAt: state.committedAt,
+    rows: batch.rows,
+    bytes,
+    files: add.map(({ file, schema, table, day, rows, bytes: size }) => ({ file, table: `${schema}.${table}`, day, rows, bytes: size })),
+  });
   context.log.info(
     {
       event: 'flush',
       manifest: state.number,
       rows: batch.rows,
       segments: add.length,
-      bytes: add.reduce((sum, entry) => sum + entry.bytes, 0),
+      bytes,
       position: state.position,
       fences: batch.fences.length,
       ms: Math.round(performance.now() - began),

@@ -12,17 +12,20 @@ import { formatPosition } from '../../src/position/position.js';
 import type { Config } from '../../src/runtime/config.js';
 import { Halt, messageOf, TidemarkError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
+import { type Monitor, unwatched } from '../../src/runtime/monitor.js';
 import { runWithRetry } from '../../src/runtime/service.js';
 import { SegmentEncoder } from '../../src/segment/encoder.js';
 import { sayDenied } from '../../src/stream/denied.js';
+import { tellHalt, tellThrough } from '../../src/stream/events.js';
 import { connectStream, ensureStream, type StreamConnection } from '../../src/stream/topology.js';
 import { Batch } from './batch.js';
 import { type ConsumeParts, consume } from './consume.js';
-import { ArchiverContext } from './context.js';
+import { ArchiverContext, type Listeners } from './context.js';
 import { earlierValues } from './earlier-values.js';
 import { Flusher } from './flush.js';
 import { Intake, type IntakeParts } from './intake.js';
 import { maintain } from './maintain.js';
+import { ArchiverMetrics } from './metrics.js';
 import { answerRequests } from './requests.js';
 import { sweep, sweepSpools } from './sweep.js';
 import { TableBook } from './tables.js';
@@ -32,18 +35,26 @@ import { Undecodable } from './undecodable.js';
 const POISON_TRIES = 3;
 
 /** Runs until the signal aborts. Throws halts and mistakes of the configuration; tries everything else again. */
-export async function runArchiver(config: Config, log: Log, signal: AbortSignal): Promise<void> {
+export async function runArchiver(config: Config, log: Log, signal: AbortSignal, monitor: Monitor = unwatched()): Promise<void> {
+  const metrics = new ArchiverMetrics(config, monitor);
+  await tellHalt(config, 'archiver', () => archiveAlways(config, log, signal, metrics));
+}
+
+async function archiveAlways(config: Config, log: Log, signal: AbortSignal, metrics: ArchiverMetrics): Promise<void> {
   const poison = new PoisonCount();
-  await runWithRetry(log, signal, async (healthy) => {
+  const attempt = async (healthy: () => void): Promise<void> => {
     const { dir } = config.archive;
     const identity = await createArchive(dir, config.source.name).catch((error: unknown) => {
       throw storageError(error);
     });
     const key = await readKey(dir);
     const stream = await connectStream(config, `tidemark_${config.source.name}_archiver`, sayDenied(log));
+    metrics.connected(stream.connected);
     try {
-      await ensureStream(stream.manager, config);
-      const context = await openContext(config, dir, identity.archive, key, log);
+      metrics.stream(await ensureStream(stream.manager, config));
+      metrics.at('claiming the archive');
+      const tell = tellThrough(stream.connection, config.source.name, stream.connected);
+      const context = await openContext(config, dir, identity.archive, key, log, { metrics, tell });
       try {
         log.info({ event: 'archiving', dir, archive: identity.archive, claim: context.writer.claim, position: context.state.position }, 'archiving');
         await archive(context, stream, signal, healthy);
@@ -57,17 +68,18 @@ export async function runArchiver(config: Config, log: Log, signal: AbortSignal)
     } finally {
       await stream.connection.close();
     }
-  });
+  };
+  await runWithRetry(log, signal, attempt, (error) => metrics.failed(error));
 }
 
 /** Claims the archive, sweeps it, and opens what works on it. */
-export async function openContext(config: Config, dir: string, archive: string, key: Buffer, log: Log): Promise<ArchiverContext> {
+export async function openContext(config: Config, dir: string, archive: string, key: Buffer, log: Log, listeners?: Listeners): Promise<ArchiverContext> {
   const writer = await ManifestWriter.claim(dir, config.source.name).catch(async (error: unknown) => {
     if ((error as { kind?: string }).kind === 'transient') await sweepSpools(dir);
     throw error;
   });
   const encoder = await SegmentEncoder.open({ temporaryDir: archivePaths(dir).temporary });
-  const context = new ArchiverContext({ config, dir, archive, key, log, encoder, writer });
+  const context = new ArchiverContext({ config, dir, archive, key, log, encoder, writer }, listeners);
   await sweep(context).catch(async (error: unknown) => {
     await context.close();
     throw error;
@@ -127,8 +139,15 @@ async function archive(context: ArchiverContext, stream: StreamConnection, signa
   // Steady is what commits: on a volume that takes a claim and no segment, every try would be the first one, and each claims.
   const flusher = new Flusher(context, fail, healthy);
   const hint = context.state.streamHint;
+  context.metrics.archives(
+    () => context.state,
+    () => ({ rows: intake.batch.rows + flusher.rows, since: flusher.since ?? intake.batch.startedAt, busy: flusher.busy }),
+  );
   const work = [
-    consume({ config: context.config, log: context.log, stream, intake, flusher, from: hint ?? {}, earlier: earlierIn(context) }, stop.signal),
+    consume(
+      { config: context.config, log: context.log, metrics: context.metrics, stream, intake, flusher, from: hint ?? {}, earlier: earlierIn(context) },
+      stop.signal,
+    ),
     maintain(context, stream, stop.signal),
     answerRequests(context, stream, stop.signal),
   ];

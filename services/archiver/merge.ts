@@ -106,6 +106,7 @@ export async function mergeAll(context: ArchiverContext, limits: MergeLimits, si
 
 async function mergeFiles(context: ArchiverContext, entries: readonly FileEntry[], files: readonly string[], metadata: SegmentMetadata): Promise<void> {
   const [first] = entries as [FileEntry];
+  const began = performance.now();
   const counter = context.nextCounter();
   const group = context.state.tables.find((table) => table.oid === first.oid)?.group ?? first.table;
   const kind = first.kind === 'keys' ? 'keys' : 'segment';
@@ -130,6 +131,7 @@ async function mergeFiles(context: ArchiverContext, entries: readonly FileEntry[
       ? { reason: 'merge', add: [{ ...merged, bytes: published.bytes, sha256: published.sha256 }], drop }
       : undefined,
   );
+  context.metrics.merged(entries.length, performance.now() - began);
   context.log.info({ event: 'merge', manifest: state.number, table: first.table, day: first.day, kind, files: entries.length, rows: merged.rows }, 'merged');
 }
 

@@ -27,6 +27,7 @@ export function pressedBelow(fill: StreamFill, replayBytes: number): number {
 
 export async function purge(context: ArchiverContext, stream: StreamConnection, now = Date.now()): Promise<void> {
   const info = await findStream(stream.manager, context.config.source.name);
+  if (info !== undefined) context.metrics.stream(info);
   if (info === undefined || info.state.messages === 0) return;
   const fill = fillOf(info);
   const most = archivedBelow(context.state, fill);
@@ -36,6 +37,7 @@ export async function purge(context: ArchiverContext, stream: StreamConnection, 
   const below = Math.min(most, wanted);
   if (below <= fill.first) return;
   const { purged } = await stream.manager.streams.purge(stream.name, { seq: below });
+  context.metrics.purged(purged);
   context.log.info({ event: 'purge', below, messages: purged }, 'archived chunks beyond the replay window were taken out of the stream');
 }
 

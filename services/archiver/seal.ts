@@ -69,6 +69,13 @@ class DaySeal {
   }
 
   async run(): Promise<SealReply> {
+    const began = performance.now();
+    const reply = await this.#seal();
+    if (reply.ok && reply.file !== null) this.#context.metrics.sealed(performance.now() - began);
+    return reply;
+  }
+
+  async #seal(): Promise<SealReply> {
     const { dir, state, config } = this.#context;
     if (this.#isCopiedAgain(state)) return COPIED_AGAIN;
     const [ofDay, ofKeys] = [tableFiles(state, this.#table.oid, 'segment', this.#day), tableFiles(state, this.#table.oid, 'keys')];
@@ -263,6 +270,9 @@ class DaySeal {
     faultPoint('K2');
     const count = (kind: FileEntry['kind']): number => add.filter((entry) => entry.kind === kind).reduce((sum, entry) => sum + entry.rows, 0);
     const reply: SealReply = { ok: true, file: add.find((entry) => entry.kind === 'daily')?.file ?? null, rows: count('daily'), history: count('history') };
+    const { file, rows, history } = reply;
+    const { schema, table } = this.#table;
+    if (add.length > 0) this.#context.tell('seal', { table: `${schema}.${table}`, day: this.#day, file, rows, history, manifest: state.number });
     this.#context.log.info({ event: 'seal', manifest: state.number, table: this.#table.table, day: this.#day, ...reply }, 'sealed');
     return reply;
   }

@@ -21,6 +21,7 @@ import { slotName } from '../../src/wal/identifier.js';
 import { readServerIdentity } from '../../src/wal/identity.js';
 import type { ArchivedTable } from '../../src/wal/recopy.js';
 import type { SlotDecision } from '../../src/wal/slot.js';
+import type { CaptureMetrics } from './metrics.js';
 
 /** What capture reads in a manifest. */
 export type CapturedArchive = ArchivedState & { readonly tables: readonly ArchivedTable[] } & Pick<ArchiveState, 'files'>;
@@ -36,13 +37,15 @@ export type CaptureContext = {
   readonly archive: string;
   readonly key: Buffer;
   readonly archived: () => Promise<CapturedArchive | undefined>;
+  readonly metrics: CaptureMetrics;
 };
 
 const PROGRESS_MS = 2000;
 
 /** Makes the slot and publishes the whole copy; all of it is stored when this returns. undefined: stopped meanwhile. */
 export async function runInitialCopy(context: CaptureContext): Promise<Extract<SlotDecision, { act: 'resume' }> | undefined> {
-  const { config, log, signal, control, publisher } = context;
+  const { config, log, signal, control, publisher, metrics } = context;
+  metrics.at('waiting for every transaction that writes: the copy begins behind them', Number.POSITIVE_INFINITY);
   await using copy = await InitialCopy.begin(
     { url: config.source.url.reveal(), source: config.source.name, slot: slotName(config.source.name), tables: config.tables },
     { onWaiting: (reason) => log.info({ event: 'copy-waiting', reason }, 'waiting'), signal },
@@ -55,12 +58,14 @@ export async function runInitialCopy(context: CaptureContext): Promise<Extract<S
     { event: 'copy-begin', tables: copy.relations.length, estimatedRows: copy.estimatedRows, consistentPoint: formatLsn(copy.consistentPoint) },
     'copying',
   );
+  metrics.at('copying the tables', Number.POSITIVE_INFINITY);
   await lane.begin(context.archive);
   const names = new Map(copy.relations.map((relation) => [relation.oid, `${relation.schema}.${relation.table}`]));
   let sayAt = Date.now() + PROGRESS_MS;
   for await (const part of copy.parts()) {
     if (signal.aborted) return undefined;
     await lane.part(part);
+    metrics.copied(part.rows);
     faultPoint('C4');
     if (Date.now() < sayAt) continue;
     sayAt = Date.now() + PROGRESS_MS;

@@ -12,10 +12,12 @@ import type { Config } from '../../src/runtime/config.js';
 import { configError, Halt, TidemarkError } from '../../src/runtime/errors.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
+import { type Monitor, unwatched } from '../../src/runtime/monitor.js';
 import { runWithRetry, sleep } from '../../src/runtime/service.js';
 import { sayDenied } from '../../src/stream/denied.js';
+import { tellHalt } from '../../src/stream/events.js';
 import { ChunkPublisher } from '../../src/stream/publish.js';
-import { connectStream, ensureStream, type StreamConnection } from '../../src/stream/topology.js';
+import { connectStream, ensureStream } from '../../src/stream/topology.js';
 import { AnchorCheck } from '../../src/wal/anchor.js';
 import type { ArchivedState } from '../../src/wal/confirm.js';
 import { readHistory } from '../../src/wal/fork.js';
@@ -25,6 +27,7 @@ import { capturePreflight, PRIMARY_CHECK, requireNotSynchronous } from '../../sr
 import { closeClient, connectClient, endWhenSilent } from '../../src/wal/session.js';
 import { decideSlot, dropSlot, readSlot, readSlotArchive, refuseForeignSlot, type SlotDecision, type SlotRow } from '../../src/wal/slot.js';
 import { type CaptureContext, type CapturedArchive, runInitialCopy, tailBeginOf } from './initial-copy.js';
+import { CaptureMetrics } from './metrics.js';
 import { Recopier } from './recopier.js';
 import { LAST_WORDS_MS, Streaming } from './streaming.js';
 import { SlotWatch } from './watch.js';
@@ -33,28 +36,35 @@ import { SlotWatch } from './watch.js';
 const SILENT_S = 120;
 
 /** Runs until the signal aborts. Throws halts and mistakes of the configuration; tries everything else again. */
-export async function runCapture(config: Config, log: Log, signal: AbortSignal): Promise<void> {
+export async function runCapture(config: Config, log: Log, signal: AbortSignal, monitor: Monitor = unwatched()): Promise<void> {
+  const metrics = new CaptureMetrics(monitor);
+  await tellHalt(config, 'capture', () => capture(config, log, signal, metrics));
+}
+
+async function capture(config: Config, log: Log, signal: AbortSignal, metrics: CaptureMetrics): Promise<void> {
   const said = new Set<string>();
-  await runWithRetry(log, signal, async (healthy) => {
+  const attempt = async (healthy: () => void): Promise<void> => {
     const control = await connectClient(config.source.url.reveal(), {
       applicationName: applicationName(config.source.name, 'control'),
       statementTimeoutMs: 30_000,
     });
     try {
       await checkBeforeStart(control, config, log, said);
-      const archive = await waitForArchive(config, log, signal);
+      const archive = await waitForArchive(config, log, signal, metrics);
       if (archive === undefined) return;
       await takeLock(control, config.source.name);
       const stream = await connectStream(config, `tidemark_${config.source.name}_capture`, sayDenied(log));
+      metrics.connected(stream.connected);
       try {
-        await captureOnce({ config, log, signal, control, stream, ...archive }, healthy);
+        await captureOnce({ config, log, signal, control, stream, metrics, ...archive }, healthy);
       } finally {
         await stream.connection.close();
       }
     } finally {
       await closeClient(control);
     }
-  });
+  };
+  await runWithRetry(log, signal, attempt, (error) => metrics.failed(error));
 }
 
 /** Throws a `config` error that names every failed check; says warnings once. */
@@ -81,9 +91,10 @@ async function checkBeforeStart(control: pg.Client, config: Config, log: Log, sa
 type Archive = { readonly archive: string; readonly key: Buffer; readonly archived: () => Promise<CapturedArchive | undefined> };
 
 /** The archive's id and key are made by the archiver; without them nothing may be captured. undefined: stopped meanwhile. */
-async function waitForArchive(config: Config, log: Log, signal: AbortSignal): Promise<Archive | undefined> {
+async function waitForArchive(config: Config, log: Log, signal: AbortSignal, metrics: CaptureMetrics): Promise<Archive | undefined> {
   const follower = new ArchiveFollower(config.archive.dir);
   for (let tries = 0; !signal.aborted; tries += 1) {
+    metrics.at('waiting for an archiver to make the archive');
     const identity = await openIdentity(config.archive.dir);
     if (identity !== undefined && (await follower.refresh()) !== undefined) {
       if (identity.source !== config.source.name) {
@@ -115,7 +126,8 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
   context.signal.addEventListener('abort', stopSoon, { once: true });
   try {
     await ensureStream(stream.manager, config);
-    const publisher = await openPublisher(stream, log, publishing.signal);
+    const publisher = await openPublisher(context, publishing.signal);
+    context.metrics.publishes(publisher);
     const archived = await context.archived();
     const decision = await decide(context, publisher, archived);
     const start = decision.act === 'copy' ? await copy({ ...context, publisher }, decision.drop) : decision;
@@ -135,7 +147,7 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
         'another server carries the history on: its fences must come again',
       );
     const server = await readServerIdentity(control);
-    const watch = new SlotWatch(control, config, stream, log);
+    const watch = new SlotWatch(control, config, stream, log, (slot) => context.metrics.seen(slot));
     await endWhenSilent(control, SILENT_S);
     const streaming = new Streaming({
       ...context,
@@ -159,6 +171,7 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
         await publisher.look();
       },
     });
+    context.metrics.streams(streaming);
     const recopier = new Recopier({ ...context, epoch: start.epoch, publish: (chunk) => streaming.publishBeside(chunk) });
     await streaming.run(healthy, decision.act === 'copy' || !start.anchored || fork !== undefined, (until) => recopier.run(until));
     await watch.sayHeld();
@@ -168,10 +181,11 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
   }
 }
 
-async function openPublisher(stream: StreamConnection, log: Log, signal: AbortSignal): Promise<ChunkPublisher> {
+async function openPublisher({ stream, log, metrics }: Omit<CaptureContext, 'publisher'>, signal: AbortSignal): Promise<ChunkPublisher> {
   const publisher: ChunkPublisher = await ChunkPublisher.open(stream, signal, {
     onRetry: (reason) => log.warn({ event: 'publish-retry', reason }, 'publishing again'),
-    onStored: () => {
+    onStored: (bytes, ms) => {
+      metrics.stored(bytes, ms);
       if (publisher.inFlight === 0) faultPoint('C5');
     },
   });

@@ -17,6 +17,7 @@ import { slotName } from '../../src/wal/identifier.js';
 import { readPublished } from '../../src/wal/publication-entry.js';
 import { type RecopyWish, TableRecopy, tablesToCopy } from '../../src/wal/recopy.js';
 import type { CapturedArchive } from './initial-copy.js';
+import type { CaptureMetrics } from './metrics.js';
 
 const LOOK_MS = 2000;
 const PROGRESS_MS = 2000;
@@ -33,6 +34,7 @@ export type RecopierParts = {
   readonly archive: string;
   readonly epoch: Epoch;
   readonly archived: () => Promise<CapturedArchive | undefined>;
+  readonly metrics: CaptureMetrics;
   readonly publish: (chunk: Pick<ChunkHeader, 'kind' | 'recopy'> & { readonly payload: Buffer }) => Promise<void>;
 };
 
@@ -96,7 +98,7 @@ export class Recopier {
   }
 
   async #copy(wish: RecopyWish, signal: AbortSignal): Promise<void> {
-    const { config, log, archive, publish } = this.#parts;
+    const { config, log, archive, publish, metrics } = this.#parts;
     const source = { url: config.source.url.reveal(), source: config.source.name, publication: slotName(config.source.name) };
     const name = `${wish.schema}.${wish.table}`;
     await using copy = await TableRecopy.begin(source, wish, signal, (reason) => log.info({ event: 'recopy-waiting', table: name, reason }, 'waiting'));
@@ -113,6 +115,7 @@ export class Recopier {
       if (signal.aborted) return;
       await publish({ kind: 'recopy', recopy: { id, at, prev: rows, end: rows + part.rows }, payload: part.payload });
       rows += part.rows;
+      metrics.copied(part.rows);
       faultPoint('C4');
       if (Date.now() < sayAt) continue;
       sayAt = Date.now() + PROGRESS_MS;

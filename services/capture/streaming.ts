@@ -19,6 +19,7 @@ import { fenceEvery } from '../../src/wal/fence.js';
 import { FenceClock } from '../../src/wal/fence-clock.js';
 import { type FramedChunk, Framer } from '../../src/wal/framer.js';
 import { ReplicationStream } from '../../src/wal/replication.js';
+import type { CaptureMetrics } from './metrics.js';
 
 /** W is read this often. */
 const TICK_MS = 200;
@@ -58,6 +59,7 @@ export type StreamingParts = {
   readonly archived: () => Promise<ArchivedState | undefined>;
   /** Called once a second with the connection that may be asked: slot health. */
   readonly watch: () => Promise<void>;
+  readonly metrics: CaptureMetrics;
 };
 
 export class Streaming {
@@ -90,6 +92,17 @@ export class Streaming {
         if (this.#queue.length === 0 && !this.#pumping) parts.anchor.passed(walEnd);
       },
     });
+  }
+
+  /** Bytes read and not yet in a chunk that was handed to the publisher. */
+  get queuedBytes(): number {
+    return this.#queuedBytes;
+  }
+
+  /** Everything that committed below it is in the stream, or on its way there. */
+  get reached(): Lsn {
+    const idle = this.#queue.length === 0 && !this.#pumping && !this.#framer.pending && this.#parts.publisher.inFlight === 0;
+    return idle && this.#replication.received > this.#boundary.lsn ? this.#replication.received : this.#boundary.lsn;
   }
 
   /** Streams until the signal aborts (then publishes what it has) or something fails. `beside`: other work with this connection, until its signal aborts. */
@@ -143,7 +156,7 @@ export class Streaming {
   }
 
   async #ticks(healthy: () => void, proved: () => void): Promise<void> {
-    const { signal, anchor } = this.#parts;
+    const { signal, anchor, metrics } = this.#parts;
     let watchAt = 0;
     let confirmAt = 0;
     let seen = this.#boundary;
@@ -155,6 +168,7 @@ export class Streaming {
         await this.#confirm();
         confirmAt = performance.now() + IDLE_CONFIRM_MS; // monotonic: a clock set back must not end confirming
       }
+      metrics.turned(anchor.proved);
       if (!anchor.proved) this.#replication.askKeepalive();
       else {
         await this.#sayFork();
@@ -173,6 +187,7 @@ export class Streaming {
   async #confirm(): Promise<void> {
     const { archive, epoch, anchor, log } = this.#parts;
     const archived = await this.#parts.archived();
+    this.#parts.metrics.archived(archived?.position ?? null);
     const lsn = confirmable({ archive, epoch, archived, received: this.#replication.received, confirmed: this.#confirmed, anchored: anchor.proved });
     if (lsn === undefined) return;
     faultPoint('C6');
@@ -241,6 +256,7 @@ export class Streaming {
     if (tag !== TAG.insert && tag !== TAG.update && tag !== TAG.delete && tag !== TAG.truncate) return;
     faultPoint('C2');
     this.#fences.rows += 1;
+    this.#parts.metrics.changed();
   }
 
   async #publishReady(): Promise<void> {

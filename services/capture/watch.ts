@@ -4,7 +4,7 @@ import type { Config } from '../../src/runtime/config.js';
 import type { Log } from '../../src/runtime/log.js';
 import { ensureStream, type StreamConnection } from '../../src/stream/topology.js';
 import { slotName } from '../../src/wal/identifier.js';
-import { readSlot, type SlotRow } from '../../src/wal/slot.js';
+import { readSlot, type SlotReading } from '../../src/wal/slot.js';
 import { slotAlarm } from '../../src/wal/slot-health.js';
 
 /** Every so many looks the settings of the stream are asserted again. */
@@ -15,26 +15,32 @@ export class SlotWatch {
   readonly #config: Config;
   readonly #stream: StreamConnection;
   readonly #log: Log;
+  readonly #seen: (slot: SlotReading) => void;
   #looks = 0;
   #status: string | null = 'reserved';
   #level = 0;
 
-  constructor(control: pg.Client, config: Config, stream: StreamConnection, log: Log) {
+  /** `seen` hears of every look. */
+  constructor(control: pg.Client, config: Config, stream: StreamConnection, log: Log, seen: (slot: SlotReading) => void = () => undefined) {
     this.#control = control;
     this.#config = config;
     this.#stream = stream;
     this.#log = log;
+    this.#seen = seen;
   }
 
   async look(): Promise<void> {
     const slot = await readSlot(this.#control, slotName(this.#config.source.name));
-    if (slot !== undefined) this.#say(slot);
+    if (slot !== undefined) {
+      this.#seen(slot);
+      this.#say(slot);
+    }
     this.#looks += 1;
     if (this.#looks % ASSERT_EVERY === 0 && !this.#stream.connection.isClosed()) await this.#assertStream();
   }
 
   /** Each alarm once, and when it is over. */
-  #say(slot: SlotRow): void {
+  #say(slot: SlotReading): void {
     const { level, seen } = slotAlarm(slot);
     if (level === this.#level && slot.walStatus === this.#status) return;
     const { walStatus, heldBytes, safeBytes: safeWalBytes } = slot;

@@ -62,8 +62,8 @@ command(
   'tidemark status --watch',
   () => import('./commands/status.js'),
 )
-  .option('--watch', 'again every two seconds')
-  .option('--json', 'as JSON');
+  .option('--watch', 'again every two seconds: a screen on a terminal, text in a pipe')
+  .option('--json', 'as JSON, with --watch one object a look');
 command(
   'explain <table> [key...]',
   'why a table or a row is not prunable yet; where a row is archived',

@@ -1,5 +1,6 @@
 /** What the pipeline looks like now, gathered from Postgres, the stream and the archive: for status and explain. Each part may be missing, with its reason. */
 import type pg from 'pg';
+import { ArchiveGrowth, archiveBytes } from '../../src/archive/growth.js';
 import { ArchiveFollower, type ArchiveState } from '../../src/archive/manifest.js';
 import { describePause, readPause } from '../../src/archive/operations.js';
 import { ReceiptIndex, type RunReceipt } from '../../src/archive/receipts.js';
@@ -10,11 +11,13 @@ import { parsePosition } from '../../src/position/position.js';
 import { readTarget } from '../../src/prune/target.js';
 import type { Config } from '../../src/runtime/config.js';
 import { describeError } from '../../src/runtime/errors.js';
+import { type StreamForecast, streamForecast } from '../../src/stream/forecast.js';
 import { connectStream, findStream, walSubject } from '../../src/stream/topology.js';
 import { applicationName, slotName } from '../../src/wal/identifier.js';
 import { readServerIdentity } from '../../src/wal/identity.js';
 import { closeClient, connectClient } from '../../src/wal/session.js';
 import { slotAlarm } from '../../src/wal/slot-health.js';
+import { type Forecast, forecastOf } from './forecast.js';
 
 export type TableStatus = {
   readonly table: string;
@@ -24,6 +27,8 @@ export type TableStatus = {
   readonly segments: number;
   readonly sealedDays: number;
   readonly bytes: number;
+  /** Rows that were ever pruned from it, as the receipts say. */
+  readonly prunedRows: number;
   readonly prunable: boolean;
   /** Why not; null when it is. */
   readonly why: string | null;
@@ -31,11 +36,15 @@ export type TableStatus = {
 
 export type PipelineStatus = {
   readonly source: string;
+  /** When this was looked at, by the clock of this machine. */
+  readonly at: string;
   readonly postgres: { readonly insertLsn: string; readonly systemId: string; readonly timeline: number; readonly now: string } | { readonly problem: string };
   readonly slot: {
     readonly name: string; readonly active: boolean; readonly confirmedLsn: string | null; readonly walStatus: string | null; readonly safeWalBytes: number | null; readonly heldBytes: number; readonly catalogXminAge: number | null; readonly lostInSeconds: number | null; readonly invalidation: string | null; readonly alarm: { readonly level: number; readonly seen: string };
   } | null; // biome-ignore format: one line a fact
-  readonly stream: { readonly messages: number; readonly bytes: number; readonly tail: string | null } | { readonly problem: string };
+  readonly stream:
+    | { readonly messages: number; readonly bytes: number; readonly tail: string | null; readonly limitBytes: number }
+    | { readonly problem: string };
   readonly archive:
     | {
         readonly position: string | null;
@@ -43,6 +52,8 @@ export type PipelineStatus = {
         readonly manifest: number;
         readonly fence: string | null;
         readonly epoch: string | null;
+        readonly files: number;
+        readonly bytes: number;
       }
     | { readonly problem: string };
   /** Bytes of WAL between the stages, null where a stage is unknown. */
@@ -57,11 +68,31 @@ export type PipelineStatus = {
   };
   readonly tables: readonly TableStatus[];
   readonly lastRun: RunReceipt | null;
+  readonly forecast: Forecast;
 };
 
-export async function readStatus(config: Config, follower = new ArchiveFollower(config.archive.dir)): Promise<PipelineStatus> {
-  const [state, stream, runs] = await Promise.all([archiveOf(follower), streamOf(config), new ReceiptIndex(config.archive.dir).runs().catch(() => [])]);
+/** What is kept from one look to the next: each then reads only what is new. */
+export class StatusMemory {
+  readonly receipts: ReceiptIndex;
+  readonly growth: ArchiveGrowth;
+
+  constructor({ archive: { dir } }: Config) {
+    this.receipts = new ReceiptIndex(dir);
+    this.growth = new ArchiveGrowth(dir);
+  }
+}
+
+export async function readStatus(
+  config: Config,
+  follower = new ArchiveFollower(config.archive.dir),
+  memory = new StatusMemory(config),
+): Promise<PipelineStatus> {
+  const { receipts, growth } = memory;
+  const [state, found, runs] = await Promise.all([archiveOf(follower), streamOf(config), receipts.runs().catch(() => [])]);
+  const pruned = await prunedRows(receipts);
+  const { stream } = found;
   const archived = 'problem' in state ? undefined : state;
+  const volume = await growth.forecast(archived).catch(() => null);
   const database = await databaseOf(config, archived);
   const insert = 'problem' in database.postgres ? undefined : parseLsn(database.postgres.insertLsn);
   const behind = (lsn: Lsn | undefined): number | null => (insert === undefined || lsn === undefined ? null : Math.max(0, Number(insert - lsn)));
@@ -71,6 +102,7 @@ export async function readStatus(config: Config, follower = new ArchiveFollower(
   const waiting = archivedSeconds(database.nowMs, archived, tail);
   return {
     source: config.source.name,
+    at: new Date().toISOString(),
     postgres: database.postgres,
     slot: database.slot,
     stream,
@@ -81,6 +113,8 @@ export async function readStatus(config: Config, follower = new ArchiveFollower(
           manifest: archived.number,
           fence: archived.fences.at(-1)?.lsn ?? null,
           epoch: archived.epoch === null ? null : `${archived.epoch.systemId}/${archived.epoch.timeline}`,
+          files: archived.files.size,
+          bytes: archiveBytes(archived),
         }
       : (state as { problem: string }),
     lag: {
@@ -92,8 +126,9 @@ export async function readStatus(config: Config, follower = new ArchiveFollower(
       // The slot is confirmed to the newest archived fence: then it is as old as the archive.
       confirmedSeconds: database.slot?.confirmedLsn != null && database.slot.confirmedLsn === archived?.fences.at(-1)?.lsn ? waiting : null,
     },
-    tables: config.tables.map((table) => tableStatus(table, archived, database.tables.get(table.key))),
+    tables: config.tables.map((table) => tableStatus(table, archived, database.tables.get(table.key), pruned)),
     lastRun: runs.at(-1) ?? null,
+    forecast: forecastOf(volume, found.forecast),
   };
 }
 
@@ -105,23 +140,34 @@ async function archiveOf(follower: ArchiveFollower): Promise<ArchiveState | { pr
   }
 }
 
-async function streamOf(config: Config): Promise<PipelineStatus['stream']> {
+/** By `schema.table`. */
+async function prunedRows(receipts: ReceiptIndex): Promise<ReadonlyMap<string, number>> {
+  const rows = new Map<string, number>();
+  for (const { intent, outcome } of await receipts.batches().catch(() => [])) {
+    const name = `${intent.schema}.${intent.table}`;
+    if (outcome === 'committed') rows.set(name, (rows.get(name) ?? 0) + intent.rows);
+  }
+  return rows;
+}
+
+async function streamOf(config: Config): Promise<{ stream: PipelineStatus['stream']; forecast: StreamForecast | null }> {
   try {
     const { connection, manager } = await connectStream(config, `tidemark-${config.source.name}-status`);
     try {
       const info = await findStream(manager, config.source.name);
-      if (info === undefined) return { problem: 'there is no stream yet' };
+      if (info === undefined) return { stream: { problem: 'there is no stream yet' }, forecast: null };
       let tail: string | null = null;
       if (info.state.messages > 0) {
         const last = await manager.streams.getMessage(info.config.name, { last_by_subj: walSubject(config.source.name) });
         tail = formatLsn(decodeChunkHeader((name) => last.header.get(name) || undefined).end.lsn);
       }
-      return { messages: info.state.messages, bytes: info.state.bytes, tail };
+      const { messages, bytes } = info.state;
+      return { stream: { messages, bytes, tail, limitBytes: info.config.max_bytes }, forecast: streamForecast(info, Date.now()) };
     } finally {
       await connection.close();
     }
   } catch (error) {
-    return { problem: describeError(error) };
+    return { stream: { problem: describeError(error) }, forecast: null };
   }
 }
 
@@ -227,7 +273,12 @@ function archivedSeconds(nowMs: number | undefined, state: ArchiveState | undefi
   return state.committedAt === null ? null : Math.max(0, Math.round((nowMs - Date.parse(state.committedAt)) / 100) / 10);
 }
 
-function tableStatus(table: Config['tables'][number], state: ArchiveState | undefined, database: DatabaseTable | undefined): TableStatus {
+function tableStatus(
+  table: Config['tables'][number],
+  state: ArchiveState | undefined,
+  database: DatabaseTable | undefined,
+  pruned: ReadonlyMap<string, number>,
+): TableStatus {
   const files = [...(state?.files.values() ?? [])].filter(
     (file) => file.schema === table.schema && file.table === table.table && (file.kind === 'segment' || file.kind === 'daily'),
   );
@@ -239,6 +290,7 @@ function tableStatus(table: Config['tables'][number], state: ArchiveState | unde
     segments: files.filter((file) => file.kind === 'segment').length,
     sealedDays: new Set(files.filter((file) => file.kind === 'daily').map((file) => file.day)).size,
     bytes: files.reduce((sum, file) => sum + file.bytes, 0),
+    prunedRows: pruned.get(`${table.schema}.${table.table}`) ?? 0,
     prunable: why === null,
     why,
   };

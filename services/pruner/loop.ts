@@ -7,14 +7,18 @@ import { takeClock } from '../../src/prune/clock.js';
 import { connectPruner } from '../../src/prune/connection.js';
 import { prunePreflight } from '../../src/prune/preflight.js';
 import { chosenTables, type PruneResult, runPrune } from '../../src/prune/run.js';
-import type { Config } from '../../src/runtime/config.js';
+import type { Config, TableConfig } from '../../src/runtime/config.js';
 import { configError, describeError, exitCodeOf, Halt, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
+import { type Monitor, unwatched } from '../../src/runtime/monitor.js';
 import { runWithRetry } from '../../src/runtime/service.js';
 import { sayDenied } from '../../src/stream/denied.js';
+import { type Tell, tellHalt, tellThrough } from '../../src/stream/events.js';
 import { type Asked, requestReply, takeRequests } from '../../src/stream/request.js';
-import { connectStream, requestSubject } from '../../src/stream/topology.js';
+import { connectStream, requestSubject, type StreamConnection } from '../../src/stream/topology.js';
 import { closeClient } from '../../src/wal/session.js';
+import { tellRun } from './events.js';
+import { PrunerMetrics } from './metrics.js';
 import { recopyRequester, sealRequester } from './requesters.js';
 import { type PruneReply, type PruneRequest, parsePruneRequest } from './requests.js';
 
@@ -28,22 +32,30 @@ async function checkSettings(config: Config, log: Log): Promise<void> {
 }
 
 /** Until the signal aborts. Throws halts of the archive and mistakes of the configuration: they need a person. Without NATS the schedule goes on. */
-export async function runPruner(config: Config, log: Log, signal: AbortSignal): Promise<void> {
+export async function runPruner(config: Config, log: Log, signal: AbortSignal, monitor: Monitor = unwatched()): Promise<void> {
+  const metrics = new PrunerMetrics(config, monitor);
+  await tellHalt(config, 'pruner', () => prune(config, log, signal, metrics));
+}
+
+async function prune(config: Config, log: Log, signal: AbortSignal, metrics: PrunerMetrics): Promise<void> {
   await checkSettings(config, log);
   await checkAtStart(config, log);
-  const runs = new Runs(config, log, signal);
+  const runs = new Runs(config, log, signal, metrics);
   const job = new Cron(config.prune.schedule, { timezone: 'UTC', paused: !config.prune.enabled }, () => runs.scheduled());
   log.info(
     { event: 'pruner-started', enabled: config.prune.enabled, schedule: config.prune.schedule, dryRun: config.prune.dryRun },
     config.prune.enabled ? (config.prune.dryRun ? 'dry runs by schedule (prune.dryRun)' : 'pruning by schedule') : `${OFF}; dry runs are answered`,
   );
+  metrics.waits();
+  const attempt = async (healthy: () => void): Promise<void> => {
+    const stream = await connectStream(config, `tidemark-${config.source.name}-pruner`, sayDenied(log));
+    metrics.connected(stream.connected);
+    healthy();
+    await answerRequests(config, stream, runs);
+    if (!runs.signal.aborted) throw stream.denied() ?? new TidemarkError('transient', 'the connection to NATS ended');
+  };
   try {
-    await runWithRetry(log, runs.signal, async (healthy) => {
-      const { connection, denied } = await connectStream(config, `tidemark-${config.source.name}-pruner`, sayDenied(log));
-      healthy();
-      await answerRequests(config, connection, runs);
-      if (!runs.signal.aborted) throw denied() ?? new TidemarkError('transient', 'the connection to NATS ended');
-    });
+    await runWithRetry(log, runs.signal, attempt, () => metrics.failed());
   } finally {
     job.stop();
     await runs.ended();
@@ -73,16 +85,20 @@ class Runs {
   fatal: unknown;
   /** Where days are handed to the archiver; undefined while NATS is not there. */
   connection: NatsConnection | undefined;
+  /** Nobody is told while NATS is not there. */
+  tell: Tell | undefined;
   readonly #config: Config;
   readonly #log: Log;
+  readonly #metrics: PrunerMetrics;
   readonly #follower: ArchiveFollower;
   readonly #stop = new AbortController();
   #busy: Promise<unknown> = Promise.resolve();
   #scheduled = false;
 
-  constructor(config: Config, log: Log, signal: AbortSignal) {
+  constructor(config: Config, log: Log, signal: AbortSignal, metrics: PrunerMetrics) {
     this.#config = config;
     this.#log = log;
+    this.#metrics = metrics;
     this.#follower = new ArchiveFollower(config.archive.dir);
     this.signal = AbortSignal.any([signal, this.#stop.signal]);
   }
@@ -90,19 +106,33 @@ class Runs {
   /** The result, as soon as it stands; the next run starts when this one has also handed its days over. */
   start(trigger: 'schedule' | 'request', request: PruneRequest): Promise<PruneResult> {
     const config = this.#config;
+    const dryRun = request.dryRun === true || config.prune.dryRun;
     return new Promise((resolve, reject) => {
       const one = async (): Promise<void> => {
         const seal = this.connection ? sealRequester(this.connection, config, this.signal) : undefined;
-        const dryRun = request.dryRun === true || config.prune.dryRun;
         const recopy = this.connection ? recopyRequester(this.connection, config, this.#log) : undefined;
         const options = { config, log: this.#log, signal: this.signal, follower: this.#follower, trigger, table: request.table, dryRun, seal, recopy };
-        resolve(await runPrune({ ...options, finished: resolve }));
+        const batch = (table: TableConfig, rows: number, ms: number): void => this.#metrics.batch(table, rows, ms, dryRun);
+        let stands = false;
+        const finished = (result: PruneResult): void => {
+          if (!stands) this.#stands(result);
+          stands = true;
+          resolve(result);
+        };
+        this.#metrics.begins();
+        finished(await runPrune({ ...options, finished, batch }));
       };
       this.#busy = this.#busy.then(one).catch((error: unknown) => {
+        this.#metrics.couldNot(describeError(error));
         if (error instanceof Halt || (error instanceof TidemarkError && error.kind === 'config')) this.#end(error);
         reject(error);
       });
     });
+  }
+
+  #stands(result: PruneResult): void {
+    this.#metrics.ran(result);
+    if (this.tell) tellRun(this.tell, result);
   }
 
   /** By the clock. A run that is still on is not followed by another of the same hour. */
@@ -127,13 +157,14 @@ class Runs {
 }
 
 /** Until the runs end or the connection does. Of several pruners of a source one answers. */
-async function answerRequests(config: Config, connection: NatsConnection, runs: Runs): Promise<void> {
+async function answerRequests(config: Config, { connection, connected }: StreamConnection, runs: Runs): Promise<void> {
   const requests = takeRequests(connection, requestSubject(config.source.name, 'prune'), { queue: 'pruner' });
   const stop = (): void => requests.unsubscribe();
   runs.signal.addEventListener('abort', stop, { once: true });
   if (runs.signal.aborted) stop();
   const answers = new Set<Promise<void>>();
   runs.connection = connection;
+  runs.tell = tellThrough(connection, config.source.name, connected);
   try {
     for await (const asked of requests) {
       const done = answer(config, asked, runs);
@@ -144,7 +175,7 @@ async function answerRequests(config: Config, connection: NatsConnection, runs: 
     await connection.flush().catch(() => undefined);
   } finally {
     runs.signal.removeEventListener('abort', stop);
-    runs.connection = undefined;
+    runs.connection = runs.tell = undefined;
     await connection.close().catch(() => undefined);
   }
 }
@@ -175,10 +206,8 @@ export async function pruneOnce(
   signal: AbortSignal,
 ): Promise<{ result: PruneResult; by: 'service' | 'command' }> {
   chosenTables(config, request.table);
-  const connection = await connectStream(config, `tidemark-${config.source.name}-prune`).then(
-    ({ connection: open }) => open,
-    () => undefined,
-  );
+  const stream = await connectStream(config, `tidemark-${config.source.name}-prune`).catch(() => undefined);
+  const connection = stream?.connection;
   try {
     const reply = connection ? await requestReply<PruneReply>(connection, requestSubject(config.source.name, 'prune'), request, signal) : undefined;
     if (reply?.ok) return { result: reply.result, by: 'service' };
@@ -189,6 +218,7 @@ export async function pruneOnce(
     const recopy = connection ? recopyRequester(connection, config, log) : undefined;
     const follower = new ArchiveFollower(config.archive.dir);
     const result = await runPrune({ config, log, signal, follower, trigger: 'command', table: request.table, dryRun, seal, recopy });
+    if (stream) tellRun(tellThrough(stream.connection, config.source.name, stream.connected), result);
     return { result, by: 'command' };
   } finally {
     await connection?.close().catch(() => undefined);

@@ -37,6 +37,8 @@ export type PruneOptions = {
   readonly recopy?: ((request: { schema: string; table: string; keys?: readonly (readonly string[])[] }) => Promise<void>) | undefined;
   /** Told the result as soon as it stands: the sealing that follows may wait for the archive's next flush. */
   readonly finished?: ((result: PruneResult) => void) | undefined;
+  /** Told of every batch of a table that is deleted (or, dry, compared), in the milliseconds that it took. */
+  readonly batch?: ((table: TableConfig, rows: number, ms: number) => void) | undefined;
 };
 
 export type PruneResult = RunReceipt & {
@@ -44,7 +46,12 @@ export type PruneResult = RunReceipt & {
   readonly ran: boolean;
   /** Names of halted tables' halts. */
   readonly halts: readonly HaltName[];
+  /** The halted tables. */
+  readonly halted: readonly HaltedTable[];
 };
+
+/** A table that stands still until a person has looked at it; the others go on. */
+export type HaltedTable = { readonly table: string; readonly halt: HaltName; readonly seen: string; readonly remedy: string | null };
 
 /** A connection that the server lost may hold the lock until it notices: longer than idle_in_transaction_session_timeout of a batch. */
 const RELOCK_MS = 20_000;
@@ -132,11 +139,11 @@ class Run {
 
   /** One table, begun again when the connection is lost. Leaves no connection when it cannot be made again. */
   async #table(table: TableConfig, proof: { archive: string; key: Buffer; epoch: Epoch }, pace: Pace): Promise<TableOutcome> {
-    const { config, follower, dryRun, log, signal } = this.#options;
+    const { config, follower, dryRun, log, signal, batch } = this.#options;
     let before = { deleted: 0, batches: 0 };
     for (let attempt = 1; ; attempt += 1) {
       const context = { client: this.#client as pg.Client, source: config.source.name, ...proof, run: this.#id, receipts: this.#receipts };
-      let outcome = withEarlier(await pruneTable({ context, config, follower, pace, dryRun, clock: this.clock, log, signal }, table), before);
+      let outcome = withEarlier(await pruneTable({ context, config, follower, pace, dryRun, clock: this.clock, log, signal, batch }, table), before);
       if (outcome.unknown === undefined && (!outcome.failed || (await isUsable(context.client)))) return outcome;
       log.warn({ event: 'connection-lost', table: table.key, reason: outcome.receipt.problem }, 'connecting again');
       try {
@@ -156,7 +163,7 @@ class Run {
   /** A run that had nothing to do or may not; it leaves no receipt. */
   nothing(problem: string, ran = true): PruneResult {
     this.#options.log.info({ event: 'prune-run', run: this.#id, problem }, ran ? 'nothing was pruned' : 'this pruner stays idle');
-    return { ...this.#receipt([], problem), ran, halts: [] };
+    return { ...this.#receipt([], problem), ran, halts: [], halted: [] };
   }
 
   #receipt(tables: readonly TableReceipt[], problem: string | null): RunReceipt {
@@ -172,7 +179,10 @@ class Run {
     await this.#receipts.append(receipt);
     const deleted = receipt.tables.reduce((sum, table) => sum + table.deleted, 0);
     this.#options.log.info({ event: 'prune-run', run: this.#id, dryRun: receipt.dryRun, deleted, problem }, 'prune run done');
-    return { ...receipt, ran: true, halts: outcomes.flatMap((outcome) => (outcome.halt ? [outcome.halt.halt] : [])) };
+    const halted = outcomes.flatMap(({ halt, receipt: { schema, table } }) =>
+      halt ? [{ table: `${schema}.${table}`, halt: halt.halt, seen: halt.message, remedy: halt.remedy ?? null }] : [],
+    );
+    return { ...receipt, ran: true, halts: halted.map(({ halt }) => halt), halted };
   }
 
   async #copyAgain(outcomes: readonly TableOutcome[]): Promise<void> {

@@ -27,6 +27,8 @@ export type TableRun = {
   readonly clock: (() => string | undefined) | undefined;
   readonly log: Log;
   readonly signal: AbortSignal;
+  /** Told of every batch. */
+  readonly batch?: ((table: TableConfig, rows: number, ms: number) => void) | undefined;
 };
 
 /** A batch whose COMMIT got no answer: settle.ts finds out on another connection. */
@@ -194,6 +196,7 @@ async function prunePage(
       return found !== undefined && !found.unresolved;
     });
     if (rows.length === 0) return undefined;
+    const began = performance.now();
     const outcome = await pruneBatch(
       run.context,
       { batch: randomUUID(), config: parts.table, target, cutoff: parts.cutoff, horizon: parts.horizon, copiedBefore: parts.copiedBefore, rows, archived },
@@ -208,6 +211,7 @@ async function prunePage(
       tally.batches += 1;
       tally.deleted += outcome.deleted;
       tally.leave('locked or changed meanwhile', outcome.skipped);
+      run.batch?.(parts.table, outcome.deleted, performance.now() - began);
       run.log.debug({ event: 'batch', table: parts.table.key, deleted: outcome.deleted, dryRun: run.dryRun }, 'batch done');
       if (!run.dryRun) await run.pace.after(outcome.deleted);
       return undefined;

@@ -16,9 +16,20 @@ function streamProblems({ user, password, token, nkey, credentials, tls }: Parse
   return problems;
 }
 
+/** A port is one service's. */
+function metricsProblems({ metrics }: Parsed): string[] {
+  const { host: _, ...ports } = metrics ?? { host: '' };
+  const owners = new Map<number, string>();
+  return Object.entries(ports).flatMap(([service, port]) => {
+    const owner = owners.get(port);
+    owners.set(port, service);
+    return owner === undefined ? [] : [`metrics.${service}: ${port} is the port of ${owner} already; give each service its own`];
+  });
+}
+
 /** Rules that need two fields at once. */
 export function crossCheck(data: Parsed): string[] {
-  const problems = streamProblems(data.stream);
+  const problems = [...streamProblems(data.stream), ...metricsProblems(data)];
   const qualified = (key: string): string => {
     const { schema, table } = parseTableKey(key);
     return `${schema}.${table}`;

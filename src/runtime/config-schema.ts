@@ -1,6 +1,6 @@
 /** The sections of tidemark.yaml, their fields and defaults. The JSON Schema for editors is made from it. */
 import { z } from 'zod';
-import { cron, DURATION_MS, duration, SIZE_BYTES, secretText, size, timezone, whole } from './config-values.js';
+import { cron, DURATION_MS, duration, port, SIZE_BYTES, secretText, size, timezone, whole } from './config-values.js';
 
 const tableSchema = z.strictObject({
   timestamp: z.string().min(1),
@@ -62,6 +62,10 @@ export const configSchema = z.strictObject({
     .prefault({}),
   tables: z.record(z.string().min(1), tableSchema).refine((tables) => Object.keys(tables).length > 0, 'name at least one table'),
   protected: z.array(z.string().min(1)).default([]),
+  /** Absent: no port is opened. */
+  metrics: z
+    .strictObject({ host: z.string().min(1).default('127.0.0.1'), capture: port.default(9471), archiver: port.default(9472), pruner: port.default(9473) })
+    .optional(),
   log: z.strictObject({ level: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).default('info') }).prefault({}),
 });
 

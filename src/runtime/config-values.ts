@@ -46,6 +46,7 @@ export const size = z.union([z.string(), z.number()]).transform((text, context) 
 });
 
 export const whole = z.number().int().positive();
+export const port = z.number().int().min(1, 'a port is a number from 1 to 65535').max(65_535, 'a port is a number from 1 to 65535');
 export const secretText = z
   .string()
   .min(1)

@@ -62,6 +62,10 @@ const OVERRIDABLE: readonly [variable: string, section: string, key: string, as:
   ['TIDEMARK_PRUNE_RETENTION', 'prune', 'retention', 'text'],
   ['TIDEMARK_PRUNE_SCHEDULE', 'prune', 'schedule', 'text'],
   ['TIDEMARK_PRUNE_BATCH', 'prune', 'batch', 'number'],
+  ['TIDEMARK_METRICS_HOST', 'metrics', 'host', 'text'],
+  ['TIDEMARK_METRICS_CAPTURE', 'metrics', 'capture', 'number'],
+  ['TIDEMARK_METRICS_ARCHIVER', 'metrics', 'archiver', 'number'],
+  ['TIDEMARK_METRICS_PRUNER', 'metrics', 'pruner', 'number'],
   ['TIDEMARK_LOG_LEVEL', 'log', 'level', 'text'],
 ];
 

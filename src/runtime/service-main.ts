@@ -3,9 +3,10 @@ import { parseArgs } from 'node:util';
 import { type Config, loadConfig } from './config.js';
 import { configError, describeError, exitCodeOf } from './errors.js';
 import { createLog, type Log } from './log.js';
+import { type Monitor, openMonitor } from './monitor.js';
 import { runMain } from './service.js';
 
-export type ServiceLoop = (config: Config, log: Log, signal: AbortSignal) => Promise<void>;
+export type ServiceLoop = (config: Config, log: Log, signal: AbortSignal, monitor: Monitor) => Promise<void>;
 
 /** Ends the process: 0 after a signal, else with the exit code of what stopped it. */
 export async function runServiceMain(name: string, loop: ServiceLoop): Promise<never> {
@@ -31,7 +32,7 @@ export async function runService(name: string, file: string, loop: ServiceLoop):
   // A supervisor holds an IPC channel to us: when it dies, however it dies, we stop. It has said the notices already.
   if (process.channel) process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
   else for (const notice of config.notices) log.info({ event: 'notice' }, notice);
-  return runMain(log, (signal) => loop(config, log, signal));
+  return runMain(log, async (signal) => loop(config, log, signal, await openMonitor(name, config, log)));
 }
 
 /** Files 0640 and folders 0750, whoever started us: also those that DuckDB makes, which takes no mode. */

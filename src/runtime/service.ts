@@ -22,9 +22,14 @@ export function backoffMs(attempt: number): number {
 
 /**
  * Runs `body` until it returns, the signal aborts, or it fails with what trying again cannot mend (then throws that). `body` gets
- * `healthy`, to be called when it has reached steady work: the next failure starts the back-off afresh.
+ * `healthy`, to be called when it has reached steady work: the next failure starts the back-off afresh. `failed` hears of each failure that is tried again.
  */
-export async function runWithRetry(log: Log, signal: AbortSignal, body: (healthy: () => void) => Promise<void>): Promise<void> {
+export async function runWithRetry(
+  log: Log,
+  signal: AbortSignal,
+  body: (healthy: () => void) => Promise<void>,
+  failed: (error: unknown) => void = () => undefined,
+): Promise<void> {
   let attempt = 0;
   while (!signal.aborted) {
     try {
@@ -37,6 +42,7 @@ export async function runWithRetry(log: Log, signal: AbortSignal, body: (healthy
       if (!mayRetry(error)) throw error;
       const waitMs = backoffMs(attempt);
       attempt += 1;
+      failed(error);
       log.warn({ event: 'retry', attempt, waitMs, reason: describeError(error) }, 'will try again');
       await sleep(waitMs, signal);
     }

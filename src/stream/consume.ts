@@ -20,6 +20,8 @@ export type ReadOptions = {
   readonly notice?: (reason: string) => void;
   /** End when this sequence has been read, instead of waiting for more. */
   readonly until?: number;
+  /** Told with each message how many of the stream lie behind it yet. */
+  readonly pending?: (messages: number) => void;
 };
 
 /** A pull asks for at most this much; more than 64 MB outstanding makes the server stall. */
@@ -180,11 +182,12 @@ class StreamReader {
   }
 
   #accept(message: Msg): Delivered {
-    const sequence = sequenceOf(message);
+    const { sequence, pending } = placeOf(message);
     // Nothing is redelivered without acknowledgements, so a message lost with a connection shows as a jump: read on from before it.
     if (!this.#fresh && sequence !== this.#next) throw new Error(`expected message ${this.#next} of the stream, got ${sequence}`);
     this.#fresh = false;
     this.#next = sequence + 1;
+    this.#options.pending?.(pending);
     return { message, sequence, created: this.#created as string };
   }
 
@@ -202,12 +205,13 @@ class StreamReader {
   }
 }
 
-/** Stream sequence from the reply subject `$JS.ACK[.domain.account].stream.consumer.delivered.STREAMSEQ.consumerseq.time.pending[.token]`. */
-function sequenceOf(message: Msg): number {
+/** From the reply subject `$JS.ACK[.domain.account].stream.consumer.delivered.STREAMSEQ.consumerseq.time.pending[.token]`. */
+function placeOf(message: Msg): { sequence: number; pending: number } {
   const parts = (message.reply ?? '').split('.');
-  const value = Number(parts[parts.length === 9 ? 5 : 7]);
-  if (parts[0] !== '$JS' || !Number.isSafeInteger(value)) throw new Error(`a message without its place in the stream: ${message.reply ?? ''}`);
-  return value;
+  const at = parts.length === 9 ? 5 : 7;
+  const sequence = Number(parts[at]);
+  if (parts[0] !== '$JS' || !Number.isSafeInteger(sequence)) throw new Error(`a message without its place in the stream: ${message.reply ?? ''}`);
+  return { sequence, pending: Number(parts[at + 3] ?? 0) };
 }
 
 /** Status messages: 404/408 nothing there in time, 409 asked bytes or messages reached; all else means that the consumer has gone. */

@@ -14,3 +14,13 @@ export function walSubject(source: string): string {
 export function requestSubject(source: string, what: 'prune' | 'seal' | 'recopy'): string {
   return `tidemark.${source}.${what}`;
 }
+
+/** What is told of a source to whoever listens. */
+export function eventSubject(source: string, what: 'segment' | 'prune' | 'seal' | 'halt'): string {
+  return `tidemark.${source}.events.${what}`;
+}
+
+/** An event nobody depends on. */
+export function isEventSubject(subject: string): boolean {
+  return /^tidemark\.[a-z0-9_]+\.events\./.test(subject);
+}

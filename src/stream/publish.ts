@@ -21,11 +21,18 @@ const HEADER_ROOM = 8 * 1024;
 export type PublisherEvents = {
   /** Publishing stumbles and is tried again: `reason` for the log. */
   readonly onRetry?: (reason: string) => void;
-  /** One message was stored. */
-  readonly onStored?: (bytes: number) => void;
+  /** One message was stored, so many milliseconds after it was accepted. */
+  readonly onStored?: (bytes: number, ms: number) => void;
 };
 
-type Pending = { readonly head: MsgHdrs; readonly data: Uint8Array; readonly sequence: number; state: 'flying' | 'stored' | 'failed'; error?: unknown };
+type Pending = {
+  readonly head: MsgHdrs;
+  readonly data: Uint8Array;
+  readonly sequence: number;
+  readonly at: number;
+  state: 'flying' | 'stored' | 'failed';
+  error?: unknown;
+};
 
 export class ChunkPublisher {
   /** What the stream ended with when this publisher was opened; undefined: it is empty. */
@@ -69,6 +76,12 @@ export class ChunkPublisher {
 
   get inFlight(): number {
     return this.#window.length;
+  }
+
+  /** How long the oldest message waits to be stored, milliseconds; 0 when none does. */
+  get waitingMs(): number {
+    const oldest = this.#window[0];
+    return oldest === undefined ? 0 : performance.now() - oldest.at;
   }
 
   /** Sequence of the last message that is stored or in flight. */
@@ -128,7 +141,7 @@ export class ChunkPublisher {
     head.set(PUBLISHER, this.#id);
     head.set('Nats-Expected-Last-Sequence', String(this.#last));
     this.#last += 1;
-    const pending: Pending = { head, data, sequence: this.#last, state: 'flying' };
+    const pending: Pending = { head, data, sequence: this.#last, at: performance.now(), state: 'flying' };
     this.#window.push(pending);
     this.#bytes += data.length;
     // While something before it is to be sent again, it waits its turn.
@@ -167,7 +180,7 @@ export class ChunkPublisher {
 
   #release(pending: Pending): void {
     this.#bytes -= pending.data.length;
-    this.#events.onStored?.(pending.data.length);
+    this.#events.onStored?.(pending.data.length, performance.now() - pending.at);
   }
 
   /** Go-back-N: asks the stream how far it got, then sends the rest again in order, until one pass succeeds. */

@@ -6,6 +6,7 @@ import { connect, type JetStreamClient, type JetStreamManager, type NatsConnecti
 import type { Check } from '../runtime/check.js';
 import type { Config } from '../runtime/config.js';
 import { configError, describeError, type TidemarkError } from '../runtime/errors.js';
+import { watchConnected } from './connected.js';
 import { type Denied, deniedError, watchDenied } from './denied.js';
 import { addressOf, connectError, connectionOptions, encryptionCheck } from './login.js';
 import { streamName, walSubject } from './names.js';
@@ -19,6 +20,8 @@ export type StreamConnection = {
   readonly jetstream: JetStreamClient;
   readonly manager: JetStreamManager;
   readonly denied: Denied;
+  /** False while it is broken and connects again. */
+  readonly connected: () => boolean;
   readonly source: string;
   /** The stream's name. */
   readonly name: string;
@@ -49,7 +52,8 @@ export async function connectStream(config: Config, name: string, denied?: (erro
   const manager = await connection.jetstreamManager({ timeout: REQUEST_MS, checkAPI: false });
   const jetstream = connection.jetstream({ timeout: REQUEST_MS });
   const { name: source } = config.source;
-  return { connection, jetstream, manager, denied: watchDenied(connection, denied), source, name: streamName(source), subject: walSubject(source) };
+  const watched = { denied: watchDenied(connection, denied), connected: watchConnected(connection) };
+  return { connection, jetstream, manager, ...watched, source, name: streamName(source), subject: walSubject(source) };
 }
 
 /** The stream as it is, undefined when there is none. */

@@ -27,13 +27,22 @@ export type SlotRow = {
   readonly failover: boolean | null;
 } & SlotHealth;
 
+/** With where the server writes at that moment. */
+export type SlotReading = SlotRow & {
+  /** null on a server in recovery. */
+  readonly insertLsn: Lsn | null;
+  /** Transactions since the oldest catalog rows that the slot keeps vacuum from. */
+  readonly catalogXminAge: number | null;
+};
+
 /** The row of pg_replication_slots, undefined when there is none. */
-export async function readSlot(client: pg.Client, name: string): Promise<SlotRow | undefined> {
+export async function readSlot(client: pg.Client, name: string): Promise<SlotReading | undefined> {
   const result = await client.query<
-    Record<'plugin' | 'database' | 'confirmed' | 'status' | 'safe' | 'held' | 'reason' | 'failover', string | null> & { active: string }
+    Record<'plugin' | 'database' | 'confirmed' | 'status' | 'safe' | 'held' | 'reason' | 'failover' | 'insert' | 'age', string | null> & { active: string }
   >(
     `SELECT plugin::text, database::text, active::text, confirmed_flush_lsn::text AS confirmed, wal_status AS status, safe_wal_size::text AS safe,
             CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), restart_lsn)::int8 END::text AS held,
+            CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn() END::text AS insert, pg_catalog.age(catalog_xmin)::text AS age,
             pg_catalog.to_jsonb(s) ->> 'invalidation_reason' AS reason, pg_catalog.to_jsonb(s) ->> 'failover' AS failover
        FROM pg_catalog.pg_replication_slots s WHERE slot_name = $1`,
     [name],
@@ -50,6 +59,8 @@ export async function readSlot(client: pg.Client, name: string): Promise<SlotRow
     heldBytes: Number(row.held ?? 0),
     safeBytes: row.safe === null ? null : Number(row.safe),
     failover: row.failover === null ? null : row.failover === 'true',
+    insertLsn: row.insert === null ? null : parseLsn(row.insert),
+    catalogXminAge: row.age === null ? null : Number(row.age),
   };
 }
 

@@ -4,29 +4,58 @@ import { ArchiveFollower } from '../../../src/archive/manifest.js';
 import { loadConfig } from '../../../src/runtime/config.js';
 import { sleep } from '../../../src/runtime/service.js';
 import { THRESHOLDS } from '../../../src/wal/slot-health.js';
-import { type PipelineStatus, readStatus } from '../pipeline-state.js';
-import { bytesText, plainTable } from '../print.js';
+import { type PipelineStatus, readStatus, StatusMemory } from '../pipeline-state.js';
+import { bytesText, colours, durationText, plainTable } from '../print.js';
+import { Looks, type Rates } from '../rates.js';
+import { Screen } from '../screen.js';
+import { growth, statusScreen } from '../status-screen.js';
 
 const WATCH_MS = 2000;
 
 export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
   const follower = new ArchiveFollower(config.archive.dir);
-  const show = async (): Promise<number> => {
-    const status = await readStatus(config, follower);
-    const text = options['json'] === true ? `${JSON.stringify(status)}\n` : render(status);
-    if (options['watch'] === true && process.stdout.isTTY === true) process.stdout.write('\u001b[2J\u001b[H');
-    process.stdout.write(text);
-    return status.slot?.walStatus === 'lost' || [status.postgres, status.stream, status.archive].some((part) => 'problem' in part) ? 1 : 0;
-  };
-  if (options['watch'] !== true) return show();
+  const memory = new StatusMemory(config);
+  const look = (): Promise<PipelineStatus> => readStatus(config, follower, memory);
+  if (options['watch'] === true) return await watch(look, options['json'] === true);
+  const status = await look();
+  process.stdout.write(options['json'] === true ? `${JSON.stringify(status)}\n` : render(status));
+  return status.slot?.walStatus === 'lost' || [status.postgres, status.stream, status.archive].some((part) => 'problem' in part) ? 1 : 0;
+}
+
+/** Until SIGINT, SIGTERM or SIGHUP, or until nobody reads it any more: a screen on a terminal, one text or (`json`) one object a look elsewhere. */
+async function watch(look: () => Promise<PipelineStatus>, json: boolean): Promise<number> {
   const controller = new AbortController();
-  process.once('SIGINT', () => controller.abort());
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => controller.abort());
+  process.stdout.on('error', () => controller.abort()); // `| head` has had enough
+  using screen = process.stdout.isTTY === true && !json ? new Screen(process.stdout) : undefined;
+  const looks = new Looks();
   while (!controller.signal.aborted) {
-    await show();
+    const status = await unlessAborted(look, controller.signal);
+    if (status === undefined) {
+      screen?.[Symbol.dispose]();
+      process.exit(0); // connections of a look that nobody waits for would keep the process for a while
+    }
+    const rates = looks.add(status);
+    if (screen) screen.show((size) => statusScreen(status, rates, size, colours));
+    else process.stdout.write(json ? `${JSON.stringify({ ...status, rates })}\n` : `${render(status, rates)}\n`);
     await sleep(WATCH_MS, controller.signal);
   }
   return 0;
+}
+
+/** A look may take its time-outs; a Ctrl-C does not wait for them: undefined then. */
+async function unlessAborted<T>(look: () => Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  const over = new AbortController();
+  const abort = new Promise<undefined>((resolve) => {
+    signal.addEventListener('abort', () => resolve(undefined), { once: true, signal: over.signal });
+    if (signal.aborted) resolve(undefined);
+  });
+  try {
+    return await Promise.race([look(), abort]);
+  } finally {
+    over.abort();
+  }
 }
 
 function lag(bytes: number | null, seconds: number | null): string {
@@ -34,13 +63,8 @@ function lag(bytes: number | null, seconds: number | null): string {
   return `${bytesText(bytes)} behind${seconds === null ? '' : `, ${seconds} s`}`;
 }
 
-/** `3 d`, `5 h`, `12 min`. */
-function duration(seconds: number): string {
-  if (seconds >= 2 * 86_400) return `${Math.floor(seconds / 86_400)} d`;
-  return seconds >= 2 * 3600 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 60)} min`;
-}
-
-export function render(status: PipelineStatus): string {
+/** `rates`: from an earlier look to this one. */
+export function render(status: PipelineStatus, rates: Rates | null = null): string {
   const lines: string[] = [`source ${status.source}`];
   lines.push(
     'problem' in status.postgres
@@ -58,7 +82,7 @@ export function render(status: PipelineStatus): string {
       `archive    position ${status.archive.position ?? 'none yet'}, ${lag(status.lag.archivedBytes, status.lag.archivedSeconds)}; manifest ${status.archive.manifest}, fence ${status.archive.fence ?? 'none'}`,
     );
   }
-  lines.push(slotLine(status), '');
+  lines.push(slotLine(status), ...forecastLines(status), ...rateLine(rates), '');
   const rows = status.tables.map((table) => [
     table.table,
     table.hotRows === null ? 'unknown' : String(table.hotRows),
@@ -73,6 +97,25 @@ export function render(status: PipelineStatus): string {
   return `${lines.join('\n')}\n`;
 }
 
+function forecastLines({ forecast: { archive, stream } }: PipelineStatus): string[] {
+  const lines: string[] = [];
+  if (archive !== null) lines.push(`volume     ${bytesText(archive.freeBytes)} of ${bytesText(archive.sizeBytes)} free; the archive: ${growth(archive)}`);
+  if (stream !== null)
+    lines.push(
+      `room       ${bytesText(stream.limitBytes - stream.bytes)} of ${bytesText(stream.limitBytes)} left in the stream; ${growth(stream)}${stream.fullInSeconds === null ? '' : ' if nothing is taken out'}`,
+    );
+  return lines;
+}
+
+function rateLine(rates: Rates | null): string[] {
+  if (rates === null) return [];
+  const bytes = (value: number | null): string => (value === null ? 'not known' : `${bytesText(Math.round(value))}/s`);
+  const rows = (value: number | null): string => (value === null ? 'not known' : `${value} rows/s`);
+  return [
+    `rates      over ${durationText(rates.seconds)}: written ${bytes(rates.writtenBytes)}, published ${bytes(rates.publishedBytes)}, archived ${bytes(rates.archivedBytes)} and ${rows(rates.archivedRows)}, pruned ${rows(rates.prunedRows)}`,
+  ];
+}
+
 function slotLine({ postgres, slot, lag: { confirmedBytes, confirmedSeconds } }: PipelineStatus): string {
   if (slot === null) return `slot       ${'problem' in postgres ? 'not known: the database cannot be asked' : 'none'}`;
   const parts = [
@@ -85,7 +128,7 @@ function slotLine({ postgres, slot, lag: { confirmedBytes, confirmedSeconds } }:
     parts.push(
       slot.safeWalBytes === null ? 'no bound (max_slot_wal_keep_size = -1): it can fill the disk' : `is lost after ${bytesText(slot.safeWalBytes)} more WAL`,
     );
-  if (slot.lostInSeconds !== null) parts.push(`at the average rate of writing, in ${duration(slot.lostInSeconds)}`);
+  if (slot.lostInSeconds !== null) parts.push(`at the average rate of writing, in ${durationText(slot.lostInSeconds)}`);
   if (slot.catalogXminAge !== null) parts.push(`catalog xmin ${slot.catalogXminAge} transactions old`);
   const line = `slot       ${parts.join('; ')}`;
   return slot.alarm.level === 0 ? line : `${line}\nALARM      slot: ${slot.alarm.seen} (${THRESHOLDS})`;
