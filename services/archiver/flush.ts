@@ -144,29 +144,27 @@ async function flushBatch(context: ArchiverContext, segments: SegmentWriter, { b
   faultPoint('A9');
   faultPoint('A10');
   faultPoint('A11');
-  const bytes = add.reduce((sum, entry) => sum + entry.bytes, 0);
   context.metrics.flushed(add, performance.now() - began);
-  context.tell('segment', {
-    manifest: state.number,
-    position: state.position,
-    committedAt: state.committedAt,
-    rows: batch.rows,
-    bytes,
-    files: add.map(({ file, schema, table, day, rows, bytes: size }) => ({ file, table: `${schema}.${table}`, day, rows, bytes: size })),
-  });
+  if (add.length > 0) tellSegments(context, state, batch.rows, add);
   context.log.info(
     {
       event: 'flush',
       manifest: state.number,
       rows: batch.rows,
       segments: add.length,
-      bytes,
+      bytes: add.reduce((sum, entry) => sum + entry.bytes, 0),
       position: state.position,
       fences: batch.fences.length,
       ms: Math.round(performance.now() - began),
     },
     'flushed',
   );
+}
+
+function tellSegments({ tell }: ArchiverContext, state: ArchiveState, rows: number, add: readonly FileEntry[]): void {
+  const { number: manifest, position, committedAt } = state;
+  const files = add.map(({ file, schema, table, day, rows: own, bytes }) => ({ file, table: `${schema}.${table}`, day, rows: own, bytes }));
+  tell('segment', { manifest, position, committedAt, rows, bytes: files.reduce((sum, { bytes }) => sum + bytes, 0), files });
 }
 
 /** What the manifest says after this batch. */

@@ -67,7 +67,7 @@ export class ArchiverMetrics {
     this.#merging = metrics.histogram('tidemark_merge_duration_seconds', 'Merging small segments into one.', SECONDS);
     this.#merged = metrics.counter('tidemark_merged_segments_total', 'Small segments that were merged into others.');
     this.#sealing = metrics.histogram('tidemark_seal_duration_seconds', 'Sealing a day.', SECONDS);
-    this.#sealed = metrics.counter('tidemark_sealed_days_total', 'Days of tables that became daily files.');
+    this.#sealed = metrics.counter('tidemark_seals_total', 'Days of tables that became daily files.');
     this.#purged = metrics.counter('tidemark_stream_purged_messages_total', 'Archived messages taken out of the stream.');
     this.#retries = metrics.counter('tidemark_archiver_retries_total', 'Failures after which the archiver began again: lost connections, a full volume.');
     this.#archive(metrics);

@@ -49,7 +49,8 @@ export function columns(rows: readonly Line[], right: ReadonlySet<number> = new 
   return rows.map((row) =>
     row.map(({ text, paint }, at) => {
       const space = ' '.repeat((widths[at] ?? 0) - widthOf(text));
-      return { text: `${right.has(at) ? `${space}${text}` : `${text}${space}`}  `, paint };
+      const last = at === row.length - 1;
+      return { text: right.has(at) ? `${space}${text}${last ? '' : '  '}` : last ? text : `${text}${space}  `, paint };
     }),
   );
 }

@@ -35,7 +35,7 @@ export class Screen implements Disposable {
     if (!this.#entered) return;
     const size = { width: this.#out.columns || 80, height: this.#out.rows || 24 };
     const lines = this.#lines(size).slice(0, size.height);
-    this.#out.write(`${FRAME[0]}\u001b[H${lines.map((line) => `${line}\u001b[K`).join('\r\n')}\u001b[J${FRAME[1]}`);
+    this.#out.write(`${FRAME[0]}\u001b[H${lines.map((line) => `${line}\u001b[K`).join('\n')}\u001b[J${FRAME[1]}`);
   }
 
   [Symbol.dispose](): void {

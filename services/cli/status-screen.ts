@@ -13,12 +13,14 @@ const SOON_SECONDS = 7 * 86_400;
 
 type Paint = Pick<Colors, 'red' | 'yellow' | 'green' | 'dim' | 'bold' | 'cyan'>;
 
-/** The lines of the screen, the first on top. */
+/** The lines of the screen, the first on top. Empty ones only where there is room for them. */
 export function statusScreen(status: PipelineStatus, rates: Rates | null, { width, height }: Size, paint: Paint): string[] {
-  const head = [title(status, rates, width, paint), [], ...stages(status, rates, paint), [], ...room(status, paint)];
-  const foot = lastRun(status, paint);
-  const space = height - head.length - foot.length - 2;
-  const lines = [...head, [], ...tables(status, rates, paint, Math.max(2, space)), ...foot];
+  const blocks = [[title(status, rates, width, paint)], stages(status, rates, paint), room(status, paint)];
+  const foot = [lastRun(status, paint)];
+  const needed = [...blocks, foot].reduce((sum, block) => sum + block.length, 0);
+  const gaps = needed + status.tables.length + 1 + blocks.length + 1 <= height;
+  const all = [...blocks, tables(status, rates, paint, Math.max(1, height - needed)), foot];
+  const lines: Line[] = all.flatMap((block, at) => (gaps && at > 0 ? [[], ...block] : block));
   return lines.slice(0, height).map((line) => lineText(line, width));
 }
 
@@ -157,10 +159,10 @@ function tables({ tables: all }: PipelineStatus, rates: Rates | null, paint: Pai
   ];
 }
 
-function lastRun({ lastRun: run }: PipelineStatus, paint: Paint): Line[] {
-  if (run === null) return [[], [cell('no prune run yet', paint.dim)]];
+function lastRun({ lastRun: run }: PipelineStatus, paint: Paint): Line {
+  if (run === null) return [cell('no prune run yet', paint.dim)];
   const deleted = run.tables.reduce((sum, table) => sum + table.deleted, 0);
   const problem = run.problem ?? run.tables.find(({ problem: one }) => one !== null && one !== 'prune: false')?.problem ?? null;
   const text = `last prune run ${run.finishedAt.slice(0, 19).replace('T', ' ')}${run.dryRun ? ' (dry)' : ''}: ${deleted} rows${run.dryRun ? ' would go' : ' deleted'}`;
-  return [[], [cell(text, paint.dim), cell(problem === null ? '' : `; ${problem}`, paint.yellow)]];
+  return [cell(text, paint.dim), cell(problem === null ? '' : `; ${problem}`, paint.yellow)];
 }

@@ -39,14 +39,15 @@ export class MetricsRegistry implements Metrics {
   readonly #library: Library;
   readonly #registry: PrometheusRegistry;
 
-  private constructor(library: Library) {
+  private constructor(library: Library, labels: Labels) {
     this.#library = library;
     this.#registry = new library.Registry();
+    this.#registry.setDefaultLabels(labels);
   }
 
-  /** Loads the library. What every process has is registered: CPU, memory, open files, start. */
-  static async open(): Promise<MetricsRegistry> {
-    const registry = new MetricsRegistry((await import('prom-client')).default);
+  /** Loads the library. `labels` go to every number. What every process has is registered: CPU, memory, open files, start. */
+  static async open(labels: Labels = {}): Promise<MetricsRegistry> {
+    const registry = new MetricsRegistry((await import('prom-client')).default, labels);
     registry.#process();
     return registry;
   }
@@ -76,7 +77,13 @@ export class MetricsRegistry implements Metrics {
 
   gauge(name: string, help: string, read: Read, labels: readonly string[] = []): void {
     const registers = [this.#registry];
-    const gauge: InstanceType<Library['Gauge']> = new this.#library.Gauge({ name, help, labelNames: [...labels], registers, collect: () => show(gauge, read) });
+    const gauge: InstanceType<Library['Gauge']> = new this.#library.Gauge({
+      name,
+      help,
+      labelNames: [...labels],
+      registers,
+      collect: () => show(gauge, read, labels.length === 0),
+    });
   }
 
   histogram(name: string, help: string, buckets: readonly number[]): Histogram {
@@ -98,7 +105,7 @@ export class MetricsRegistry implements Metrics {
   }
 }
 
-async function show(gauge: InstanceType<Library['Gauge']>, read: Read): Promise<void> {
+async function show(gauge: InstanceType<Library['Gauge']>, read: Read, alone: boolean): Promise<void> {
   let reading: Reading;
   try {
     reading = await read();
@@ -107,6 +114,6 @@ async function show(gauge: InstanceType<Library['Gauge']>, read: Read): Promise<
   }
   gauge.reset();
   if (typeof reading === 'number') return gauge.set(reading);
-  gauge.remove();
+  if (alone) gauge.remove(); // the library puts 0 there
   for (const { labels, value } of reading ?? []) gauge.set({ ...labels }, value);
 }

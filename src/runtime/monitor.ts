@@ -5,7 +5,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { isIPv6 } from 'node:net';
 import type { Config } from './config.js';
-import { configError } from './errors.js';
+import { configError, describeError } from './errors.js';
 import { Health } from './health.js';
 import type { Log } from './log.js';
 import { type Metrics, MetricsRegistry, NO_METRICS } from './metrics.js';
@@ -23,10 +23,10 @@ export async function openMonitor(service: string, config: Config, log: Log): Pr
   const { metrics: wanted } = config;
   const port = (wanted as Readonly<Record<string, unknown>> | undefined)?.[service];
   if (wanted === undefined || typeof port !== 'number') return unwatched();
-  const metrics = await MetricsRegistry.open();
+  const metrics = await MetricsRegistry.open({ source: config.source.name, service });
   const health = new Health();
   metrics.gauge('tidemark_ready', '1 while the service is ready, as /readyz says.', () => (health.unready().length === 0 ? 1 : 0));
-  const server = createServer((request, response) => void answer(request, response, { service, metrics, health }));
+  const server = createServer((request, response) => void answer(request, response, { service, metrics, health, log }));
   await listen(server, { host: wanted.host, port, field: `metrics.${service}` });
   log.info({ event: 'metrics', host: wanted.host, port }, `metrics and health on http://${isIPv6(wanted.host) ? `[${wanted.host}]` : wanted.host}:${port}`);
   return { metrics, health };
@@ -51,16 +51,19 @@ async function listen(server: Server, { host, port, field }: { host: string; por
   server.unref(); // it ends with its process, and keeps none alive
 }
 
-type Watched = { readonly service: string; readonly metrics: MetricsRegistry; readonly health: Health };
+type Watched = { readonly service: string; readonly metrics: MetricsRegistry; readonly health: Health; readonly log: Log };
 
-async function answer(request: IncomingMessage, response: ServerResponse, { service, metrics, health }: Watched): Promise<void> {
+async function answer(request: IncomingMessage, response: ServerResponse, { service, metrics, health, log }: Watched): Promise<void> {
   request.resume();
   if (request.method !== 'GET' && request.method !== 'HEAD') return reply(response, 405, 'only GET\n', { allow: 'GET, HEAD' });
   switch (request.url?.split('?')[0]) {
     case '/metrics':
       return await metrics.text().then(
         (text) => reply(response, 200, text, { 'content-type': metrics.contentType }),
-        () => reply(response, 500, 'the metrics could not be gathered\n'),
+        (error: unknown) => {
+          log.warn({ event: 'metrics-failed', reason: describeError(error) }, 'the metrics could not be gathered');
+          reply(response, 500, 'the metrics could not be gathered\n');
+        },
       );
     case '/healthz': {
       const problem = health.stuck();

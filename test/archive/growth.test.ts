@@ -1,0 +1,36 @@
+/** How fast an archive grows, read from manifests on a real file system: of the last day, without the first copy, by what is live. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ArchiveGrowth } from '../../src/archive/growth.js';
+import { ManifestWriter } from '../../src/archive/manifest.js';
+import { fileEntry, temporaryArchive } from './folder.js';
+
+const HOUR = 3_600_000;
+const copy = (state: 'running' | 'complete') => ({ generation: 'g', state, consistentPoint: '0/10', rows: 0 });
+
+test('bytes that came and went since the copy was complete, over more manifests than one checkpoint', async () => {
+  await using archive = await temporaryArchive();
+  const writer = await ManifestWriter.claim(archive.dir, 'test');
+  await writer.commit({ reason: 'copy-begin', copy: copy('running'), add: [fileEntry('copied.parquet', { bytes: 1_000_000 })] });
+  assert.equal(await new ArchiveGrowth(archive.dir).measure(writer.state), null, 'a copy that runs is no growth');
+  await writer.commit({ reason: 'copy-end', copy: copy('complete') });
+  const began = Date.now();
+  for (let i = 0; i < 70; i += 1) await writer.commit({ reason: 'flush', add: [fileEntry(`${i}.parquet`, { bytes: 100 })] });
+  await writer.commit({ reason: 'merge', add: [fileEntry('merged.parquet', { bytes: 150 })], drop: ['0.parquet', '1.parquet'] });
+  const growth = new ArchiveGrowth(archive.dir);
+  const hourLater = await growth.measure(writer.state, began + HOUR);
+  assert.equal(hourLater?.amount, 70 * 100 - 50);
+  assert.ok(Math.abs((hourLater?.seconds ?? 0) - 3600) < 30, `${hourLater?.seconds}`);
+  await writer.commit({ reason: 'flush', add: [fileEntry('more.parquet', { bytes: 7 })] });
+  assert.equal((await growth.measure(writer.state, began + HOUR))?.amount, 70 * 100 - 50 + 7, 'the beginning is kept, the end is new');
+});
+
+test('of the last day only: what is older is where it begins, and nothing new is nothing known', async () => {
+  await using archive = await temporaryArchive();
+  const writer = await ManifestWriter.claim(archive.dir, 'test');
+  await writer.commit({ reason: 'copy-end', copy: copy('complete'), add: [fileEntry('old.parquet', { bytes: 5 })] });
+  assert.equal(await new ArchiveGrowth(archive.dir).measure(writer.state, Date.now() + 25 * HOUR), null);
+  const { freeBytes, sizeBytes, fullInSeconds } = await new ArchiveGrowth(archive.dir).forecast(writer.state);
+  assert.ok(freeBytes > 0 && sizeBytes > freeBytes);
+  assert.equal(fullInSeconds, null);
+});
