@@ -13,7 +13,8 @@ test('bytes that came and went since the copy was complete, over more manifests 
   const writer = await ManifestWriter.claim(archive.dir, 'test');
   await writer.commit({ reason: 'copy-begin', copy: copy('running'), add: [fileEntry('copied.parquet', { bytes: 1_000_000 })] });
   assert.equal(await new ArchiveGrowth(archive.dir).measure(writer.state), null, 'a copy that runs is no growth');
-  await writer.commit({ reason: 'copy-end', copy: copy('complete') });
+  await writer.commit({ reason: 'flush', add: [fileEntry('gone.parquet', { bytes: 500 })] });
+  await writer.commit({ reason: 'copy-end', copy: copy('complete'), drop: ['gone.parquet'] });
   const began = Date.now();
   for (let i = 0; i < 70; i += 1) await writer.commit({ reason: 'flush', add: [fileEntry(`${i}.parquet`, { bytes: 100 })] });
   await writer.commit({ reason: 'merge', add: [fileEntry('merged.parquet', { bytes: 150 })], drop: ['0.parquet', '1.parquet'] });

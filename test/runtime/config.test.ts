@@ -96,6 +96,19 @@ test('rules over two fields', () => {
   assert.match(problems(`${LEAST}prune: { retention: 0h }\n`), /shorter than a second/);
 });
 
+test('metrics are off until they are named; a port is one service’s', () => {
+  assert.equal(config(LEAST).metrics, undefined);
+  assert.deepEqual(config(`${LEAST}metrics: {}`).metrics, { host: '127.0.0.1', capture: 9471, archiver: 9472, pruner: 9473 });
+  assert.deepEqual(config(LEAST, { TIDEMARK_METRICS_HOST: '0.0.0.0', TIDEMARK_METRICS_PRUNER: '9000' }).metrics, {
+    host: '0.0.0.0',
+    capture: 9471,
+    archiver: 9472,
+    pruner: 9000,
+  });
+  assert.match(problems(`${LEAST}metrics: { capture: 9473 }`), /metrics\.pruner: 9473 is the port of capture already; give each service its own/);
+  assert.match(problems(`${LEAST}metrics: { capture: 0 }`), /metrics\.capture: found 0; a port is a number from 1 to 65535/);
+});
+
 test('a source name is a word: it becomes a subject, a slot and a stream', () => {
   for (const name of ['a.>', '*', '>', 'a b', 'Goat', '../x', 'a"b', "a'; DROP", 'a\\0b', 'x'.repeat(41), '🦖', '-x'])
     assert.match(
