@@ -132,7 +132,7 @@ async function readOnce(parts: ConsumeParts, gap: Gap, from: ConsumeParts['from'
   const { stream, intake, flusher, log } = parts;
   const options = {
     notice: (reason: string) => log.debug({ event: 'stream-retry', reason }, 'reading again'),
-    pending: (messages: number) => parts.metrics?.pending(messages),
+    pending: (messages: number, storedAt: number) => parts.metrics?.pending(messages, storedAt),
     ...(parts.until === undefined ? {} : { until: parts.until }),
   };
   for await (const chunk of readChunks(stream, from, signal, options)) {

@@ -50,6 +50,7 @@ export class ArchiverMetrics {
   #state: () => ArchiveState | undefined = () => undefined;
   #intake: () => IntakeSeen | undefined = () => undefined;
   #pending = 0;
+  #storedAt = 0;
   #stream: StreamForecast | undefined;
   #busySince: number | undefined;
   #volume: Promise<VolumeForecast> | undefined;
@@ -84,7 +85,7 @@ export class ArchiverMetrics {
     };
     metrics.gauge(
       'tidemark_archive_lag_seconds',
-      'How long the oldest change that was read waits to be durable; with a backlog: the age of the newest that is.',
+      'How long the oldest change that was read waits to be durable; with a backlog: at least the age of the message read last.',
       () => this.#lagSeconds(),
     );
     metrics.gauge('tidemark_archive_pending_messages', 'Messages of the stream that are not read yet.', () => this.#pending);
@@ -169,8 +170,10 @@ export class ArchiverMetrics {
     if (now - (this.#busySince ?? now) < FLUSH_MS) this.#health.turn();
   }
 
-  pending(messages: number): void {
+  /** A message was read that was stored at `storedAt`, milliseconds since 1970; so many lie behind it. */
+  pending(messages: number, storedAt: number): void {
     this.#pending = messages;
+    this.#storedAt = storedAt;
   }
 
   /** A batch is durable. */
@@ -207,14 +210,13 @@ export class ArchiverMetrics {
     const seen = this.#intake();
     if (seen === undefined) return null;
     const waiting = seen.since === undefined ? 0 : (performance.now() - seen.since) / 1000;
-    const committedAt = this.#pending > 0 ? this.#state()?.committedAt : null;
-    return committedAt == null ? waiting : Math.max(waiting, (Date.now() - Date.parse(committedAt)) / 1000);
+    return this.#pending === 0 ? waiting : Math.max(waiting, (Date.now() - this.#storedAt) / 1000);
   }
 
   #behind(): string | undefined {
     const seconds = this.#lagSeconds() ?? 0;
     if (seconds * 1000 <= this.#flushEveryMs + READY_BEYOND_MS) return undefined;
-    return `what was committed ${Math.round(seconds)} s ago is not archived yet (${this.#pending} messages are not read)`;
+    return `what was published ${Math.round(seconds)} s ago is not archived yet (${this.#pending} messages are not read)`;
   }
 
   #look(): Promise<VolumeForecast> {

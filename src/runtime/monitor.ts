@@ -34,7 +34,7 @@ export async function openMonitor(service: string, config: Config, log: Log): Pr
 
 async function listen(server: Server, { host, port, field }: { host: string; port: number; field: string }): Promise<void> {
   server.requestTimeout = 10_000;
-  server.keepAliveTimeout = 30_000; // longer than most scrape intervals are not kept open
+  server.keepAliveTimeout = 75_000; // whoever asks every minute keeps its connection
   server.maxConnections = 64;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);

@@ -20,8 +20,8 @@ export type ReadOptions = {
   readonly notice?: (reason: string) => void;
   /** End when this sequence has been read, instead of waiting for more. */
   readonly until?: number;
-  /** Told with each message how many of the stream lie behind it yet. */
-  readonly pending?: (messages: number) => void;
+  /** Told with each message how many of the stream lie behind it yet, and when it was stored, milliseconds since 1970. */
+  readonly pending?: (messages: number, storedAt: number) => void;
 };
 
 /** A pull asks for at most this much; more than 64 MB outstanding makes the server stall. */
@@ -182,12 +182,12 @@ class StreamReader {
   }
 
   #accept(message: Msg): Delivered {
-    const { sequence, pending } = placeOf(message);
+    const { sequence, pending, storedAt } = placeOf(message);
     // Nothing is redelivered without acknowledgements, so a message lost with a connection shows as a jump: read on from before it.
     if (!this.#fresh && sequence !== this.#next) throw new Error(`expected message ${this.#next} of the stream, got ${sequence}`);
     this.#fresh = false;
     this.#next = sequence + 1;
-    this.#options.pending?.(pending);
+    this.#options.pending?.(pending, storedAt);
     return { message, sequence, created: this.#created as string };
   }
 
@@ -206,12 +206,12 @@ class StreamReader {
 }
 
 /** From the reply subject `$JS.ACK[.domain.account].stream.consumer.delivered.STREAMSEQ.consumerseq.time.pending[.token]`. */
-function placeOf(message: Msg): { sequence: number; pending: number } {
+function placeOf(message: Msg): { sequence: number; pending: number; storedAt: number } {
   const parts = (message.reply ?? '').split('.');
   const at = parts.length === 9 ? 5 : 7;
   const sequence = Number(parts[at]);
   if (parts[0] !== '$JS' || !Number.isSafeInteger(sequence)) throw new Error(`a message without its place in the stream: ${message.reply ?? ''}`);
-  return { sequence, pending: Number(parts[at + 3] ?? 0) };
+  return { sequence, pending: Number(parts[at + 3] ?? 0), storedAt: Number(parts[at + 2] ?? 0) / 1e6 };
 }
 
 /** Status messages: 404/408 nothing there in time, 409 asked bytes or messages reached; all else means that the consumer has gone. */

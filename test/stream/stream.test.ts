@@ -200,6 +200,27 @@ test('a publisher that has nothing to publish finds out too that its stream was 
   await assert.rejects(second.look(), { kind: 'transient', message: /lost messages 1 to 1/ });
 });
 
+test('a reader tells how much lies behind each message, and when it was stored; a publisher how long one waits', async () => {
+  await using w = await world();
+  const stored: number[] = [];
+  const publisher = await ChunkPublisher.open(w.stream, new AbortController().signal, { onStored: (_, ms) => stored.push(ms) });
+  const before = Date.now();
+  assert.equal(publisher.waitingMs, 0);
+  for (let i = 0; i < 3; i += 1) await publisher.publish(chunk(i), Buffer.from('x'));
+  assert.ok(publisher.waitingMs > 0);
+  await publisher.drain();
+  assert.ok(stored.length === 3 && stored.every((ms) => ms > 0 && ms < 60_000), `${stored}`);
+  const told: [number, number][] = [];
+  const stop = new AbortController();
+  const options = { until: 3, pending: (messages: number, at: number) => void told.push([messages, at]) };
+  for await (const one of readChunks(w.stream, {}, stop.signal, options)) assert.ok(one.sequence <= 3);
+  assert.deepEqual(
+    told.map(([messages]) => messages),
+    [2, 1, 0],
+  );
+  for (const [, at] of told) assert.ok(at >= before - 1 && at <= Date.now() + 1, `${at}`);
+});
+
 test('a reader goes on by itself in a stream made anew, from its beginning', async () => {
   await using w = await world();
   const publisher = await w.publisher();
