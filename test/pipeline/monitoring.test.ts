@@ -229,10 +229,13 @@ test('an event for every segment commit, prune run and sealed day, as the docume
   const [seal] = of('seal');
   assert.deepEqual([seal?.['table'], seal?.['rows']], ['public.prices', 300]);
   assert.match(String(seal?.['file']), /^prices\/prices_\d{4}-\d\d-\d\d\.parquet$/);
+  await pipeline.query(`INSERT INTO prices (at, secret) SELECT now() - interval '50 hours', 'c4naryrow' FROM generate_series(1, 5) i`);
+  await pipeline.archived();
   const dry = await pipeline.cli(['prune', '--dry-run', '-c', pipeline.configFile]);
   assert.equal(dry.code, 0);
   const tried = await until('the dry run is told', async () => of('prune').find(({ dryRun }) => dryRun === true));
   assert.equal(tried['deleted'], 0);
+  assert.deepEqual((tried['tables'] as { deleted: number }[]).map(({ deleted }) => deleted).sort(), [0, 5], 'what would go');
   for (const [what, mark] of [['segment', 'files'], ['seal', 'history'], ['prune', 'trigger']] as const) {
     const { what: _, ...real } = of(what)[0] as Event;
     assert.deepEqual(Object.keys(real), Object.keys(documented(mark)), what);
