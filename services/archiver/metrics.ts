@@ -45,7 +45,7 @@ export class ArchiverMetrics {
   readonly #sealed: Counter;
   readonly #purged: Counter;
   readonly #retries: Counter;
-  #phase: string | undefined = 'starting';
+  #phase: string | undefined;
   #connected: () => boolean = () => false;
   #state: () => ArchiveState | undefined = () => undefined;
   #intake: () => IntakeSeen | undefined = () => undefined;
@@ -73,6 +73,7 @@ export class ArchiverMetrics {
     this.#retries = metrics.counter('tidemark_archiver_retries_total', 'Failures after which the archiver began again: lost connections, a full volume.');
     this.#archive(metrics);
     this.#room(metrics);
+    this.at('starting');
     health.needs('archiving', () => this.#phase);
     health.needs('nats', () => (this.#connected() ? undefined : 'there is no connection to NATS'));
     health.needs('lag', () => this.#behind());

@@ -94,7 +94,6 @@ type Archive = { readonly archive: string; readonly key: Buffer; readonly archiv
 async function waitForArchive(config: Config, log: Log, signal: AbortSignal, metrics: CaptureMetrics): Promise<Archive | undefined> {
   const follower = new ArchiveFollower(config.archive.dir);
   for (let tries = 0; !signal.aborted; tries += 1) {
-    metrics.at('waiting for an archiver to make the archive');
     const identity = await openIdentity(config.archive.dir);
     if (identity !== undefined && (await follower.refresh()) !== undefined) {
       if (identity.source !== config.source.name) {
@@ -105,6 +104,7 @@ async function waitForArchive(config: Config, log: Log, signal: AbortSignal, met
       }
       return { archive: identity.archive, key: await readKey(config.archive.dir), archived: () => follower.refresh() };
     }
+    metrics.at('waiting for an archiver to make the archive');
     if (tries % 150 === 0) log.info({ event: 'waiting-for-archive', dir: config.archive.dir }, 'no archiver has made this archive yet: start the archiver');
     await sleep(200, signal);
   }
@@ -125,6 +125,7 @@ async function captureOnce(context: Omit<CaptureContext, 'publisher'>, healthy: 
   const stopSoon = (): void => void setTimeout(() => publishing.abort(), LAST_WORDS_MS).unref();
   context.signal.addEventListener('abort', stopSoon, { once: true });
   try {
+    context.metrics.at('looking at stream and slot');
     await ensureStream(stream.manager, config);
     const publisher = await openPublisher(context, publishing.signal);
     context.metrics.publishes(publisher);

@@ -33,7 +33,7 @@ export class CaptureMetrics {
   readonly #copied: Counter;
   readonly #retries: Counter;
   #changes = 0;
-  #phase: string | undefined = 'starting';
+  #phase: string | undefined;
   #connected: () => boolean = () => false;
   #publisher: PublisherSeen | undefined;
   #streaming: StreamingSeen | undefined;
@@ -55,6 +55,7 @@ export class CaptureMetrics {
     this.#copied = metrics.counter('tidemark_capture_copied_rows_total', 'Rows of tables that were copied, the first time or again.');
     this.#retries = metrics.counter('tidemark_capture_retries_total', 'Failures after which capture began again: lost connections, time-outs.');
     this.#gauges(metrics);
+    this.at('starting');
     health.needs('streaming', () => this.#phase);
     health.needs('nats', () => (this.#connected() ? undefined : 'there is no connection to NATS'));
     health.needs('lag', () => this.#behind());
@@ -103,7 +104,7 @@ export class CaptureMetrics {
   /** It failed and begins again. */
   failed(error: unknown): void {
     this.#retries.inc();
-    this.#publisher = this.#streaming = undefined;
+    this.#publisher = this.#streaming = this.#slot = undefined; // what is not looked at is not known
     this.#lag = { publish: null, archive: null, confirm: null };
     this.at(describeError(error));
   }
