@@ -111,7 +111,7 @@ async function declared(): Promise<Map<string, { type: string; services: string[
 test('a scrape tells what happened, to the row', async () => {
   const samples = await until('capture has looked at the slot since', async () => {
     const found = await scrape();
-    return found.get('tidemark_archive_lag_bytes') === 0 ? found : undefined;
+    return (found.get('tidemark_archive_lag_bytes') ?? Number.POSITIVE_INFINITY) < 100_000 ? found : undefined; // the server itself writes a little
   });
   const beats = Number((await pipeline.query<{ n: string }>('SELECT count(*)::text AS n FROM beat'))[0]?.n);
   const exactly: Record<string, number> = {
