@@ -15,7 +15,7 @@ import { type Monitor, unwatched } from '../../src/runtime/monitor.js';
 import { type StreamForecast, streamForecast } from '../../src/stream/forecast.js';
 
 /** Ready means: what was read waits no longer than this beyond the flush interval. */
-export const READY_BEYOND_MS = 60_000;
+const READY_BEYOND_MS = 60_000;
 /** A batch that is not archived after this long hangs: a volume that answers no more. */
 const FLUSH_MS = 900_000;
 /** Volume and growth are looked at no more often than this, however many look here. */

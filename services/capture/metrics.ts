@@ -13,8 +13,8 @@ import type { SlotReading } from '../../src/wal/slot.js';
 import { slotAlarm } from '../../src/wal/slot-health.js';
 
 /** Ready means: what waits to be stored is no older and no more than this. */
-export const READY_WAITING_MS = 30_000;
-export const READY_LAG_BYTES = 64 * 1024 ** 2;
+const READY_WAITING_MS = 30_000;
+const READY_LAG_BYTES = 64 * 1024 ** 2;
 /** Connecting, with all its time-outs, takes no longer. */
 const STEP_MS = 600_000;
 
