@@ -84,6 +84,16 @@ command(
   'tidemark views > archive.sql && duckdb -init archive.sql',
   () => import('./commands/views.js'),
 );
+command(
+  'tail [table]',
+  'the changes in the stream as JSON lines: from now on, or from a place in the replay window',
+  'tidemark tail prices --from 10m | jq -c .new',
+  () => import('./commands/tail.js'),
+)
+  .option('--from <place>', 'an LSN (0/1F76560), a time (2026-01-12T10:00:00Z), how long ago (10m), or start')
+  .option('--follow', 'go on as changes come (default)')
+  .option('--no-follow', 'end with what is in the stream now')
+  .option('--all', 'also fences, other messages of Tidemark, and copied rows');
 command('rebuild', 'replay the stream into an empty folder', 'tidemark rebuild --into /tmp/again --check', () => import('./commands/rebuild.js'))
   .requiredOption('--into <dir>', 'an empty or missing folder')
   .option('--check', 'compare it with the archive')
