@@ -66,7 +66,7 @@ command(
   .option('--json', 'as JSON, with --watch one object a look');
 command(
   'explain <table> [key...]',
-  'why a table or a row is not prunable yet; where a row is archived',
+  'why a table or a row is not prunable yet; every archived version of a row, how it ended, which run pruned it',
   'tidemark explain prices 4711',
   () => import('./commands/explain.js'),
 ).option('--json', 'as JSON');

@@ -3,9 +3,9 @@
  */
 import { asyncBufferFromFile, type FileMetaData, parquetMetadataAsync, parquetRead } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
-import { systemName } from '../change/system-columns.js';
+import { type SystemColumn, systemName } from '../change/system-columns.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
-import { ColumnwiseDigests, DigestSum } from './digest.js';
+import { ColumnwiseDigests, DigestSum, digestOfTexts } from './digest.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
 import type { RawValue } from './raw-value.js';
 import { inflateSnappy } from './snappy.js';
@@ -21,6 +21,13 @@ const RAW_PARSERS = {
 };
 
 const COMPRESSORS = { ...compressors, SNAPPY: inflateSnappy };
+
+/** A row by its key. `texts`: in the table's order, undefined = not resolved. `system`: of a column beside the table's own, null where the file has none. */
+export type FoundRow = {
+  readonly texts: readonly (string | null | undefined)[];
+  readonly digest: bigint;
+  readonly system: (name: SystemColumn) => RawValue | null;
+};
 
 export class DailyReader {
   readonly metadata: SegmentMetadata;
@@ -70,6 +77,60 @@ export class DailyReader {
       }
       start = end;
     }
+  }
+
+  /** The rows whose `columns` have these texts. Reads the rest of a row group only where there is one, and nothing of a group whose statistics say that there is none. */
+  async findRows(columns: readonly string[], wanted: readonly string[]): Promise<FoundRow[]> {
+    const found: FoundRow[] = [];
+    let start = 0;
+    for (const [group, { num_rows: rows }] of this.#footer.row_groups.entries()) {
+      const end = start + Number(rows);
+      if (columns.every((name, i) => this.#mayHold(group, name, wanted[i] as string))) {
+        for (const row of await this.#matching(columns, wanted, start, end)) found.push(await this.#rowAt(row));
+      }
+      start = end;
+    }
+    return found;
+  }
+
+  async #matching(columns: readonly string[], wanted: readonly string[], start: number, end: number): Promise<number[]> {
+    const data = await this.#readColumns([...columns, ...(this.text === undefined ? [] : [this.text])], start, end);
+    const kept = this.text === undefined ? undefined : data.at(-1);
+    const forms = columns.map((name) => this.#forms[this.columns.indexOf(name)] as SegmentColumn);
+    const text = (row: number, c: number): string | null => {
+      const raw = data[c]?.[row];
+      return raw === null || raw === undefined ? keptText(keptOf(kept?.[row]), columns[c] as string) : (forms[c] as SegmentColumn).text(raw);
+    };
+    return Array.from({ length: end - start }, (_, row) => row)
+      .filter((row) => wanted.every((value, c) => text(row, c) === value))
+      .map((row) => start + row);
+  }
+
+  async #rowAt(row: number): Promise<FoundRow> {
+    const names = this.#footer.schema.filter((element) => element.num_children === undefined && element.name !== undefined).map(({ name }) => name);
+    const own = new Set(this.columns);
+    const system = names.filter((name) => !own.has(name));
+    const values = await this.#readColumns([...this.columns, ...system], row, row + 1);
+    const at = (name: string): RawValue | null => (system.includes(name) ? (values[this.columns.length + system.indexOf(name)]?.[0] ?? null) : null);
+    const kept = this.text === undefined ? undefined : keptOf(at(this.text));
+    const missing = this.unresolved === undefined ? [] : namesOf(at(this.unresolved));
+    const texts = this.columns.map((name, c) => {
+      const raw = values[c]?.[0];
+      if (raw !== null && raw !== undefined) return (this.#forms[c] as SegmentColumn).text(raw);
+      return missing.includes(name) ? undefined : keptText(kept, name);
+    });
+    return { texts, digest: digestOfTexts(texts), system: (name) => at(systemName(name, this.columns)) };
+  }
+
+  /** False when the statistics of an integer column exclude the value. */
+  #mayHold(group: number, name: string, text: string): boolean {
+    const element = this.#footer.schema.find((one) => one.name === name);
+    const { min_value: min, max_value: max } =
+      this.#footer.row_groups[group]?.columns.find(({ meta_data }) => meta_data?.path_in_schema[0] === name)?.meta_data?.statistics ?? {};
+    const isInteger = element?.scale === undefined && /^INT(32|64)$/.test(element?.type ?? '') && /^(U?INT_\d+)?$/.test(element?.converted_type ?? '');
+    if (!isInteger || !/^-?\d{1,19}$/.test(text)) return true;
+    if ((typeof min !== 'bigint' && typeof min !== 'number') || (typeof max !== 'bigint' && typeof max !== 'number')) return true;
+    return BigInt(text) >= BigInt(min) && BigInt(text) <= BigInt(max);
   }
 
   async #readColumns(columns: string[], rowStart: number, rowEnd: number): Promise<(RawValue | null)[][]> {

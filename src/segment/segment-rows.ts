@@ -27,6 +27,8 @@ export interface SegmentRows {
   xid(row: number): number;
   lsn(row: number): bigint;
   ordinal(row: number): bigint;
+  /** Microseconds since 1970; 0 for copied rows. */
+  committedAtMicros(row: number): bigint;
   /** Signed 64-bit. */
   digest(row: number): bigint;
   /** True when a column's value was not in the stream (unchanged TOAST) and not found. */
@@ -114,6 +116,10 @@ export class DecodedRows implements SegmentRows {
 
   ordinal(row: number): bigint {
     return this.#system('ordinal', row) as bigint;
+  }
+
+  committedAtMicros(row: number): bigint {
+    return this.#system('committed_at', row) as bigint;
   }
 
   digest(row: number): bigint {

@@ -1,34 +1,23 @@
-/** `tidemark explain TABLE [KEY…]`: why a table or a row is not prunable yet, and where the archive holds the row. Reads only. */
-import path from 'node:path';
+/** `tidemark explain TABLE [KEY…] [--json]`: why a table or a row is not prunable yet, and every version of the row: where it lies, how it ended, which run pruned it. Reads only. */
+import type pg from 'pg';
 import { ArchiveFollower, type ArchiveState } from '../../../src/archive/manifest.js';
 import { describePause, readPause } from '../../../src/archive/operations.js';
 import { tableCoverage } from '../../../src/coverage/coverage.js';
-import { formatLsn, type Lsn } from '../../../src/position/lsn.js';
 import { covered, notKept, oldEnough, readCutoff, tableSql, unreferenced } from '../../../src/prune/eligible.js';
 import { readTarget, type Target } from '../../../src/prune/target.js';
 import { type Config, loadConfig, type TableConfig } from '../../../src/runtime/config.js';
 import { configError, messageOf } from '../../../src/runtime/errors.js';
-import { DailyReader } from '../../../src/segment/daily-reader.js';
-import { SegmentReader } from '../../../src/segment/reader.js';
 import { applicationName, quoteIdentifier } from '../../../src/wal/identifier.js';
 import { readServerIdentity } from '../../../src/wal/identity.js';
 import { closeClient, connectClient } from '../../../src/wal/session.js';
-
-type Archived = { readonly file: string; readonly op: string; readonly lsn: string; readonly ordinal: string };
-type Explanation = {
-  readonly table: string;
-  readonly reasons: string[];
-  row?: { readonly key: readonly string[]; readonly hot: boolean; readonly reasons: string[]; readonly archived: Archived[] };
-};
+import { configuredTable } from '../configured-table.js';
+import { rowHistory } from '../explain/history.js';
+import { type Explanation, render } from '../explain/render.js';
 
 export async function run(args: readonly unknown[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
-  const name = String(args[0]);
-  const key = (args[1] as string[] | undefined) ?? [];
-  const table = config.tables.find((entry) => entry.key === name || `${entry.schema}.${entry.table}` === name);
-  if (table === undefined)
-    throw configError(`table ${JSON.stringify(name)} is not in the configuration`, `name one of: ${config.tables.map((entry) => entry.key).join(', ')}`);
-  const explanation = await explain(config, table, key);
+  const table = configuredTable(config, String(args[0]));
+  const explanation = await explain(config, table, (args[1] as string[] | undefined) ?? []);
   process.stdout.write(options['json'] === true ? `${JSON.stringify(explanation)}\n` : render(explanation));
   return 0;
 }
@@ -38,101 +27,86 @@ async function explain(config: Config, table: TableConfig, key: readonly string[
   const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   try {
     const target = await readTarget(client, config.source.name, table);
-    if (target === undefined) return { table: table.key, reasons: ['the table does not exist'] };
-    if (key.length > 0 && key.length !== target.key.length)
-      throw configError(`the key of ${table.key} has ${target.key.length} columns (${target.key.join(', ')}), ${key.length} were given`);
-    const identity = await readServerIdentity(client);
-    const { rows } = await client.query<{ next: string }>('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next');
-    const coverage = tableCoverage(state, target, { ...identity, nextXid: rows[0]?.next ?? '0' });
-    const pause = await readPause(config.archive.dir);
-    const reasons = [
-      ...(pause === undefined ? [] : [`pruning is ${describePause(pause)} → tidemark resume`]),
-      ...(config.prune.enabled ? [] : ['pruning is off: prune.enabled is false']),
-      ...(table.prune ? [] : ['prune: false']),
-      ...target.obstacles.map(({ reason, remedy }) => `${reason} → ${remedy}`),
-      ...(coverage.state === 'not' ? [coverage.reason] : []),
-    ];
-    const explanation: Explanation = { table: table.key, reasons };
+    const explanation: Explanation = { table: table.key, reasons: await tableReasons({ config, table, state, client, target }) };
     if (key.length === 0) return explanation;
-    const cutoff = await readCutoff(client, table.retentionMs, config.source.timezone);
-    const horizon = coverage.state === 'covered' ? coverage.fence.horizon : undefined;
-    const where = target.key.map((column, i) => `${quoteIdentifier(column)} = $${i + 1}`).join(' AND ');
-    const { rows: live } = await client
-      .query<{ old: string | null; kept: string | null; free: string | null; covered: string | null }>(
-        `SELECT (${oldEnough(table, target, cutoff)})::text AS old, (${notKept(table)})::text AS kept, (${unreferenced(target)})::text AS free, ${horizon === undefined ? 'NULL' : `(${covered(horizon)})::text`} AS covered FROM ONLY ${tableSql(target)} WHERE ${where}`,
-        [...key],
-      )
-      .catch((error: { code?: string; message: string }) => {
-        // Class 22: a text that is no value of the column's type.
-        if (!error.code?.startsWith('22')) throw error;
-        const kept = table.keepWhile === undefined ? '' : ', or keepWhile on this row';
-        throw configError(`KEY${kept}: ${messageOf(error)}`, `give the value of ${target.key.join(', ')} as Postgres prints it`);
-      });
-    const row = live[0];
-    const rowReasons = row === undefined ? ['it is not in Postgres'] : [];
-    if (row !== undefined && row.old !== 'true') rowReasons.push(`its ${table.timestamp} is not older than ${cutoff.instant} (or has no value that can age)`);
-    if (row !== undefined && row.kept !== 'true') rowReasons.push(`keepWhile holds it: ${table.keepWhile}`);
-    if (row !== undefined && row.free !== 'true') rowReasons.push(`rows refer to it by ${target.references.map(({ name }) => name).join(', ')}`);
-    if (row !== undefined && row.covered === 'false') rowReasons.push('its newest version is not behind an archived fence yet');
-    const archived = state === undefined ? [] : await findVersions(config, state, target, key);
-    if (row !== undefined && archived.length === 0) rowReasons.push('no version of it is in the archive');
-    return { ...explanation, row: { key, hot: row !== undefined, reasons: rowReasons, archived } };
+    const names = target?.key ?? state?.tables.findLast((one) => one.schema === table.schema && one.table === table.table)?.key ?? [];
+    if (key.length !== names.length) throw configError(`the key of ${table.key} has ${names.length} columns (${names.join(', ')}), ${key.length} were given`);
+    const hot = target === undefined ? undefined : await hotRow({ config, table, state, client, target }, key);
+    const texts = hot?.key ?? key;
+    const archived = await rowHistory(config.archive.dir, state, { schema: table.schema, table: table.table, oid: target?.oid, key: names, texts });
+    const reasons = [...(hot?.reasons ?? [])];
+    if (hot?.there === true && archived.versions.length === 0) reasons.push('no version of it is in the archive');
+    return { ...explanation, row: { key: texts, hot: hot?.there ?? false, reasons, archived } };
   } finally {
     await closeClient(client);
   }
 }
 
-/** Every archived version of a key, oldest first. Reads all files of the table: a key says nothing of its days. */
-async function findVersions(config: Config, state: ArchiveState, target: Target, key: readonly string[]): Promise<Archived[]> {
-  const found: (Archived & { sort: bigint })[] = [];
-  for (const entry of state.files.values()) {
-    if (entry.oid !== target.oid || entry.pendingCopy !== null || entry.kind === 'changes') continue;
-    const file = path.join(config.archive.dir, entry.file);
-    if (entry.kind === 'daily' || entry.kind === 'history') {
-      const reader = await DailyReader.open(file);
-      const at = target.key.map((column) => reader.columns.indexOf(column));
-      await reader.forEachRow((texts) => {
-        if (at.every((index, i) => texts[index] === key[i])) found.push({ file: entry.file, op: entry.kind, lsn: '', ordinal: '', sort: 0n });
-      });
-      continue;
-    }
-    const reader = await SegmentReader.open(file);
-    try {
-      for (let group = 0; group < reader.rowGroupCount; group += 1) {
-        const rows = await reader.readRowGroup(group, target.key);
-        for (let row = 0; row < rows.rowCount; row += 1) {
-          if (!target.key.every((column, i) => rows.text(column, row) === key[i])) continue;
-          found.push({
-            file: entry.file,
-            op: rows.op(row),
-            lsn: formatLsn(rows.lsn(row) as Lsn),
-            ordinal: String(rows.ordinal(row)),
-            sort: (rows.lsn(row) << 40n) + rows.ordinal(row),
-          });
-        }
-      }
-    } finally {
-      await reader.close();
-    }
-  }
-  return found.sort((a, b) => (a.sort < b.sort ? -1 : a.sort > b.sort ? 1 : 0)).map(({ sort: _sort, ...archived }) => archived);
+type Parts = {
+  readonly config: Config;
+  readonly table: TableConfig;
+  readonly state: ArchiveState | undefined;
+  readonly client: pg.Client;
+  readonly target: Target | undefined;
+};
+
+async function coverageOf({ state, client }: Parts, target: Target): Promise<ReturnType<typeof tableCoverage>> {
+  const identity = await readServerIdentity(client);
+  const { rows } = await client.query<{ next: string }>('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next');
+  return tableCoverage(state, target, { ...identity, nextXid: rows[0]?.next ?? '0' });
 }
 
-function render(explanation: Explanation): string {
-  const lines = [
-    `table ${explanation.table}: ${explanation.reasons.length === 0 ? 'its old rows are prunable' : 'not prunable'}`,
-    ...explanation.reasons.map((reason) => `  ${reason}`),
+async function tableReasons(parts: Parts): Promise<string[]> {
+  const { config, table, target } = parts;
+  if (target === undefined) return ['the table does not exist'];
+  const coverage = await coverageOf(parts, target);
+  const pause = await readPause(config.archive.dir);
+  return [
+    ...(pause === undefined ? [] : [`pruning is ${describePause(pause)} → tidemark resume`]),
+    ...(config.prune.enabled ? [] : ['pruning is off: prune.enabled is false']),
+    ...(table.prune ? [] : ['prune: false']),
+    ...target.obstacles.map(({ reason, remedy }) => `${reason} → ${remedy}`),
+    ...(coverage.state === 'not' ? [coverage.reason] : []),
   ];
-  if (explanation.row) {
-    const { key, hot, reasons, archived } = explanation.row;
-    lines.push(
-      `row ${key.join(', ')}: ${hot ? 'in Postgres' : 'not in Postgres'}${hot && reasons.length === 0 ? ', may go with the next run' : ''}`,
-      ...reasons.map((reason) => `  ${reason}`),
+}
+
+/** The row in Postgres: whether it is there, why it is not pruned yet, and the texts of its key as Postgres prints them. */
+async function hotRow(parts: Parts & { readonly target: Target }, key: readonly string[]): Promise<{ there: boolean; reasons: string[]; key: string[] }> {
+  const { config, table, client, target } = parts;
+  const coverage = await coverageOf(parts, target);
+  const cutoff = await readCutoff(client, table.retentionMs, config.source.timezone);
+  const horizon = coverage.state === 'covered' ? coverage.fence.horizon : undefined;
+  const where = target.key.map((column, i) => `${quoteIdentifier(column)} = $${i + 1}`).join(' AND ');
+  const isCovered = horizon === undefined ? 'NULL' : `(${covered(horizon)})::text`;
+  try {
+    const { rows } = await client.query<{ old: string | null; kept: string | null; free: string | null; covered: string | null }>(
+      `SELECT (${oldEnough(table, target, cutoff)})::text AS old, (${notKept(table)})::text AS kept, (${unreferenced(target)})::text AS free, ${isCovered} AS covered FROM ONLY ${tableSql(target)} WHERE ${where}`,
+      [...key],
     );
-    lines.push(
-      archived.length === 0 ? '  archived nowhere' : '  archived:',
-      ...archived.map((version) => `    ${version.op.padEnd(7)} ${version.lsn ? `${version.lsn}:${version.ordinal}  ` : ''}${version.file}`),
-    );
+    const texts = await keyTexts(client, target, key);
+    const row = rows[0];
+    if (row === undefined) return { there: false, reasons: [], key: texts };
+    const reasons: string[] = [];
+    if (row.old !== 'true') reasons.push(`its ${table.timestamp} is not older than ${cutoff.instant} (or has no value that can age)`);
+    if (row.kept !== 'true') reasons.push(`keepWhile holds it: ${table.keepWhile}`);
+    if (row.free !== 'true') reasons.push(`rows refer to it by ${target.references.map(({ name }) => name).join(', ')}`);
+    if (row.covered === 'false') reasons.push('its newest version is not behind an archived fence yet');
+    return { there: true, reasons, key: texts };
+  } catch (error) {
+    // Class 22: a text that is no value of the column's type.
+    if (!(error as { code?: string }).code?.startsWith('22')) throw error;
+    const kept = table.keepWhile === undefined ? '' : ', or keepWhile on this row';
+    throw configError(`KEY${kept}: ${messageOf(error)}`, `give the value of ${target.key.join(', ')} as Postgres prints it`);
   }
-  return `${lines.join('\n')}\n`;
+}
+
+/** What a person writes, `007` or an upper-case uuid, as the archive holds it. */
+async function keyTexts(client: pg.Client, target: Target, key: readonly string[]): Promise<string[]> {
+  const { rows: types } = await client.query<{ name: string; type: string }>(
+    'SELECT attname AS name, pg_catalog.format_type(atttypid, atttypmod) AS type FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped',
+    [target.oid],
+  );
+  const casts = target.key.map((name, i) => `$${i + 1}::text::${types.find((one) => one.name === name)?.type ?? 'text'}::text`);
+  const { rows } = await client.query<string[]>({ text: `SELECT ${casts.join(', ')}`, values: [...key], rowMode: 'array' });
+  return rows[0] ?? [...key];
 }
