@@ -26,6 +26,8 @@ export type RebuildOptions = {
   readonly signal: AbortSignal;
   /** Messages read, and to be read. */
   readonly progress?: (done: number, all: number) => void;
+  /** Days of tables compared, and to be compared. */
+  readonly comparing?: (done: number, all: number) => void;
 };
 
 export type Difference = { readonly schema: string; readonly table: string; readonly day: string | null; readonly seen: string };
@@ -74,7 +76,7 @@ export async function rebuildArchive(config: Config, options: RebuildOptions): P
       return { ...result, equal: false, differences: [{ schema: '', table: '', day: null, seen: 'the stream holds no complete copy and no changes' }] };
     const [both] = [parsePosition(before.position), parsePosition(state.position)].sort(comparePositions) as [Position, Position];
     const window: ReplayWindow = { from, before: both.lsn };
-    const found = await compareArchives(context, config.archive.dir, before, follower, window);
+    const found = await compareArchives(context, config.archive.dir, before, follower, window, options.comparing);
     return { ...result, ...found, equal: found.differences.length === 0 };
   } finally {
     await context.close();
@@ -145,6 +147,7 @@ async function compareArchives(
   then: ArchiveState,
   follower: ArchiveFollower,
   window: ReplayWindow,
+  comparing: (done: number, all: number) => void = () => undefined,
 ): Promise<Pick<RebuildResult, 'differences' | 'compared' | 'skipped'>> {
   const differences: Difference[] = [];
   const skipped: Difference[] = [];
@@ -158,10 +161,12 @@ async function compareArchives(
     tables.set(name, known);
   }
   const encoder = await context.housekeeper();
+  const all = [...tables.values()].reduce((sum, { oids, days }) => sum + oids.size * days.size, 0);
   for (const [name, { oids, days }] of tables) {
     const [schema = '', table = ''] = splitName(name);
     for (const oid of oids) {
       for (const day of days) {
+        comparing(compared + skipped.length, all);
         if (!comparable(sealedFiles(await state(), oid, day), then, window)) {
           skipped.push({ schema, table, day, seen: 'sealed from changes that are not all in the replay window' });
           continue;

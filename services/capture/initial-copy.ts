@@ -12,6 +12,7 @@ import type { Config } from '../../src/runtime/config.js';
 import { Halt } from '../../src/runtime/errors.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
+import { ProgressRate } from '../../src/runtime/progress-rate.js';
 import type { ChunkPublisher } from '../../src/stream/publish.js';
 import type { StreamTail } from '../../src/stream/tail.js';
 import type { StreamConnection } from '../../src/stream/topology.js';
@@ -40,7 +41,9 @@ export type CaptureContext = {
   readonly metrics: CaptureMetrics;
 };
 
+/** So often the log says how far the copy is: soon at first, later every half minute. */
 const PROGRESS_MS = 2000;
+const PROGRESS_MOST_MS = 30_000;
 
 /** Makes the slot and publishes the whole copy; all of it is stored when this returns. undefined: stopped meanwhile. */
 export async function runInitialCopy(context: CaptureContext): Promise<Extract<SlotDecision, { act: 'resume' }> | undefined> {
@@ -61,20 +64,33 @@ export async function runInitialCopy(context: CaptureContext): Promise<Extract<S
   metrics.at('copying the tables', Number.POSITIVE_INFINITY);
   await lane.begin(context.archive);
   const names = new Map(copy.relations.map((relation) => [relation.oid, `${relation.schema}.${relation.table}`]));
-  let sayAt = Date.now() + PROGRESS_MS;
+  const rate = new ProgressRate();
+  const began = performance.now();
+  let sayAt = began + PROGRESS_MS;
+  rate.note(0, began);
   for await (const part of copy.parts()) {
     if (signal.aborted) return undefined;
     await lane.part(part);
     metrics.copied(part.rows);
     faultPoint('C4');
-    if (Date.now() < sayAt) continue;
-    sayAt = Date.now() + PROGRESS_MS;
-    log.info({ event: 'copy-progress', table: names.get(part.oid), rows: lane.rows, estimatedRows: copy.estimatedRows }, 'copying');
+    const now = performance.now();
+    rate.note(lane.rows, now);
+    if (now < sayAt) continue;
+    sayAt = now + Math.min(PROGRESS_MOST_MS, Math.max(PROGRESS_MS, (now - began) / 5));
+    const said = {
+      rows: lane.rows,
+      estimatedRows: copy.estimatedRows,
+      rowsPerSecond: rounded(rate.perSecond),
+      secondsLeft: rounded(rate.secondsLeft(copy.estimatedRows)),
+    };
+    log.info({ event: 'copy-progress', table: names.get(part.oid), ...said }, 'copying');
   }
   await lane.end();
   log.info({ event: 'copy-end', rows: lane.rows }, 'copied');
   return { act: 'resume', epoch, slotAt: copy.consistentPoint, resumeAt: boundary(copy.consistentPoint), anchored: false };
 }
+
+const rounded = (value: number | undefined): number | null => (value === undefined ? null : Math.round(value));
 
 /** An archive that goes on after a resync holds changes already: copied rows must stand behind all of them. */
 function refuseBehind(consistentPoint: Lsn, archived: CapturedArchive | undefined): void {

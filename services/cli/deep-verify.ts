@@ -26,13 +26,16 @@ const AHEAD_MS = 1000 * 365.25 * 86_400_000;
 /** Reasons for leaving a row that say nothing against the archive. */
 const HARMLESS: ReadonlySet<string> = new Set(['not covered yet', 'locked or changed meanwhile']);
 
-export async function verifyDeep(config: Config, log: Log, signal: AbortSignal): Promise<DeepResult> {
-  const postgres = await compareWithPostgres(config, log, signal);
-  const stream = await compareWithStream(config, log, signal);
+/** Tables compared with Postgres, messages of the stream replayed, days compared with the replay; and how many there are. */
+export type DeepProgress = (what: 'tables' | 'messages' | 'days', done: number, all: number) => void;
+
+export async function verifyDeep(config: Config, log: Log, signal: AbortSignal, progress: DeepProgress = () => undefined): Promise<DeepResult> {
+  const postgres = await compareWithPostgres(config, log, signal, progress);
+  const stream = await compareWithStream(config, log, signal, progress);
   return { ok: stream.equal !== false && postgres.every(({ differing }) => differing === 0), postgres, stream };
 }
 
-async function compareWithPostgres(config: Config, log: Log, signal: AbortSignal): Promise<HotComparison[]> {
+async function compareWithPostgres(config: Config, log: Log, signal: AbortSignal, progress: DeepProgress): Promise<HotComparison[]> {
   const follower = new ArchiveFollower(config.archive.dir);
   const state = await follower.refresh();
   if (state === undefined || state.epoch === null)
@@ -53,6 +56,7 @@ async function compareWithPostgres(config: Config, log: Log, signal: AbortSignal
     const pace = new Pace(config.prune.maxRowsPerSecond, signal);
     const compared: HotComparison[] = [];
     for (const table of config.tables) {
+      progress('tables', compared.length, config.tables.length);
       const every: TableConfig = { ...table, prune: true, keepWhile: undefined, retentionMs: -AHEAD_MS };
       const { receipt, halt } = await pruneTable({ context, config, follower, pace, dryRun: true, clock: undefined, log, signal }, every);
       const left = Object.entries(receipt.left);
@@ -66,10 +70,17 @@ async function compareWithPostgres(config: Config, log: Log, signal: AbortSignal
   }
 }
 
-async function compareWithStream(config: Config, log: Log, signal: AbortSignal): Promise<RebuildResult> {
+async function compareWithStream(config: Config, log: Log, signal: AbortSignal, progress: DeepProgress): Promise<RebuildResult> {
   const folder = await mkdtemp(path.join(tmpdir(), 'tidemark-verify-'));
   try {
-    return await rebuildArchive(config, { into: path.join(folder, 'archive'), check: true, log, signal });
+    return await rebuildArchive(config, {
+      into: path.join(folder, 'archive'),
+      check: true,
+      log,
+      signal,
+      progress: (done, all) => progress('messages', done, all),
+      comparing: (done, all) => progress('days', done, all),
+    });
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -12,6 +12,7 @@ import { backoffMs, sleep } from '../../src/runtime/service.js';
 import { applicationName, slotName } from '../../src/wal/identifier.js';
 import { closeClient, connectClient } from '../../src/wal/session.js';
 import { readSlot } from '../../src/wal/slot.js';
+import { showCopy } from './copy-bar.js';
 
 /** In the order of stopping: what deletes first, what makes durable last. */
 const SERVICES = ['pruner', 'capture', 'archiver'] as const;
@@ -44,8 +45,12 @@ export async function supervise(config: Config, log: Log): Promise<number> {
   }
   const children = new Map<ServiceName, ChildProcess>();
   const kept = SERVICES.map((name) => keepRunning(name, config, log, controller, children));
+  const over = new AbortController();
+  const shown = showCopy(config, AbortSignal.any([controller.signal, over.signal]));
   const stopping = once(controller.signal, 'abort').then(() => stopInOrder(children));
   const codes = await Promise.all(kept);
+  over.abort();
+  await shown;
   if (controller.signal.aborted) await stopping;
   await sayWhatTheSlotHolds(config, log);
   return Math.max(...codes);

@@ -43,6 +43,7 @@ export type VerifyResult = {
   readonly damages: readonly Damage[];
 };
 
+/** `progress`: bytes of files that are read, and of all. */
 export type VerifyOptions = { readonly deep?: false; readonly progress?: (done: number, all: number, file: string) => void; readonly signal?: AbortSignal };
 
 /** Verifies the archive in `dir`. Throws only when the folder cannot be read at all. */
@@ -60,9 +61,12 @@ export async function verifyArchive(dir: string, options: VerifyOptions = {}): P
   const media = new MediaHasher();
   let direct = 0;
   const entries = [...(state?.files.values() ?? [])];
-  for (const [i, entry] of entries.entries()) {
+  const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0);
+  let read = 0;
+  for (const entry of entries) {
     if (options.signal?.aborted) break;
-    options.progress?.(i, entries.length, entry.file);
+    options.progress?.(read, bytes, entry.file);
+    read += entry.bytes;
     const seen = await findDamage(dir, entry, async (file) => {
       const found = await media.hash(file);
       if (found.direct) direct += 1;
@@ -78,7 +82,7 @@ export async function verifyArchive(dir: string, options: VerifyOptions = {}): P
     manifests: count,
     files: entries.length,
     rows: entries.reduce((sum, entry) => sum + (entry.kind === 'keys' || entry.kind === 'changes' ? 0 : entry.rows), 0),
-    bytes: entries.reduce((sum, entry) => sum + entry.bytes, 0),
+    bytes,
     direct,
     damages,
   };

@@ -4,6 +4,10 @@ import pretty from 'pino-pretty';
 
 export type Log = Logger;
 
+/** A progress line may stand where a log line begins on a terminal. */
+const CLEAR_LINE = process.stderr.isTTY === true ? '\u001b[K' : '';
+const time = (at: string | object): string => `${CLEAR_LINE}[${String(at)}]`;
+
 /** `level`: pino's level names. Pretty output when stderr is a terminal or `pretty` is asked for; JSON lines otherwise. */
 export function createLog(service: string, options: { level?: string; pretty?: boolean } = {}): Log {
   const base = { name: 'tidemark', service, pid: process.pid };
@@ -12,7 +16,14 @@ export function createLog(service: string, options: { level?: string; pretty?: b
   if (fancy) {
     return pino(
       { level, base },
-      pretty({ destination: 2, sync: true, ignore: 'pid,hostname,name', messageFormat: '{service} {event} {msg}', hideObject: false }),
+      pretty({
+        destination: 2,
+        sync: true,
+        ignore: 'pid,hostname,name',
+        messageFormat: '{service} {event} {msg}',
+        hideObject: false,
+        customPrettifiers: { time },
+      }),
     );
   }
   return pino({ level, base, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }));

@@ -11,6 +11,7 @@ import { applicationName, quoteTable } from './identifier.js';
 import { readPublished } from './publication-entry.js';
 import { closeClient, connectClient } from './session.js';
 import { beginAtSnapshot, type SnapshotWaiting } from './snapshot.js';
+import { estimatedRows } from './table-estimate.js';
 import { type CopyPart, tableForm, tableRows } from './table-rows.js';
 
 const LOCK_TIMEOUT_MS = 3000;
@@ -30,7 +31,7 @@ export class InitialCopy implements AsyncDisposable {
   readonly relations: readonly Relation[];
   /** Their entries in the publication, by OID. */
   readonly published: ReadonlyMap<number, string>;
-  /** Planner's estimate of all rows, for the progress. */
+  /** Of all rows, about: for the progress. */
   readonly estimatedRows: number;
   readonly #guard: pg.Client;
   readonly #reader: pg.Client;
@@ -71,9 +72,12 @@ export class InitialCopy implements AsyncDisposable {
         if (relation === undefined) throw new TidemarkError('failed', `table ${schema}.${table} has gone`);
         relations.push(relation);
       }
-      const estimatedRows = await estimate(reader, relations);
+      const expected = await estimatedRows(
+        reader,
+        relations.map(({ oid }) => oid),
+      );
       const published = new Map((await readPublished(reader, source.slot)).map((entry) => [entry.oid, entry.published]));
-      return new InitialCopy({ consistentPoint, snapshot: snapshot.rows[0]?.snapshot ?? '', relations, published, estimatedRows, guard, reader });
+      return new InitialCopy({ consistentPoint, snapshot: snapshot.rows[0]?.snapshot ?? '', relations, published, estimatedRows: expected, guard, reader });
     } catch (error) {
       for (const client of [guard, reader]) if (client !== undefined) await closeClient(client);
       throw error;
@@ -104,12 +108,4 @@ async function takeGuard(guard: pg.Client, tables: CopySource['tables']): Promis
   await guard.query('SET idle_in_transaction_session_timeout = 0');
   await guard.query('BEGIN');
   await guard.query(`LOCK TABLE ${tables.map(({ schema, table }) => `ONLY ${quoteTable(schema, table)}`).join(', ')} IN ACCESS SHARE MODE`);
-}
-
-async function estimate(client: pg.Client, relations: readonly Relation[]): Promise<number> {
-  const result = await client.query<{ rows: string }>(
-    'SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint::text AS rows FROM pg_catalog.pg_class WHERE oid = ANY($1::oid[])',
-    [relations.map((relation) => relation.oid)],
-  );
-  return Number(result.rows[0]?.rows ?? 0);
 }

@@ -9,14 +9,21 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
   const controller = new AbortController();
   process.once('SIGINT', () => controller.abort());
   const bar = progressBar('rebuild', 'messages');
+  const compare = progressBar('compare', 'days');
   const result = await rebuildArchive(config, {
     into: String(options['into']),
     check: options['check'] === true,
     log: createLog('rebuild', { level: 'warn' }),
     signal: controller.signal,
     progress: (done, all) => bar.update(done, all),
+    comparing: (done, all) => {
+      bar.stop();
+      compare.update(done, all);
+    },
+  }).finally(() => {
+    bar.stop();
+    compare.stop();
   });
-  bar.stop();
   if (options['json'] === true) process.stdout.write(`${JSON.stringify(result)}\n`);
   else {
     const name = (entry: { schema: string; table: string; day: string | null }): string => `${entry.schema}.${entry.table} ${entry.day ?? 'undated'}`;

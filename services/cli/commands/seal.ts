@@ -1,14 +1,16 @@
 /** `tidemark seal [TABLE] [--day D]`: asks the archiver, which is the only writer, to seal days that Postgres holds no row of. */
-import { ArchiveFollower } from '../../../src/archive/manifest.js';
+import type pg from 'pg';
+import { ArchiveFollower, type ArchiveState } from '../../../src/archive/manifest.js';
 import { UNDATED } from '../../../src/archive/seal.js';
 import { emptyDays, sealRequests } from '../../../src/prune/empty-days.js';
 import { readTarget } from '../../../src/prune/target.js';
-import { loadConfig } from '../../../src/runtime/config.js';
+import { type Config, loadConfig, type TableConfig } from '../../../src/runtime/config.js';
 import { configError, TidemarkError } from '../../../src/runtime/errors.js';
 import { connectStream } from '../../../src/stream/topology.js';
 import { applicationName } from '../../../src/wal/identifier.js';
 import { closeClient, connectClient } from '../../../src/wal/session.js';
 import { requestSeal } from '../../pruner/requesters.js';
+import { progressBar } from '../progress.js';
 
 export async function run([name]: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
@@ -22,27 +24,53 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
   if (state === undefined) throw new TidemarkError('failed', `there is no archive in ${config.archive.dir} yet`, { remedy: 'start the archiver' });
   const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   const { connection } = await connectStream(config, `tidemark-${config.source.name}-seal`);
+  const bar = progressBar('seal', 'rows');
   let code = 0;
   let sealed = 0;
+  let done = 0;
   try {
+    const all = await finishedRows(client, config, { state, tables, day });
     for (const table of tables) {
       const target = await readTarget(client, config.source.name, table);
       if (target === undefined) continue;
       for (const request of await sealRequests(client, await emptyDays(client, state, table, target, day))) {
+        bar.update(done, Math.max(done, all));
         const reply = await requestSeal(connection, config, request);
-        process.stdout.write(
+        done += rowsOf(state, target.oid, request.day);
+        bar.print(
           reply.ok
-            ? `sealed ${table.key} ${request.day}: ${reply.rows ?? 0} rows in ${reply.file ?? 'no file (none was left)'}\n`
-            : `not sealed ${table.key} ${request.day}: ${reply.reason}\n`,
+            ? `sealed ${table.key} ${request.day}: ${reply.rows ?? 0} rows in ${reply.file ?? 'no file (none was left)'}`
+            : `not sealed ${table.key} ${request.day}: ${reply.reason}`,
         );
         if (reply.ok) sealed += 1;
         else code = 1;
       }
     }
   } finally {
+    bar.stop();
     await connection.close().catch(() => undefined);
     await closeClient(client);
   }
   if (sealed === 0 && code === 0) process.stdout.write('nothing to seal: no finished day with open segments is empty in Postgres\n');
   return code;
+}
+
+/** Versions in the open segments of a day: what sealing it reads. */
+function rowsOf(state: ArchiveState, oid: number, day: string): number {
+  const files = [...state.files.values()].filter((file) => file.kind === 'segment' && file.oid === oid && (file.day ?? UNDATED) === day);
+  return files.reduce((sum, { rows }) => sum + rows, 0);
+}
+
+type Asked = { readonly state: ArchiveState; readonly tables: readonly TableConfig[]; readonly day: string | undefined };
+
+/** Of all days that will be sealed, for the progress only; 0 where nobody looks at it. */
+async function finishedRows(client: pg.Client, config: Config, { state, tables, day }: Asked): Promise<number> {
+  if (process.stderr.isTTY !== true) return 0;
+  let all = 0;
+  for (const table of tables) {
+    const target = await readTarget(client, config.source.name, table);
+    if (target === undefined) continue;
+    for (const empty of await emptyDays(client, state, table, target, day)) all += rowsOf(state, target.oid, empty.day);
+  }
+  return all;
 }

@@ -1,20 +1,21 @@
 /** `tidemark verify [--deep] [--json]`: exit 0 when every file says what the manifests say (and, deep, what Postgres and the stream say), 4 when one does not. */
 import { verifyArchive } from '../../../src/archive/verify.js';
-import { loadConfig } from '../../../src/runtime/config.js';
+import { type Config, loadConfig } from '../../../src/runtime/config.js';
 import { TidemarkError } from '../../../src/runtime/errors.js';
 import { createLog } from '../../../src/runtime/log.js';
 import { type DeepResult, verifyDeep } from '../deep-verify.js';
 import { bytesText } from '../print.js';
-import { progressBar } from '../progress.js';
+import { type Progress, progressBar } from '../progress.js';
 
 export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
   const controller = new AbortController();
   process.once('SIGINT', () => controller.abort());
-  const bar = progressBar('verify', 'files');
-  const result = await verifyArchive(config.archive.dir, { progress: (done, all) => bar.update(done, all), signal: controller.signal });
-  bar.stop();
-  const deep = options['deep'] === true ? await verifyDeep(config, createLog('verify', { level: 'error' }), controller.signal) : undefined;
+  const bar = progressBar('verify', 'bytes');
+  const result = await verifyArchive(config.archive.dir, { progress: (done, all) => bar.update(done, all), signal: controller.signal }).finally(() =>
+    bar.stop(),
+  );
+  const deep = options['deep'] === true ? await deepVerified(config, controller.signal) : undefined;
   const ok = result.ok && deep?.ok !== false;
   if (controller.signal.aborted) throw new TidemarkError('failed', 'stopped before the end: nothing is proved');
   if (options['json'] === true) process.stdout.write(`${JSON.stringify(deep === undefined ? result : { ...result, ok, deep })}\n`);
@@ -36,6 +37,17 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
   }
   if (deep !== undefined && options['json'] !== true) printDeep(deep);
   return ok ? 0 : 4;
+}
+
+async function deepVerified(config: Config, signal: AbortSignal): Promise<DeepResult> {
+  const bars = { tables: progressBar('postgres', 'tables'), messages: progressBar('stream', 'messages'), days: progressBar('compare', 'days') };
+  let shown: Progress = bars.tables;
+  const progress = (what: keyof typeof bars, done: number, all: number): void => {
+    if (shown !== bars[what]) shown.stop();
+    shown = bars[what];
+    shown.update(done, all);
+  };
+  return await verifyDeep(config, createLog('verify', { level: 'error' }), signal, progress).finally(() => shown.stop());
 }
 
 function printDeep({ postgres, stream }: DeepResult): void {
