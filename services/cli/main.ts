@@ -147,6 +147,7 @@ command(
   .option('--rate <rows>', 'rows a second of the live load')
   .option('--kill', 'kill -9 random services every few seconds')
   .option('--keep', 'go on until Ctrl-C')
+  .option('--compare', 'run the script that Tidemark replaces beside it, on a second database under the same load')
   .option('--report <file>', 'write a JSON report');
 
 try {

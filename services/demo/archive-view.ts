@@ -23,7 +23,12 @@ export type TableView = {
   readonly segments: number;
   /** Bytes of all files with rows. */
   readonly bytes: number;
+  /** Rows in a file of another day than that of their timestamp. */
+  readonly wrongDay: number;
 };
+
+/** What is read of a file's entry in the manifest. */
+export type ViewedFile = Pick<FileEntry, 'file' | 'table' | 'kind' | 'day' | 'bytes' | 'pendingCopy'>;
 
 /** Values as the reader finds them: whole microseconds, bytes of texts and decimals. */
 const PARSERS = {
@@ -34,11 +39,12 @@ const PARSERS = {
   stringFromBytes: (value: Uint8Array) => Buffer.from(value).toString('utf8'),
 };
 
-export async function readTableView(dir: string, files: Iterable<FileEntry>, table: DemoTable): Promise<TableView> {
+export async function readTableView(dir: string, files: Iterable<ViewedFile>, table: DemoTable): Promise<TableView> {
   const rows = new Map<string, string[]>();
   const events = new Map<string, Event[]>();
   let segments = 0;
   let bytes = 0;
+  let wrongDay = 0;
   for (const entry of files) {
     if (entry.table !== table.name || entry.pendingCopy !== null || entry.kind === 'history' || entry.kind === 'changes') continue;
     const keys = entry.kind === 'keys';
@@ -46,13 +52,19 @@ export async function readTableView(dir: string, files: Iterable<FileEntry>, tab
     if (entry.kind === 'segment') segments += 1;
     await readRows(path.join(dir, entry.file), (get) => {
       const key = table.key.map((name) => String(get(name))).join('|');
+      if (!keys && dayOf(get(table.timestamp)) !== entry.day) wrongDay += 1;
       const print = keys ? undefined : fingerprint(table.columns.map((column) => normalValue(column.type, get(column.name))));
       if (entry.kind === 'daily') push(rows, key, print as string);
       else push(events, key, { lsn: BigInt(get('_lsn') as bigint), ordinal: BigInt(get('_ordinal') as bigint), op: String(get('_op')), print });
     });
   }
   for (const [key, list] of events) for (const print of survivors(list)) push(rows, key, print);
-  return { rows, segments, bytes };
+  return { rows, segments, bytes, wrongDay };
+}
+
+/** UTC day of microseconds since 1970; null for none. */
+function dayOf(micros: unknown): string | null {
+  return typeof micros === 'bigint' ? new Date(Number(micros / 1000n)).toISOString().slice(0, 10) : null;
 }
 
 function push<T>(map: Map<string, T[]>, key: string, value: T): void {

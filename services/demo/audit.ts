@@ -21,6 +21,8 @@ export type TableAudit = {
   readonly lost: number;
   readonly duplicate: number;
   readonly unexpected: number;
+  /** Archived rows in a file of another day than their own. */
+  readonly wrongDay: number;
   /** A few keys with what is wrong; a row that the archive does not hold yet is named here and counted nowhere, for it is not lost. */
   readonly examples: readonly string[];
 };
@@ -68,7 +70,7 @@ export function auditTable(journal: TableJournal, hot: ReadonlyMap<string, strin
   }
   const { table } = journal;
   return {
-    table: table.name, group: table.group, written: journal.written, hot: hot.size, archived: view.rows.size, pruned, segments: view.segments, bytes: view.bytes, textBytes: journal.textBytes, lost, duplicate, unexpected, examples,
+    table: table.name, group: table.group, written: journal.written, hot: hot.size, archived: view.rows.size, pruned, segments: view.segments, bytes: view.bytes, textBytes: journal.textBytes, lost, duplicate, unexpected, wrongDay: view.wrongDay, examples,
   }; // biome-ignore format: one line
 }
 

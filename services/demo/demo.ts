@@ -11,14 +11,17 @@ import { parseDocument } from 'yaml';
 import { archivePaths, RESERVED } from '../../src/archive/layout.js';
 import { loadConfig } from '../../src/runtime/config.js';
 import { TidemarkError } from '../../src/runtime/errors.js';
-import { quoteIdentifier, slotName } from '../../src/wal/identifier.js';
+import { sleep } from '../../src/runtime/service.js';
+import { slotName } from '../../src/wal/identifier.js';
 import { connectClient } from '../../src/wal/session.js';
 import { readTableView } from './archive-view.js';
 import { auditFolder, auditTable, type TableAudit } from './audit.js';
+import { Comparison, type Ours } from './compare/comparison.js';
 import { drain } from './drain.js';
 import { startNats } from './engines/nats.js';
 import { startPostgres } from './engines/postgres.js';
 import { listFiles } from './folder.js';
+import { allRows } from './hot-rows.js';
 import { fingerprintOf, TableJournal } from './journal.js';
 import { Load } from './load.js';
 import { makeReport, printReport, writeReport } from './report.js';
@@ -33,6 +36,8 @@ export type DemoOptions = {
   readonly rate: number | undefined;
   readonly kill: boolean;
   readonly keep: boolean;
+  /** Also the script that Tidemark replaces, on a second database under the same load. */
+  readonly compare: boolean;
   /** Where to write the JSON report. */
   readonly report: string | undefined;
 };
@@ -40,6 +45,8 @@ export type DemoOptions = {
 const HISTORY_ROWS = 310_000;
 const DEFAULT_RATE = 400;
 const KILL_EVERY_MS = 4000;
+/** What was an hour: ours prunes, and the old script runs, as often. */
+const HOUR_MS = 10_000;
 /** The same Ctrl-C may come from the terminal and again from who started us. */
 const ONE_WISH_MS = 1000;
 
@@ -77,7 +84,8 @@ export async function runDemo(options: DemoOptions): Promise<number> {
     process.stdout.write(`Postgres ${postgres.major} on port ${postgres.port}, nats-server ${nats.version} on port ${nats.port}, everything in ${home}\n`);
     const url = await postgres.createDatabase('goat');
     const config = await writeConfig(home, url, nats.url);
-    return await withClients(url, (admin, watcher) => play(options, { home, config, admin, watcher }, stop));
+    const old = options.compare ? await postgres.createDatabase('goat_old') : undefined;
+    return await withClients(url, (admin, watcher) => play(options, { home, config, admin, watcher, old }, stop));
   } finally {
     await rm(engines, { recursive: true, force: true });
     process.off('SIGINT', interrupt);
@@ -101,19 +109,26 @@ async function writeConfig(home: string, url: string, stream: string): Promise<s
   document.setIn(['stream', 'url'], stream);
   document.setIn(['archive', 'dir'], path.join(home, 'archived_data'));
   document.setIn(['archive', 'flush', 'every'], '2s');
-  document.setIn(['prune', 'schedule'], '*/10 * * * * *');
+  document.setIn(['prune', 'schedule'], `*/${HOUR_MS / 1000} * * * * *`);
   await mkdir(path.join(home, 'archived_data'), { mode: 0o750 });
   const file = path.join(home, 'tidemark.yaml');
   await writeFile(file, document.toString(), { mode: 0o600 });
   return file;
 }
 
-type Stage = { readonly home: string; readonly config: string; readonly admin: pg.Client; readonly watcher: pg.Client };
+type Stage = {
+  readonly home: string;
+  readonly config: string;
+  readonly admin: pg.Client;
+  readonly watcher: pg.Client /** URL of the second database. */;
+  readonly old: string | undefined;
+};
 
 async function play(options: DemoOptions, stage: Stage, stop: AbortController): Promise<number> {
   const { admin, home } = stage;
   const config = loadConfig(stage.config, {}, {});
-  await admin.query(`SET search_path = public; ${await readFile(example('follow_the_goat.sql'), 'utf8')}`);
+  const schema = await readFile(example('follow_the_goat.sql'), 'utf8');
+  await admin.query(`SET search_path = public; ${schema}`);
   const tables = await readDemoTables(admin, config.tables);
   const loaded = await loadHistory(admin, tables, HISTORY_ROWS, () => undefined);
   const journals = tables.map((table) => new TableJournal(table));
@@ -122,6 +137,10 @@ async function play(options: DemoOptions, stage: Stage, stop: AbortController): 
     journal.next = (loaded.get(journal.table.name) ?? 0) + 1;
   }
   process.stdout.write(`loaded ${[...loaded.values()].reduce((sum, rows) => sum + rows, 0)} rows of three days into ${tables.length} tables\n`);
+  await using comparison =
+    stage.old === undefined
+      ? undefined
+      : await Comparison.begin({ home, url: stage.old, schema, everyMs: HOUR_MS, retentionMs: config.tables[0]?.retentionMs ?? 0 }, admin, journals);
   const doctor = await runCli(['doctor', '--fix', '-c', stage.config]);
   if (doctor.code !== 0)
     throw new TidemarkError(
@@ -141,33 +160,36 @@ async function play(options: DemoOptions, stage: Stage, stop: AbortController): 
       journals,
       rate: options.rate ?? DEFAULT_RATE,
       signal: stop.signal,
+      mirror: comparison?.mirror,
       backdate: () => watch.runs.some((run) => run.tables.some((table) => table.deleted > 0)),
     },
     Date.now(),
   );
+  await comparison?.start();
   const watched = watch.run(watching.signal, () => load, services);
   let seconds = 0;
   const problems: string[] = [];
+  let killer: AbortController | undefined;
   try {
     const started = performance.now();
     const timer = options.keep ? undefined : setTimeout(() => stop.abort(), options.seconds * 1000);
-    const killer = options.kill ? setInterval(() => services.kill(Math.random), KILL_EVERY_MS) : undefined;
+    const kill = (): void => {
+      if (services.kill(Math.random) !== undefined) comparison?.kill();
+    };
+    killer = options.kill ? everyNowAndThen(kill, KILL_EVERY_MS) : undefined;
     await load.run();
     seconds = (performance.now() - started) / 1000;
     clearTimeout(timer);
-    clearInterval(killer);
-    problems.push(...(await drain({ admin, configFile: stage.config, journals, watch, load })));
+    killer?.abort();
+    problems.push(...(await drain({ admin, configFile: stage.config, journals, watch, load })), ...((await comparison?.finish()) ?? []));
   } finally {
+    killer?.abort();
     watching.abort();
     await watched;
     const code = await services.stop();
     if (code !== 0) problems.push(`the services ended with ${code ?? 'a signal'}`);
   }
-  return audit(options, { stage, journals, watch, services, load, seconds, problems, archiveDir: config.archive.dir });
-}
-
-async function allRows(client: pg.Client, table: string): Promise<(string | null)[][]> {
-  return (await client.query<(string | null)[]>({ text: `SELECT * FROM public.${quoteIdentifier(table)}`, rowMode: 'array' })).rows;
+  return await audit(options, { stage, journals, watch, services, load, seconds, problems, comparison, archiveDir: config.archive.dir });
 }
 
 type Finished = {
@@ -178,6 +200,7 @@ type Finished = {
   load: Load;
   seconds: number;
   problems: string[];
+  comparison: Comparison | undefined;
   archiveDir: string;
 };
 
@@ -206,6 +229,30 @@ async function audit(options: DemoOptions, parts: Finished): Promise<number> {
   process.stdout.write(
     `law 3 sampled ${watch.law3Samples} times, ${watch.law3Violations.length} violations; the services' log is ${path.join(parts.stage.home, 'services.jsonl')}, receipts in ${archivePaths(archiveDir).receipts}\n`,
   );
+  if (parts.comparison !== undefined) parts.comparison.print(oursOf(audits, services.kills), await parts.comparison.judge());
   if (options.report !== undefined) writeReport(options.report, report);
   return report.ok ? 0 : 1;
+}
+
+/** Calls `act` at random moments, `meanMs` apart on average: regular ones would always meet the same phase of what runs by a schedule. */
+function everyNowAndThen(act: () => void, meanMs: number): AbortController {
+  const over = new AbortController();
+  void (async () => {
+    while (!over.signal.aborted) {
+      await sleep(meanMs * (0.5 + Math.random()), over.signal);
+      if (!over.signal.aborted) act();
+    }
+  })();
+  return over;
+}
+
+function oursOf(audits: readonly TableAudit[], kills: number): Ours {
+  const sum = (of: (audit: TableAudit) => number): number => audits.reduce((total, audit) => total + of(audit), 0);
+  return {
+    archived: sum(({ archived }) => archived),
+    lost: sum(({ lost }) => lost),
+    doubled: sum(({ duplicate }) => duplicate),
+    wrongDay: sum(({ wrongDay }) => wrongDay),
+    kills,
+  };
 }

@@ -44,6 +44,17 @@ export class TableJournal {
     this.#keyAt = table.key.map((name) => table.columns.findIndex((column) => column.name === name));
   }
 
+  /** The same, for a database that holds the same rows. */
+  copy(): TableJournal {
+    const copy = new TableJournal(this.table);
+    for (const [key, print] of this.live) copy.live.set(key, print);
+    for (const key of this.deleted) copy.deleted.add(key);
+    copy.written = this.written;
+    copy.textBytes = this.textBytes;
+    copy.next = this.next;
+    return copy;
+  }
+
   keyOf(row: readonly (string | null)[]): string {
     return this.#keyAt.map((at) => row[at]).join('|');
   }

@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import { sleep } from '../../src/runtime/service.js';
 import { quoteIdentifier } from '../../src/wal/identifier.js';
+import type { Mirror } from './compare/mirror.js';
 import type { TableJournal } from './journal.js';
 import { insertSql, NOW_UTC } from './rows.js';
 
@@ -13,6 +14,8 @@ export type LoadOptions = {
   readonly signal: AbortSignal;
   /** Back-dated rows come only after this: the first prune has been. */
   readonly backdate: () => boolean;
+  /** Where everything that is committed is committed a second time. */
+  readonly mirror?: Mirror | undefined;
 };
 
 const TICK_MS = 100;
@@ -50,6 +53,7 @@ export class Load {
       }
       owed = 0;
       await this.#mischief(tick);
+      await this.#options.mirror?.settled();
       await sleep(started + (tick + 1) * TICK_MS - performance.now(), signal);
     }
   }
@@ -89,7 +93,9 @@ export class Load {
   }
 
   async #insert(journal: TableJournal, count: number, at: string): Promise<void> {
-    journal.committed(await this.#make(journal, count, at));
+    const rows = await this.#make(journal, count, at);
+    journal.committed(rows);
+    this.#options.mirror?.inserted(journal.table, rows);
     this.rows += count;
   }
 
@@ -114,12 +120,14 @@ export class Load {
       changes.push(`${quoteIdentifier(journal.table.timestamp)} = ${quoteIdentifier(journal.table.timestamp)} + interval '1 microsecond'`);
     const rows = await this.#query(`UPDATE ${name} SET ${changes.slice(0, 6).join(', ')} WHERE ${this.#some(journal, 4)} RETURNING *`);
     journal.committed(rows);
+    this.#options.mirror?.updated(journal.table, rows);
     this.updated += rows.length;
   }
 
   async #delete(journal: TableJournal): Promise<void> {
     const rows = await this.#query(`DELETE FROM public.${quoteIdentifier(journal.table.name)} WHERE ${this.#some(journal, 2)} RETURNING *`);
     journal.removed(rows);
+    this.#options.mirror?.removed(journal.table, rows);
     this.deleted += rows.length;
   }
 
@@ -133,6 +141,7 @@ export class Load {
     const after = await this.#make(journal, 1, NOW_UTC);
     await this.#query('COMMIT');
     journal.committed([...before, ...after]);
+    this.#options.mirror?.inserted(journal.table, [...before, ...after]);
     this.rows += 2;
   }
 

@@ -11,6 +11,7 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
     rate: positive('rate', options['rate']),
     kill: options['kill'] === true,
     keep: options['keep'] === true,
+    compare: options['compare'] === true,
     report,
   });
 }

@@ -22,7 +22,8 @@ export async function run(args: readonly unknown[], options: Record<string, stri
   return 0;
 }
 
-async function explain(config: Config, table: TableConfig, key: readonly string[]): Promise<Explanation> {
+/** What there is to say; reads Postgres and the archive. Throws `config` for a key that cannot be one. */
+export async function explain(config: Config, table: TableConfig, key: readonly string[]): Promise<Explanation> {
   const state = await new ArchiveFollower(config.archive.dir).refresh();
   const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   try {

@@ -3,7 +3,10 @@ import assert from 'node:assert/strict';
 import { rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import type { Explanation } from '../../../services/cli/explain/render.js';
+import { explain as explained } from '../../../services/cli/commands/explain.js';
+import { configuredTable } from '../../../services/cli/configured-table.js';
+import { type Explanation, render } from '../../../services/cli/explain/render.js';
+import { loadConfig } from '../../../src/runtime/config.js';
 import { Pipeline } from '../../pipeline/pipeline.js';
 
 const SCHEMA = `
@@ -32,8 +35,11 @@ async function cli(...args: string[]): Promise<string> {
   assert.equal(code, 0, stdout + stderr);
   return stdout;
 }
-const explain = async (...args: string[]): Promise<Required<Explanation>['row']> =>
-  (JSON.parse(await cli('explain', ...args, '--json')) as Required<Explanation>).row;
+async function explain(table: string, ...key: string[]): Promise<Required<Explanation>['row']> {
+  const config = loadConfig(pipeline.configFile, {}, {});
+  return ((await explained(config, configuredTable(config, table), key)) as Required<Explanation>).row;
+}
+const said = async (table: string, ...key: string[]): Promise<string> => render({ table, reasons: [], row: await explain(table, ...key) });
 const archived = async (text: string): Promise<void> => {
   await pipeline.query(text);
   await pipeline.archived();
@@ -92,7 +98,7 @@ test('in sealed days: the receipts tell which run pruned which version; the hist
   ]);
   assert.deepEqual(changes.archived.versions.map(({ files }) => files.length), [1, 2]); // biome-ignore format: one line
   assert.deepEqual(told(await explain('ticks', '4711')), []);
-  assert.match(await cli('explain', 'ticks', '4711'), /not in Postgres\n +archived nowhere\n$/);
+  assert.match(await said('ticks', '4711'), /not in Postgres\n +archived nowhere\n$/);
 });
 
 test('a row comes late: its part is a file of its own; a table that is gone is told from the archive', async () => {
@@ -115,8 +121,8 @@ test('a receipt whose version no file holds is said; without receipts nobody kno
   ]; // biome-ignore format: a line each
   await writeFile(path.join(receipts, '2026-01-12.jsonl'), lines.map((line) => `${JSON.stringify(line)}\n`).join(''));
   assert.equal((await explain('told', UUID)).archived.missing, 1);
-  assert.match(await cli('explain', 'told', UUID), /run r deleted a version at 2026-01-12T00:00:00.000Z that no file holds\n +→ tidemark verify/);
+  assert.match(await said('told', UUID), /run r deleted a version at 2026-01-12T00:00:00.000Z that no file holds\n +→ tidemark verify/);
   await rm(receipts, { recursive: true });
   assert.deepEqual(told(await explain('told', UUID)).at(-1), ['changes', 'update', 'prune', null]);
-  assert.match(await cli('explain', 'told', UUID), /no receipt names it/);
+  assert.match(await said('told', UUID), /no receipt names it/);
 });

@@ -3,8 +3,15 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import { PassThrough } from 'node:stream';
+import { text as collect } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { connect, type JetStreamManager, type NatsConnection } from 'nats';
+import { configuredTable } from '../../../services/cli/configured-table.js';
+import { LineOutput } from '../../../services/cli/tail/output.js';
+import { parseFrom } from '../../../services/cli/tail/start.js';
+import { tail } from '../../../services/cli/tail/tail.js';
+import { loadConfig } from '../../../src/runtime/config.js';
 import { Pipeline, until } from '../../pipeline/pipeline.js';
 import { cleanEnvironment, type Finished, MAIN } from './command.js';
 
@@ -46,11 +53,15 @@ function start(...args: string[]): ChildProcess {
 }
 
 /** What the stream holds from `from` on. */
-async function read(from: string, ...args: string[]): Promise<Line[]> {
-  const { code, stdout, stderr } = await cli('--from', from, '--no-follow', ...args);
-  assert.equal(code, 0, stderr);
-  assert.equal(stderr, '');
-  return linesOf(stdout);
+async function read(from: string, table?: string, all = false): Promise<Line[]> {
+  const config = loadConfig(pipeline.configFile, {}, {});
+  const stream = new PassThrough();
+  const text = collect(stream);
+  const named = table === undefined ? undefined : configuredTable(config, table);
+  const options = { table: named, from: parseFrom(from, Date.now()), follow: false, all, signal: new AbortController().signal };
+  await tail(config, { ...options, output: new LineOutput(stream) });
+  stream.end();
+  return linesOf(await text);
 }
 
 test('every kind of change has its line, in the order of commits; what was rolled back has none', async () => {
@@ -96,14 +107,14 @@ test('--from takes an LSN, a time, how long ago and start; fences and copied row
   const late = await lsn();
   await pipeline.query('INSERT INTO prices (id) VALUES (3002)');
   await pipeline.archived();
-  const ids = async (...args: [string, ...string[]]): Promise<(string | null | undefined)[]> => (await read(...args)).map(({ key }) => key?.['id']);
+  const ids = async (from: string, table: string): Promise<(string | null | undefined)[]> => (await read(from, table)).map(({ key }) => key?.['id']);
   assert.deepEqual(await ids(early, 'prices'), ['3001', '3002']);
   assert.deepEqual(await ids(late, 'prices'), ['3002']);
   assert.deepEqual(await ids(now, 'public.prices'), ['3002']);
   assert.deepEqual(await ids('0s', 'prices'), []);
   assert.deepEqual((await ids('start', 'prices')).slice(-2), ['3001', '3002']);
   const plain = await read('start');
-  const all = await read('start', '--all');
+  const all = await read('start', undefined, true);
   assert.ok(plain.every(({ op }) => ['insert', 'update', 'delete', 'truncate'].includes(op)));
   assert.equal(all.filter(({ op, table }) => op === 'copy' && table === 'prices').length, 50);
   assert.ok(all.some(({ op }) => op === 'fence'));
@@ -186,9 +197,10 @@ test('what lies before the replay window, is no place, or no table, is refused i
   const old = await cli('--from', before, '--no-follow');
   assert.equal(old.code, 2);
   assert.match(old.stderr, /^--from: \S+ lies before the replay window, which begins at [0-9A-F]+\/[0-9A-F]+, 20.*\n$/);
-  assert.match((await cli('--from', '2020-01-01', '--no-follow')).stderr, /2020-01-01T00:00:00.000Z lies before/);
-  assert.match((await cli('--from', '1h')).stderr, /lies before the replay window/);
-  assert.match((await cli('--from', 'yesterday')).stderr, /"yesterday" is no place in the stream → give an LSN/);
-  assert.match((await cli('nothing')).stderr, /name one of: beat, prices, whole/);
-  assert.match((await cli('--no-follow')).stderr, /say where to begin/);
+  await assert.rejects(read('2020-01-01'), /2020-01-01T00:00:00.000Z lies before/);
+  await assert.rejects(read('1h'), /lies before the replay window/);
+  assert.throws(() => parseFrom('yesterday', 0), /"yesterday" is no place in the stream/);
+  assert.deepEqual(parseFrom('2026-01-12 10:00:00.5+01', 0), { kind: 'time', ms: Date.UTC(2026, 0, 12, 9, 0, 0, 500) });
+  assert.deepEqual(parseFrom('90s', 100_000), { kind: 'time', ms: 10_000 });
+  assert.match((await cli('nothing', '--no-follow')).stderr, /say where to begin/);
 });
