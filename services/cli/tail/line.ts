@@ -14,8 +14,8 @@ export function* changeLine(change: Change): Generator<string> {
   const { op, lsn, ordinal, xid, committedAtMicros } = change;
   const head = { lsn: formatLsn(lsn), ordinal, xid, committed: committedAtMicros === null ? null : isoMicros(committedAtMicros) };
   if ('prefix' in change) {
-    const { prefix, content } = change;
-    yield `${JSON.stringify({ ...head, op, prefix, content })}\n`;
+    const { prefix } = change;
+    yield `${JSON.stringify({ ...head, op, prefix, content: withoutSignature(change.content) })}\n`;
     return;
   }
   const { schema, table } = change.table;
@@ -96,6 +96,15 @@ function endOfCharacter(buffer: Buffer, at: number, end: number): number {
   let to = at;
   while (to < end && ((buffer[to] as number) & 0xc0) === 0x80) to += 1;
   return to;
+}
+
+/** What a message of ours says; its text when it is not of the form `json.signature`. */
+function withoutSignature(content: string): unknown {
+  try {
+    return JSON.parse(content.slice(0, content.lastIndexOf('.')));
+  } catch {
+    return content;
+  }
 }
 
 /** Microseconds since 1970 → `2026-01-12T10:11:12.123456Z`. */

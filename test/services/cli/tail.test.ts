@@ -117,7 +117,8 @@ test('--from takes an LSN, a time, how long ago and start; fences and copied row
   const all = await read('start', undefined, true);
   assert.ok(plain.every(({ op }) => ['insert', 'update', 'delete', 'truncate'].includes(op)));
   assert.equal(all.filter(({ op, table }) => op === 'copy' && table === 'prices').length, 50);
-  assert.ok(all.some(({ op }) => op === 'fence'));
+  const fence = all.find(({ op }) => op === 'fence') as unknown as { content: Record<string, string> };
+  assert.deepEqual(Object.keys(fence.content), ['nonce', 'horizon', 'generation', 'archive'], 'without its signature');
 });
 
 test('a value that takes several messages comes whole, and so does what is behind it', async () => {
