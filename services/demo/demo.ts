@@ -161,7 +161,7 @@ async function play(options: DemoOptions, stage: Stage, stop: AbortController): 
       rate: options.rate ?? DEFAULT_RATE,
       signal: stop.signal,
       mirror: comparison?.mirror,
-      backdate: () => watch.runs.some((run) => run.tables.some((table) => table.deleted > 0)),
+      backdate: () => comparison?.hasDeleted === true || watch.runs.some((run) => run.tables.some((table) => table.deleted > 0)),
     },
     Date.now(),
   );

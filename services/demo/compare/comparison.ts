@@ -71,6 +71,11 @@ export class Comparison implements AsyncDisposable {
     this.#script = new OldProcess(file);
   }
 
+  /** The script has had a run: from now on rows may come late for it. */
+  get hasDeleted(): boolean {
+    return this.#script?.runs.some(({ deleted }) => deleted > 0) ?? false;
+  }
+
   /** As often as a service of ours is killed. */
   kill(): void {
     this.#script?.kill();
