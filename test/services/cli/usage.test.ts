@@ -23,6 +23,7 @@ const COMMANDS = [
   'run',
   'seal',
   'status',
+  'tail',
   'teardown',
   'verify',
   'views',
