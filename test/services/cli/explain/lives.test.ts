@@ -48,6 +48,7 @@ test('a prune is that of the receipt with its digest and transaction; what is ro
   assert.deepEqual(ends(pruned, [event('prune', 40)], [prune(10, 'committed', 41)]), ['prune']);
   const sealed = version('insert', 10, { kind: 'daily', op: null, moment: null });
   assert.deepEqual(ends([sealed, sealed], [], [prune(10)]), ['prune run10', 'unknown']);
+  assert.deepEqual(ends([sealed], [], [prune(10, 'rolled-back')]), ['unknown']);
   assert.deepEqual(livesOf({ versions: [sealed], events: [] }, [prune(10), prune(11), { ...prune(12), outcome: undefined }]).left.map(({ run }) => run), ['run11']); // biome-ignore format: one line
   const told = (by: string | null): Version => version('update', 10, { kind: 'changes', ended: { by, micros: 5n } });
   assert.deepEqual(ends([told('prune')], [], [prune(10)]), ['prune run10']);
