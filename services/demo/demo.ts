@@ -229,8 +229,9 @@ async function audit(options: DemoOptions, parts: Finished): Promise<number> {
   process.stdout.write(
     `law 3 sampled ${watch.law3Samples} times, ${watch.law3Violations.length} violations; the services' log is ${path.join(parts.stage.home, 'services.jsonl')}, receipts in ${archivePaths(archiveDir).receipts}\n`,
   );
-  if (parts.comparison !== undefined) parts.comparison.print(oursOf(audits, services.kills), await parts.comparison.judge());
-  if (options.report !== undefined) writeReport(options.report, report);
+  const oldScript = await parts.comparison?.judge();
+  if (oldScript !== undefined) parts.comparison?.print(oursOf(audits, services.kills), oldScript);
+  if (options.report !== undefined) writeReport(options.report, oldScript === undefined ? report : { ...report, oldScript });
   return report.ok ? 0 : 1;
 }
 

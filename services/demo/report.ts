@@ -4,6 +4,7 @@ import Table from 'cli-table3';
 import pc from 'picocolors';
 import { bytesText, plainTable } from '../cli/print.js';
 import type { TableAudit } from './audit.js';
+import type { OldVerdict } from './compare/verdict.js';
 
 export type DemoReport = {
   readonly ok: boolean;
@@ -16,6 +17,8 @@ export type DemoReport = {
   readonly kills: number;
   readonly maxLagSeconds: number;
   readonly archive: string;
+  /** What became of the rows under the script that Tidemark replaces: with `--compare`. */
+  readonly oldScript?: OldVerdict;
   readonly tables: readonly Pick<TableAudit, 'table' | 'group' | 'written' | 'hot' | 'archived' | 'pruned' | 'segments' | 'bytes'>[];
 };
 

@@ -14,7 +14,7 @@ export type OldVerdict = {
   /** The file has what they were before. */
   readonly lostChanged: number;
   /** By table: nothing can be read of a file that was being written when the script was killed. */
-  readonly lostTorn: ReadonlyMap<string, number>;
+  readonly lostTorn: Readonly<Record<string, number>>;
 };
 
 export type OldTable = {
@@ -26,7 +26,7 @@ export type OldTable = {
 
 export function judgeOld(tables: readonly OldTable[]): OldVerdict {
   let [archived, doubled, wrongDay, lostLate, lostChanged] = [0, 0, 0, 0, 0];
-  const lostTorn = new Map<string, number>();
+  const lostTorn: Record<string, number> = {};
   for (const { journal, hot, view, torn } of tables) {
     wrongDay += view.wrongDay;
     for (const prints of view.rows.values()) {
@@ -40,10 +40,10 @@ export function judgeOld(tables: readonly OldTable[]): OldVerdict {
       if (there.length > 0) lostChanged += 1;
       else gone += 1;
     }
-    if (torn) lostTorn.set(journal.table.name, gone);
+    if (torn) lostTorn[journal.table.name] = gone;
     else lostLate += gone;
   }
-  const lost = lostLate + lostChanged + [...lostTorn.values()].reduce((sum, rows) => sum + rows, 0);
+  const lost = lostLate + lostChanged + Object.values(lostTorn).reduce((sum, rows) => sum + rows, 0);
   return { archived, lost, doubled, wrongDay, lostLate, lostChanged, lostTorn };
 }
 
@@ -53,7 +53,7 @@ export function causesOf(verdict: OldVerdict): string[] {
   const sentences: string[] = [];
   if (lostLate > 0) sentences.push(`${lostLate} lost: they came, older than the cutoff, between the SELECT and the DELETE, which took them unread.`);
   if (lostChanged > 0) sentences.push(`${lostChanged} lost: they changed between the SELECT and the DELETE; the file has what they were before.`);
-  for (const [table, rows] of lostTorn)
+  for (const [table, rows] of Object.entries(lostTorn))
     if (rows > 0)
       sentences.push(
         `${rows} lost: the script was killed while it wrote the file of ${table} in its place; nobody can read it, and every later run fails for this table.`,

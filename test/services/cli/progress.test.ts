@@ -50,7 +50,7 @@ test('run shows the first copy on a terminal, and commands their work; in a pipe
 }, async () => {
   await using pipeline = await Pipeline.start({
     schema: `CREATE TABLE ticks (id int PRIMARY KEY, at timestamptz NOT NULL, note text); CREATE INDEX ON ticks (at);
-      INSERT INTO ticks SELECT i, now() - interval '3 days', repeat(md5(i::text), 4) FROM generate_series(1, 80000) i; ANALYZE ticks;`,
+      INSERT INTO ticks SELECT i, now() - interval '3 days', repeat(md5(i::text), 4) FROM generate_series(1, 50000) i; ANALYZE ticks;`,
     tables: '  ticks: { timestamp: at, prune: false }',
   });
   await pipeline.doctorFix();
@@ -61,15 +61,12 @@ test('run shows the first copy on a terminal, and commands their work; in a pipe
   });
   const run = await onTerminal(['run', ...config], () => copied);
   assert.equal(run.code, 0, run.text);
-  assert.match(run.text, /\rcopy: about \d+ of 80000 rows, \d+ rows\/s, \d+ s left/);
+  assert.match(run.text, /\rcopy: about \d+ of 50000 rows, \d+ rows\/s, \d+ s left/);
   assert.match(run.text, /rows\/s, \d+ s left\u001b\[K\r(\r[^\n]*\r)*\u001b\[K\[\d\d:/, 'a log line clears the line that it begins on');
   const verify = await onTerminal(['verify', ...config]);
   assert.equal(verify.code, 0, verify.text);
   assert.match(verify.text, /verify .* \d+% [\d.]+ [KM]?B of [\d.]+ MB/);
   assert.match(verify.text, /verified: /);
-  const rebuilt = await onTerminal(['rebuild', '--into', `${pipeline.dir}/again`, '--check', ...config]);
-  assert.equal(rebuilt.code, 0, rebuilt.text);
-  assert.match(rebuilt.text, /rebuild .* \d+ of \d+ messages[\s\S]*compare .* \d+ of \d+ days/);
   const piped = await pipeline.cli(['verify', '--json', ...config]);
   assert.equal(piped.stderr, '');
   assert.equal(JSON.parse(piped.stdout).ok, true);

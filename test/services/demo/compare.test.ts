@@ -107,7 +107,7 @@ test('left alone it loses nothing; every row is in the file of the wrong day', a
   assert.deepEqual(await bench.run(), [{ table: 'trades', selected: 100, deleted: 100 }]);
   await bench.old(101, 130);
   await bench.run();
-  assert.deepEqual(await bench.verdict(), { archived: 130, lost: 0, doubled: 0, wrongDay: 130, lostLate: 0, lostChanged: 0, lostTorn: new Map() });
+  assert.deepEqual(await bench.verdict(), { archived: 130, lost: 0, doubled: 0, wrongDay: 130, lostLate: 0, lostChanged: 0, lostTorn: {} });
 });
 
 test('what comes or changes between the SELECT and the DELETE is lost, each with its sentence', async () => {
@@ -141,7 +141,7 @@ test('killed behind the file it doubles rows; killed in the file it loses all th
   await bench.old(41, 45);
   assert.match((await bench.run())[0]?.error ?? '', /parquet|Parquet/i);
   const torn = await bench.verdict(true);
-  assert.deepEqual([torn.lost, torn.lostTorn], [40, new Map([['trades', 40]])]);
+  assert.deepEqual([torn.lost, torn.lostTorn], [40, { trades: 40 }]);
   assert.match(causesOf(torn)[0] ?? '', /^40 lost: the script was killed while it wrote the file of trades/);
 });
 
