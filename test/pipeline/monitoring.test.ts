@@ -244,7 +244,7 @@ test('an event for every segment commit, prune run and sealed day, as the docume
 
 /** The event of the document that has this field. */
 function documented(mark: string): Record<string, unknown> {
-  const block = /\$ nats sub [^\n]*\n([\s\S]*?)```/.exec(read('docs/monitoring.md'))?.[1] as string;
+  const block = /```json\n([\s\S]*?)```/.exec(read('docs/monitoring.md'))?.[1] as string;
   const shown = block.trim().split('\n').map((line) => JSON.parse(line) as Record<string, unknown>); // biome-ignore format: one step after the other
   return shown.find((one) => mark in one) as Record<string, unknown>;
 }
