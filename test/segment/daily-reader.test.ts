@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { DailyReader } from '../../src/segment/daily-reader.js';
+import { digestOfTexts } from '../../src/segment/digest.js';
 import { segmentMetadata } from '../../src/segment/metadata.js';
 import { literal } from '../../src/segment/sql.js';
 import { numeric, SegmentWorld } from './world.js';
@@ -59,6 +60,23 @@ test('values beyond the typed column are there when the file has `_text`', async
   // Without it they would be NULL: the sum tells.
   const bare = await DailyReader.open(await world.daily(segment, { text: false }));
   assert.notEqual((await bare.digestSum()).digestSum, segment.spool.digestSum);
+});
+
+test('rows are found by their key in every row group, by types that statistics are of and by others', async () => {
+  const rows = Array.from({ length: 5000 }, (_, i) => [`${i * 2 - 5000}`, `${i % 100}`, i % 7 === 0 ? null : `n${i % 50}`]);
+  const segment = await world.segment({ id: [20, -1], n: numeric(5, 0), s: [25, -1] }, rows);
+  const reader = await DailyReader.open(await world.daily(segment, { text: false, rowGroup: 2048 }));
+  const found = async (columns: string[], wanted: string[]): Promise<readonly (string | null | undefined)[][]> =>
+    (await reader.findRows(columns, wanted)).map(({ texts }) => [...texts]);
+  for (const at of [0, 2047, 2048, 4095, 4096, 4999]) assert.deepEqual(await found(['id'], [rows[at]?.[0] as string]), [rows[at]], `row ${at}`);
+  for (const absent of ['1', '-5002', '5000', '99999999999999999999', 'x']) assert.deepEqual(await found(['id'], [absent]), [], absent);
+  assert.deepEqual(
+    await found(['n', 's'], ['51', 'n1']),
+    rows.filter(([, n, s]) => n === '51' && s === 'n1'),
+  );
+  const [one] = await reader.findRows(['id'], [rows[1]?.[0] as string]);
+  assert.equal(one?.digest, digestOfTexts(rows[1] as string[]));
+  assert.equal(one?.system('deleted_at'), null);
 });
 
 test('a value changed by the writer is found', async () => {
