@@ -20,15 +20,18 @@ export type ArchivedTable = {
   readonly timestampIndex: number;
 };
 
-/** What an old tuple carries, in key order: the replica identity index, else the primary key. */
+/**
+ * What an old tuple carries, in key order: the replica identity index, else the primary key. The description is of the moment it was asked for: a primary key that is not the one of the
+ * Relation is that of a later time, and an old tuple has no values of it.
+ */
 export function keyOf(relation: Relation, description: Pick<TableDescription, 'primaryKey'>): string[] {
   const names = relation.columns.map((column) => column.name);
   const flagged = relation.columns.filter((column) => column.key).map((column) => column.name);
   if (relation.identity === 'n') return [];
   if (relation.identity === 'i') return flagged;
-  const primary = description.primaryKey.filter((name) => names.includes(name));
-  if (primary.length > 0) return primary;
-  return relation.identity === 'f' ? [] : flagged;
+  const primary = description.primaryKey.every((name) => names.includes(name)) ? description.primaryKey : [];
+  if (relation.identity === 'f' || flagged.length === 0) return [...primary];
+  return primary.length === flagged.length && primary.every((name) => flagged.includes(name)) ? [...primary] : flagged;
 }
 
 type Coverage = TableState['coverage'];
@@ -84,7 +87,8 @@ export class TableBook {
   relate(relation: Relation): void {
     const description = this.#descriptions.get(relation.oid) ?? emptyDescription(relation);
     const signature = relationSignature(relation, description.dimensions);
-    const seen = `${relation.schema}.${relation.table} ${relation.identity} ${signature} ${description.primaryKey.join()} ${description.ddl}`;
+    const key = JSON.stringify(keyOf(relation, description)); // of another index nothing else tells
+    const seen = `${relation.schema}.${relation.table} ${relation.identity} ${signature} ${key} ${description.ddl}`;
     if (this.#routes.get(relation.oid)?.seen === seen) return;
     const config = this.#configured.get(`${relation.schema}.${relation.table}`);
     if (config === undefined && !this.#routes.has(relation.oid)) this.#ignored(`${relation.schema}.${relation.table}`);
