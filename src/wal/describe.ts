@@ -18,7 +18,8 @@ export function descriptionFrame(description: TableDescription): Buffer {
 export async function describeTable(client: pg.Client, relation: Relation): Promise<TableDescription> {
   const types = await formatTypes(client, relation.columns);
   const { notNull, dimensions } = await attributes(client, relation.oid);
-  const primaryKey = (await keyColumns(client, relation.oid)).filter((name) => relation.columns.some((column) => column.name === name));
+  const key = await keyColumns(client, relation.oid);
+  const primaryKey = key.every((name) => relation.columns.some((column) => column.name === name)) ? key : []; // a part of a later one names no row
   const columnTypes = Object.fromEntries(
     relation.columns.map((column, i) => [column.name, `${types[i] ?? `type ${column.typeOid}`}${notNull.has(column.name) ? ' NOT NULL' : ''}`]),
   );

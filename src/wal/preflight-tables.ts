@@ -28,6 +28,8 @@ type TableFacts = {
   readonly identity: string;
   readonly partition: boolean;
   readonly selectable: boolean;
+  /** Row level security applies to our role. */
+  readonly narrowed: boolean;
   readonly hasPrimaryKey: boolean;
   readonly identityIndex: boolean;
   readonly columns: readonly Column[];
@@ -44,9 +46,12 @@ export async function tableChecks(client: pg.Client, config: Config): Promise<Ch
 }
 
 async function readFacts(client: pg.Client, table: TableConfig): Promise<TableFacts | undefined> {
-  const head = await client.query<Record<'oid' | 'role' | 'kind' | 'persistence' | 'identity' | 'partition' | 'selectable' | 'pk' | 'identity_index', string>>(
+  const head = await client.query<
+    Record<'oid' | 'role' | 'kind' | 'persistence' | 'identity' | 'partition' | 'selectable' | 'narrowed' | 'pk' | 'identity_index', string>
+  >(
     `SELECT c.oid::text, current_user::text AS role, c.relkind::text AS kind, c.relpersistence::text AS persistence, c.relreplident::text AS identity, c.relispartition::text AS partition,
             (pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))::text AS selectable,
+            pg_catalog.row_security_active(c.oid)::text AS narrowed,
             EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate AND i.indisvalid)::text AS pk,
             EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisreplident AND i.indisvalid)::text AS identity_index
        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2`,
@@ -67,6 +72,7 @@ async function readFacts(client: pg.Client, table: TableConfig): Promise<TableFa
     identity: row.identity,
     partition: row.partition === 'true',
     selectable: row.selectable === 'true',
+    narrowed: row.narrowed === 'true',
     hasPrimaryKey: row.pk === 'true',
     identityIndex: row.identity_index === 'true',
     columns: columns.rows.map((column) => ({ ...column, generated: column.generated === 'true' })),
@@ -116,6 +122,8 @@ function kindCheck(table: TableConfig, facts: TableFacts): Check {
       'may not be read',
       `GRANT USAGE ON SCHEMA ${quoteIdentifier(table.schema)} TO ${role}; GRANT SELECT ON ${name} TO ${role}`,
     );
+  if (facts.narrowed)
+    return check(table, 'table', 'failed', `row level security hides rows from role ${facts.role}: a copy would not be whole`, `ALTER ROLE ${role} BYPASSRLS`);
   return check(table, 'table', 'ok', facts.partition ? 'a partition' : 'an ordinary table');
 }
 

@@ -92,9 +92,13 @@ export class TableRecopy implements AsyncDisposable {
       const slot = { name: `${TEMPORARY_SLOT}${randomUUID().replaceAll('-', '')}`, temporary: true };
       const at = await beginAtSnapshot({ creator, reader: client, watcher: client }, slot, { signal, onWaiting: waiting });
       await client.query(`LOCK TABLE ONLY ${quoteTable(schema, table)} IN ACCESS SHARE MODE`);
-      const { rows } = await client.query<{ snapshot: string }>('SELECT pg_catalog.pg_current_snapshot()::text AS snapshot');
-      if ((await storage(client, wish))?.file !== before.file)
-        throw new TidemarkError('transient', `${schema}.${table} was truncated or rewritten a moment ago: its copy begins again`);
+      const { rows } = await client.query<{ snapshot: string; locked: string }>(
+        'SELECT pg_catalog.pg_current_snapshot()::text AS snapshot, pg_catalog.to_regclass($1)::oid::text AS locked',
+        [quoteTable(schema, table)],
+      );
+      // The snapshot knows tables by the names they had; what is locked, and read, has the name now.
+      if (rows[0]?.locked !== String(before.oid) || (await storage(client, wish))?.file !== before.file)
+        throw new TidemarkError('transient', `${schema}.${table} was renamed, truncated or rewritten a moment ago: its copy begins again`);
       const relation = await readRelationFromCatalog(client, schema, table);
       const entry = (await readPublished(client, source.publication)).find((one) => one.oid === relation?.oid);
       if (relation === undefined || entry === undefined) return await ended(client);

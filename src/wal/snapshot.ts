@@ -37,6 +37,7 @@ export async function beginAtSnapshot(
     clearInterval(timer);
     await saying; // the next statement of the reader must be the first of its transaction
   }
+  await reader.query('SET row_security = off'); // a copy of the rows that policies leave is none: it fails instead
   await reader.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
   await reader.query(`SET TRANSACTION SNAPSHOT ${quoteLiteral(created.snapshot)}`);
   return created.consistentPoint;
@@ -58,6 +59,7 @@ async function waitingFor(client: pg.Client): Promise<string> {
 async function untilAborted<T>(signal: AbortSignal | undefined, client: pg.Client, work: Promise<T>): Promise<T> {
   const cut = (): void => cutConnection(client);
   signal?.addEventListener('abort', cut, { once: true });
+  if (signal?.aborted) cut(); // it was before there was anything to wait for
   try {
     return await work;
   } finally {

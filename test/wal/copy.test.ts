@@ -1,14 +1,18 @@
 /** The initial copy on a real server: every row once, with the text the stream would give it, and a guard that keeps DDL away. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import type pg from 'pg';
 import { type PostgresServer, startPostgres } from '../../services/demo/engines/postgres.js';
 import { readTuple, visitFrames } from '../../src/change/pgoutput.js';
-import type { TableDescription } from '../../src/change/relation.js';
+import type { Relation, TableDescription } from '../../src/change/relation.js';
 import { parseLsn } from '../../src/position/lsn.js';
 import { InitialCopy } from '../../src/wal/copy.js';
 import { CopyRows } from '../../src/wal/copy-text.js';
+import { describeTable, readRelationFromCatalog } from '../../src/wal/describe.js';
 import { TableRecopy } from '../../src/wal/recopy.js';
 import { connectClient } from '../../src/wal/session.js';
+import { beginAtSnapshot } from '../../src/wal/snapshot.js';
+import { until } from '../pipeline/pipeline.js';
 
 let server: PostgresServer;
 before(async () => {
@@ -161,4 +165,90 @@ test('a table that is locked makes the copy wait for a moment and fail as someth
   await assert.rejects(InitialCopy.begin({ url, source: 'w', slot: 'tidemark_w', tables: [{ schema: 'public', table: 't' }] }), { code: '55P03' });
   assert.equal((await sql.query("SELECT 1 FROM pg_replication_slots WHERE slot_name = 'tidemark_w'")).rowCount, 0);
   await Promise.all([sql.end(), locker.end()]);
+});
+
+/** Transactions that the making of a slot waits for one after the other: a third that begins at `second` is not waited for. */
+async function waitsFor(sql: pg.Client, writer: pg.Client): Promise<void> {
+  const { rows } = await writer.query<{ pid: string }>('SELECT pg_backend_pid()::text AS pid');
+  await until('the slot waits for it', async () => {
+    const found = await sql.query(
+      `SELECT FROM pg_locks w JOIN pg_locks h ON h.transactionid = w.transactionid AND h.granted WHERE w.locktype = 'transactionid' AND NOT w.granted AND h.pid = $1`,
+      [rows[0]?.pid],
+    );
+    return found.rowCount === 1 || undefined;
+  });
+}
+
+test('a table that gives its name to another between snapshot and lock is not copied as the other', async () => {
+  const url = await server.createDatabase();
+  const open = (): Promise<pg.Client> => connectClient(url, { applicationName: 'test' });
+  const [sql, first, second, swap] = [await open(), await open(), await open(), await open()];
+  await sql.query(`CREATE TABLE public.t (id int PRIMARY KEY); CREATE TABLE public.other (LIKE public.t INCLUDING ALL); CREATE TABLE public.busy (id int);
+    INSERT INTO public.t VALUES (1); INSERT INTO public.other VALUES (2); CREATE PUBLICATION tidemark_v FOR TABLE public.t, public.other`);
+  await first.query('BEGIN; INSERT INTO public.busy VALUES (1)');
+  const begun = TableRecopy.begin(
+    { url, source: 'v', publication: 'tidemark_v' },
+    { schema: 'public', table: 't' },
+    new AbortController().signal,
+    () => undefined,
+  );
+  begun.catch(() => undefined);
+  await waitsFor(sql, first);
+  await second.query('BEGIN; INSERT INTO public.busy VALUES (2)');
+  await first.query('COMMIT');
+  await waitsFor(sql, second);
+  await swap.query('BEGIN; ALTER TABLE public.t RENAME TO old; ALTER TABLE public.other RENAME TO t');
+  await second.query('COMMIT');
+  await until(
+    'the lock waits for the swap',
+    async () => (await sql.query("SELECT FROM pg_locks WHERE NOT granted AND mode = 'AccessShareLock'")).rowCount === 1,
+  );
+  await swap.query('COMMIT');
+  await assert.rejects(begun, /renamed, truncated or rewritten a moment ago/);
+  await Promise.all([sql, first, second, swap].map((client) => client.end()));
+});
+
+test('a stop that came before the slot was asked for waits for no writer', async () => {
+  const url = await server.createDatabase();
+  const [creator, reader, writer] = [
+    await connectClient(url, { applicationName: 'test', replication: true }),
+    await connectClient(url, { applicationName: 'test' }),
+    await connectClient(url, { applicationName: 'test' }),
+  ];
+  await writer.query('CREATE TABLE public.t (id int); BEGIN; INSERT INTO public.t VALUES (1)');
+  await assert.rejects(
+    beginAtSnapshot({ creator, reader, watcher: reader }, { name: 'tidemark_stopped', temporary: true }, { signal: AbortSignal.abort() }),
+    /Connection terminated/,
+  );
+  await Promise.all([reader.end(), writer.end()]);
+});
+
+test('rows that row level security hides from our role: the copy fails, it is never without them', async () => {
+  const url = await server.createDatabase();
+  const sql = await connectClient(url, { applicationName: 'test' });
+  await sql.query(`CREATE TABLE public.t (id int PRIMARY KEY); INSERT INTO public.t VALUES (1); ALTER TABLE public.t ENABLE ROW LEVEL SECURITY;
+    CREATE PUBLICATION tidemark_r FOR TABLE public.t; CREATE ROLE narrow LOGIN REPLICATION PASSWORD 'p'; GRANT SELECT ON public.t TO narrow`);
+  const narrow = new URL(url);
+  [narrow.username, narrow.password] = ['narrow', 'p'];
+  const copy = await TableRecopy.begin(
+    { url: narrow.toString(), source: 'r', publication: 'tidemark_r' },
+    { schema: 'public', table: 't' },
+    new AbortController().signal,
+    () => undefined,
+  );
+  assert.ok(copy);
+  await assert.rejects(copy.parts().next(), /row-level security policy/);
+  await copy[Symbol.asyncDispose]();
+  await sql.end();
+});
+
+test('a relation is described without a primary key that it had not yet', async () => {
+  const url = await server.createDatabase();
+  const sql = await connectClient(url, { applicationName: 'test' });
+  await sql.query('CREATE TABLE public.t (a int, b int, PRIMARY KEY (a, b))');
+  const then = (await readRelationFromCatalog(sql, 'public', 't')) as Relation;
+  assert.deepEqual((await describeTable(sql, then)).primaryKey, ['a', 'b']);
+  await sql.query('ALTER TABLE public.t RENAME b TO c');
+  assert.deepEqual((await describeTable(sql, then)).primaryKey, []);
+  await sql.end();
 });

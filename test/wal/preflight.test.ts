@@ -31,6 +31,20 @@ const failed = (checks: readonly Check[]): string[] => checks.filter((check) => 
 
 const GOOD = 'CREATE TABLE public.t (id int PRIMARY KEY, at timestamptz); CREATE INDEX ON public.t (at); CREATE TABLE public.secret (id int PRIMARY KEY)';
 
+test('row level security that hides rows from our role is said before a copy is begun, with what mends it', async () => {
+  await using d = await database(`${GOOD}; ALTER TABLE public.t ENABLE ROW LEVEL SECURITY; CREATE PUBLICATION tidemark_x FOR TABLE public.t`);
+  await d.sql.query("CREATE ROLE hidden LOGIN REPLICATION PASSWORD 'p'; GRANT SELECT ON public.t TO hidden");
+  const url = new URL(d.url);
+  [url.username, url.password] = ['hidden', 'p'];
+  const config = configOf(url.toString(), '  t: { timestamp: at }');
+  const client = await connectClient(url.toString(), { applicationName: 'test' });
+  const found = (await capturePreflight(client, config)).find((check) => check.status === 'failed');
+  assert.match(found?.seen ?? '', /hides rows from role hidden/);
+  await d.sql.query(found?.remedy ?? '');
+  assert.deepEqual(failed(await capturePreflight(client, config)), []);
+  await client.end();
+});
+
 test('a sound database passes; a missing publication is the fix that doctor may run', async () => {
   await using d = await database(GOOD);
   const config = configOf(d.url, '  t: { timestamp: at }');
