@@ -11,13 +11,13 @@ const PURGE_EVERY_MS = 30_000;
 
 /** Runs until the signal aborts. */
 export async function maintain(context: ArchiverContext, stream: StreamConnection, signal: AbortSignal): Promise<void> {
-  let purgeAt = Date.now() + PURGE_EVERY_MS / 10;
+  let purgeAt = performance.now() + PURGE_EVERY_MS / 10; // monotonic: of a clock that was set back the stream would fill up
   while (!signal.aborted) {
     await context.writer.requireNewest();
     await context.removeRetired();
     await context.housework(() => mergeAll(context, context.config.archive.flush, signal));
-    if (Date.now() >= purgeAt) {
-      purgeAt = Date.now() + PURGE_EVERY_MS;
+    if (performance.now() >= purgeAt) {
+      purgeAt = performance.now() + PURGE_EVERY_MS;
       await tryPurge(context, stream);
     }
     await sleep(EVERY_MS, signal);

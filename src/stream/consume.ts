@@ -153,9 +153,9 @@ class StreamReader {
     const inbox = createInbox();
     const subscription = connection.subscribe(inbox);
     this.#subscription = subscription;
-    let lastHeard = Date.now();
+    let lastHeard = performance.now();
     const watchdog = setInterval(() => {
-      if (Date.now() - lastHeard > PULL_EXPIRES_MS + PULL_GRACE_MS) subscription.unsubscribe();
+      if (performance.now() - lastHeard > PULL_EXPIRES_MS + PULL_GRACE_MS) subscription.unsubscribe();
     }, 500);
     try {
       const request = { batch: PULL_MESSAGES, max_bytes: Math.max(PULL_BYTES, 2 * (connection.info?.max_payload ?? 0)), expires: nanos(PULL_EXPIRES_MS) };
@@ -165,13 +165,13 @@ class StreamReader {
         lastHeard = Number.POSITIVE_INFINITY; // while the reader works on a message, silence means nothing
         if (message.subject === inbox) {
           if (endsPull(message)) return;
-          lastHeard = Date.now();
+          lastHeard = performance.now();
           continue;
         }
         yield this.#accept(message);
         received += 1;
         if (received === PULL_MESSAGES) return;
-        lastHeard = Date.now();
+        lastHeard = performance.now();
       }
       if (!this.#signal.aborted) throw new Error('the stream answers no more');
     } finally {

@@ -13,7 +13,7 @@ export class FenceClock {
   readonly #key: Buffer;
   readonly #binding: { generation: string; archive: string };
   readonly #everyMs: number;
-  #lastAt = 0;
+  #lastAt = Number.NEGATIVE_INFINITY;
   #lastLsn: Lsn | undefined;
   #askAt = 0;
   /** The last fence left transactions running that may hold rows before it uncovered: another one is owed when the horizon has reached this. */
@@ -26,8 +26,8 @@ export class FenceClock {
     this.#binding = binding;
   }
 
-  /** Emits a fence if one is due. */
-  async tick(now: number): Promise<void> {
+  /** Emits a fence if one is due. `now`: of a clock that never goes back, or fences would stop for as long as it went. */
+  async tick(now = performance.now()): Promise<void> {
     let walSince = 0n;
     let owed = false;
     if (this.rows === 0) {
@@ -41,7 +41,7 @@ export class FenceClock {
     if (fenceDue({ now, everyMs: this.#everyMs, lastFenceAt: this.#lastAt, rowsSince: this.rows, walSince, owed })) await this.emit(now);
   }
 
-  async emit(now = Date.now()): Promise<void> {
+  async emit(now = performance.now()): Promise<void> {
     const withRows = this.rows > 0 || this.#owedAt !== undefined;
     this.rows = 0;
     this.#lastAt = now;

@@ -49,10 +49,11 @@ export async function readInsertLsn(client: pg.Client): Promise<Lsn> {
 }
 
 export type FenceFacts = {
+  /** Milliseconds of the monotonic clock, as lastFenceAt. */
   readonly now: number;
   /** Of fenceEvery. */
   readonly everyMs: number;
-  /** 0 before the first. */
+  /** -Infinity before the first. */
   readonly lastFenceAt: number;
   /** Row changes read since the last fence was written. */
   readonly rowsSince: number;

@@ -78,7 +78,8 @@ export class ReplicationStream {
   #wire: Wire | undefined;
   #received: Lsn = LSN_ZERO;
   #timer: NodeJS.Timeout | undefined;
-  #lastHeard = Date.now();
+  /** Monotonic: of a clock that was set back silence would not be noticed for as long. */
+  #lastHeard = performance.now();
   #paused = false;
   #stopped = false;
   #fail!: (error: unknown) => void;
@@ -129,7 +130,7 @@ export class ReplicationStream {
     await Promise.race([started, this.ended]);
     if (this.#stopped) return;
     this.#wire = (service as unknown as { _connection: Wire })._connection;
-    this.#lastHeard = Date.now();
+    this.#lastHeard = performance.now();
     this.#timer = setInterval(() => this.#beat(), (this.#options.timing ?? TIMING).statusMs);
   }
 
@@ -149,7 +150,7 @@ export class ReplicationStream {
   }
 
   #onData(message: Buffer): void {
-    this.#lastHeard = Date.now();
+    this.#lastHeard = performance.now();
     try {
       this.#options.onMessage(message);
     } catch (error) {
@@ -158,7 +159,7 @@ export class ReplicationStream {
   }
 
   #onKeepalive(walEnd: Lsn, asked: boolean): void {
-    this.#lastHeard = Date.now();
+    this.#lastHeard = performance.now();
     if (walEnd > this.#received) this.#received = walEnd;
     try {
       this.#options.onKeepalive(walEnd);
@@ -187,7 +188,7 @@ export class ReplicationStream {
   resume(): void {
     if (!this.#paused) return;
     this.#paused = false;
-    this.#lastHeard = Date.now();
+    this.#lastHeard = performance.now();
     this.#wire?.stream.resume();
   }
 
@@ -207,7 +208,7 @@ export class ReplicationStream {
 
   #beat(): void {
     const { askAfterMs, deadAfterMs } = this.#options.timing ?? TIMING;
-    const silent = this.#paused ? 0 : Date.now() - this.#lastHeard;
+    const silent = this.#paused ? 0 : performance.now() - this.#lastHeard;
     if (silent > deadAfterMs) return this.#end(new TidemarkError('transient', `nothing was heard from the server for ${Math.round(silent / 1000)} s`));
     this.#send(LSN_ZERO, silent > askAfterMs);
   }

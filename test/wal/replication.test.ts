@@ -8,6 +8,7 @@ import { type PostgresServer, startPostgres } from '../../services/demo/engines/
 import { readBegin, readLsn, readTuple, TAG } from '../../src/change/pgoutput.js';
 import { LSN_ZERO, type Lsn, parseLsn } from '../../src/position/lsn.js';
 import { readRelationFromCatalog, relationFrame } from '../../src/wal/describe.js';
+import { FenceClock } from '../../src/wal/fence-clock.js';
 import { readServerIdentity } from '../../src/wal/identity.js';
 import { ReplicationStream, statusPacket, type Timing } from '../../src/wal/replication.js';
 import { connectClient } from '../../src/wal/session.js';
@@ -288,3 +289,20 @@ class SilentProxy implements AsyncDisposable {
     this.#server.close();
   }
 }
+
+test('a clock that is set back stops no fences', async (t) => {
+  const url = await server.createDatabase();
+  const sql = await connectClient(url, { applicationName: 'test' });
+  const clock = new FenceClock(sql, Buffer.alloc(32), { generation: 'g', archive: 'a' }, 1);
+  clock.rows = 1;
+  await clock.tick();
+  assert.equal(clock.rows, 0, 'emitted');
+  const now = Date.now();
+  t.mock.method(Date, 'now', () => now - 48 * 3_600_000);
+  clock.rows = 1;
+  await until('another one', async () => {
+    await clock.tick();
+    return clock.rows === 0;
+  });
+  await sql.end();
+});
