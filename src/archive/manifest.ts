@@ -123,20 +123,26 @@ export type ManifestChange = { readonly reason: Manifest['reason'] } & Partial<
 
 const FENCES_KEPT = 32;
 
+/** A manifest that was linked, and the file that it is. */
+type Linked = { readonly state: ArchiveState; readonly inode: bigint };
+
 /** The one writer of an archive, from its claim until another one claims. */
 export class ManifestWriter {
   readonly #dir: string;
   readonly #anchor: VolumeAnchor;
   readonly #writer: Manifest['writer'];
   #state: ArchiveState;
+  /** Inode of the newest manifest. */
+  #newest: bigint;
   #failed = false;
   #committing = false;
 
-  private constructor(dir: string, anchor: VolumeAnchor, writer: Manifest['writer'], state: ArchiveState) {
+  private constructor(dir: string, anchor: VolumeAnchor, writer: Manifest['writer'], { state, inode }: Linked) {
     this.#dir = dir;
     this.#anchor = anchor;
     this.#writer = writer;
     this.#state = state;
+    this.#newest = inode;
   }
 
   /** Links a manifest that changes nothing but names this incarnation. Only then may its caller sweep, flush, merge or seal. */
@@ -164,8 +170,9 @@ export class ManifestWriter {
     return this.#writer.claim;
   }
 
-  /** Throws Halt SUPERSEDED when another writer has claimed the archive since. */
+  /** Throws Halt SUPERSEDED when another writer has claimed the archive since, MANIFEST when a person went back behind this one (tidemark repair --manifest). */
   async requireNewest(): Promise<void> {
+    await this.#requireOurs();
     const next = path.join(archivePaths(this.#dir).manifests, manifestName(this.#state.number + 1));
     const seen = this.#state.number;
     const taken = await stat(next).then(
@@ -176,6 +183,14 @@ export class ManifestWriter {
     if (taken && this.#state.number === seen && !this.#committing) throw superseded(this.#dir, seen + 1);
   }
 
+  /** The newest manifest is the very file that was linked: behind one that was moved away others may have taken its number, and files that it dropped may be live again. */
+  async #requireOurs(): Promise<void> {
+    const [{ number }, inode] = [this.#state, this.#newest];
+    const folder = archivePaths(this.#dir).manifests;
+    const found = await stat(path.join(folder, manifestName(number)), { bigint: true }).catch(() => undefined);
+    if (found?.ino !== inode) throw brokenChain(folder, number, found === undefined ? 'it was there and is gone' : 'another one has taken its place');
+  }
+
   /**
    * Commits, durable when it resolves. Halt SUPERSEDED when another writer has claimed, MANIFEST when our newest is gone, WRONG_VOLUME. A transient
    * error (full or read-only volume) has committed nothing.
@@ -183,19 +198,16 @@ export class ManifestWriter {
   async commit(change: ManifestChange): Promise<ArchiveState> {
     if (this.#failed) throw new Error('this writer failed in the middle of a commit: claim again');
     await this.#anchor.check();
-    const newest = path.join(archivePaths(this.#dir).manifests, manifestName(this.#state.number));
-    await stat(newest).catch(() => {
-      throw brokenChain(path.dirname(newest), this.#state.number, 'it was there and is gone');
-    });
+    await this.#requireOurs();
     const next = compose(this.#state, change, this.#writer);
     this.#failed = true;
     this.#committing = true;
     try {
-      const state = await put(this.#dir, next);
-      if (state === undefined) throw superseded(this.#dir, this.#state.number + 1);
-      this.#state = state;
+      const linked = await put(this.#dir, next);
+      if (linked === undefined) throw superseded(this.#dir, this.#state.number + 1);
+      [this.#state, this.#newest] = [linked.state, linked.inode];
       this.#failed = false;
-      return state;
+      return linked.state;
     } catch (error) {
       // What failed before the link may be tried again by this writer; after it (a failed fsync of the folder) nothing is known.
       if ((error as { kind?: string }).kind === 'transient') this.#failed = false;
@@ -274,12 +286,12 @@ function isFork({ epoch: from, position }: ArchiveState, { epoch: to, forked }: 
 }
 
 /** Links a manifest, durable when it resolves. Undefined: its number is taken. */
-async function put(dir: string, { manifest, files }: ReturnType<typeof compose>): Promise<ArchiveState | undefined> {
+async function put(dir: string, { manifest, files }: ReturnType<typeof compose>): Promise<Linked | undefined> {
   const paths = archivePaths(dir);
   const bytes = encodeManifest(manifest);
   const file = path.join(paths.manifests, manifestName(manifest.number));
   if (!(await putIfAbsent(file, bytes, { temporary: paths.temporary, linked: () => faultPoint('A8') }))) return undefined;
-  return fold(manifest, sha256(bytes), files);
+  return { state: fold(manifest, sha256(bytes), files), inode: (await stat(file, { bigint: true })).ino };
 }
 
 function superseded(dir: string, number: number): Halt {

@@ -71,6 +71,23 @@ test('law 8: of two writers the older one is superseded at its next commit and c
   assert.deepEqual([...((await new ArchiveFollower(folder.dir).refresh())?.files.keys() ?? [])], ['mine']);
 });
 
+test('a writer behind whom a person went back neither commits nor removes: its newest manifest is gone, or another has taken its number', async () => {
+  await using folder = await temporaryArchive();
+  const { manifests } = archivePaths(folder.dir);
+  const stopped = await ManifestWriter.claim(folder.dir, 'test');
+  await stopped.commit({ reason: 'flush', add: [fileEntry('a')] });
+  await stopped.commit({ reason: 'merge', add: [fileEntry('b')], drop: ['a'] });
+  await stopped.requireNewest();
+  await rename(path.join(manifests, manifestName(3)), path.join(folder.dir, 'aside'));
+  await assert.rejects(stopped.requireNewest(), halts('MANIFEST'));
+  const next = await ManifestWriter.claim(folder.dir, 'test');
+  assert.deepEqual([next.state.number, [...next.state.files.keys()]], [3, ['a']]);
+  await assert.rejects(stopped.requireNewest(), halts('MANIFEST'));
+  await assert.rejects(stopped.commit({ reason: 'flush' }), halts('MANIFEST'));
+  await next.commit({ reason: 'flush' });
+  await next.requireNewest();
+});
+
 test('claims made at once all succeed, the last one rules', async () => {
   await using folder = await temporaryArchive();
   const writers = await Promise.all([1, 2, 3].map(() => ManifestWriter.claim(folder.dir, 'test')));
