@@ -1,9 +1,13 @@
 /**
  * Takes chunks out of the stream that are archived and no longer wanted for replay: older than replay.age, or when the stream fills up. Never one that is not
- * archived: the bound is the stream place in the newest manifest, in that very stream.
+ * archived: the bound is the stream place in the newest manifest, in that very stream, and the last chunk to go says itself that it lies before W: an older copy of the stream that was put in
+ * its place gives its numbers a second time, under the same creation time.
  */
 import type { StreamInfo } from 'nats';
 import type { ArchiveState } from '../../src/archive/manifest.js';
+import { decodeChunkHeader } from '../../src/change/chunk.js';
+import { comparePositions, parsePosition } from '../../src/position/position.js';
+import { findMessage } from '../../src/stream/tail.js';
 import { findStream, type StreamConnection } from '../../src/stream/topology.js';
 import type { ArchiverContext } from './context.js';
 
@@ -35,10 +39,19 @@ export async function purge(context: ArchiverContext, stream: StreamConnection, 
   const { age, bytes } = context.config.stream.replay;
   const wanted = Math.max(pressedBelow(fill, bytes), await firstSince(stream, fill.first, most, now - age));
   const below = Math.min(most, wanted);
-  if (below <= fill.first) return;
+  if (below <= fill.first || !(await isArchived(context.state, stream, below - 1))) return;
   const { purged } = await stream.manager.streams.purge(stream.name, { seq: below });
   context.metrics.purged(purged);
   context.log.info({ event: 'purge', below, messages: purged }, 'archived chunks beyond the replay window were taken out of the stream');
+}
+
+async function isArchived({ epoch, copy, position }: ArchiveState, { manager, name }: StreamConnection, sequence: number): Promise<boolean> {
+  const message = await findMessage(manager, name, sequence);
+  if (message === undefined) return false;
+  const header = decodeChunkHeader((field) => (message.header.has(field) ? message.header.get(field) : undefined));
+  if (header.epoch.generation !== epoch?.generation) return true; // left from before this one began
+  if (header.kind.startsWith('copy')) return copy !== null && (copy.state === 'complete' || header.end.k <= copy.rows); // counted on a lane of its own
+  return position !== null && comparePositions(header.end, parsePosition(position)) <= 0;
 }
 
 function fillOf(info: StreamInfo): StreamFill {

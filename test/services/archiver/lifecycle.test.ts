@@ -3,14 +3,17 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import type { ArchiverContext } from '../../../services/archiver/context.js';
 import { mergeLots } from '../../../services/archiver/merge.js';
-import { archivedBelow, pressedBelow } from '../../../services/archiver/purge.js';
+import { archivedBelow, pressedBelow, purge } from '../../../services/archiver/purge.js';
 import { isEmptyFile } from '../../../src/archive/layout.js';
 import { ManifestWriter } from '../../../src/archive/manifest.js';
 import { spentKeys } from '../../../src/archive/seal.js';
 import { verifyArchive } from '../../../src/archive/verify.js';
 import { formatLsn, lsn, parseLsn } from '../../../src/position/lsn.js';
+import { formatPosition } from '../../../src/position/position.js';
 import { Halt } from '../../../src/runtime/errors.js';
+import { ensureStream } from '../../../src/stream/topology.js';
 import { fileEntry } from '../../archive/folder.js';
 import { defineTable, insertMessage, updateMessage } from '../../change/pgoutput-writer.js';
 import { ArchiverBench, until } from './harness.js';
@@ -203,6 +206,25 @@ test('what is archived and beyond the replay window goes out of the stream, and 
   const state = await bench.archived(torn[1]);
   assert.equal((await bench.versions(state)).length, 5);
   await again.stop();
+});
+
+test('an older copy of the stream put in its place has its numbers again: what is not archived is not purged by them', async () => {
+  await using bench = await ArchiverBench.start();
+  const wal = bench.wal();
+  const chunks = [1, 2, 3].flatMap((id) => wal.transaction([prices], [insert(id)]));
+  await bench.publish(...chunks);
+  const { created } = await ensureStream(bench.stream.manager, bench.config);
+  const first = async (): Promise<number> => (await ensureStream(bench.stream.manager, bench.config)).state.first_seq;
+  const context = (below: number, archived: number): ArchiverContext => {
+    const position = formatPosition((chunks[archived - 1] as (typeof chunks)[number]).header.end);
+    const state = { streamHint: { created, sequence: below }, epoch: bench.epoch, copy: null, position };
+    return { config: bench.config, log: bench.log, state } as unknown as ArchiverContext;
+  };
+  const later = Date.now() + 2 * bench.config.stream.replay.age;
+  await purge(context(3, 1), bench.stream, later);
+  assert.equal(await first(), 1);
+  await purge(context(3, 2), bench.stream, later);
+  assert.equal(await first(), 3);
 });
 
 test('purging: nothing that is not archived, nothing of another stream, more only when the stream is nearly full', () => {
