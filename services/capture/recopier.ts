@@ -6,6 +6,7 @@ import type pg from 'pg';
 import type { ChunkHeader, RecopyBegin, RecopyEnd } from '../../src/change/chunk.js';
 import type { Epoch } from '../../src/position/epoch.js';
 import { formatLsn } from '../../src/position/lsn.js';
+import { comparePositions, type Position, parsePosition } from '../../src/position/position.js';
 import type { Config } from '../../src/runtime/config.js';
 import { describeError, Halt } from '../../src/runtime/errors.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
@@ -35,15 +36,31 @@ export type RecopierParts = {
   readonly epoch: Epoch;
   readonly archived: () => Promise<CapturedArchive | undefined>;
   readonly metrics: CaptureMetrics;
-  readonly publish: (chunk: Pick<ChunkHeader, 'kind' | 'recopy'> & { readonly payload: Buffer }) => Promise<void>;
+  /** Resolves with the streamed position that the chunk stands behind. */
+  readonly publish: (chunk: Pick<ChunkHeader, 'kind' | 'recopy'> & { readonly payload: Buffer }) => Promise<Position>;
 };
+
+/** A whole copy that was sent: under which entry in the publication, behind which streamed position it ended, and when, milliseconds of the monotonic clock. */
+export type SentCopy = { readonly published: string; readonly behind: Position; readonly at: number };
+
+/**
+ * Is it still to be expected in the archive? Not when that has come behind the end of the copy some time ago: it did not come whole. An archive that does not go on has not seen it:
+ * another one would only lie behind it in the stream. `w`: the archived position. Pure.
+ */
+export function mayArrive(
+  sent: SentCopy,
+  { published, w, now, patienceMs }: { published: string; w: string | null; now: number; patienceMs: number },
+): boolean {
+  if (sent.published !== published) return false;
+  return now - sent.at <= patienceMs || w === null || comparePositions(parsePosition(w), sent.behind) <= 0;
+}
 
 export class Recopier {
   readonly #parts: RecopierParts;
   /** Wished by the pruner, by table. */
   readonly #wishes = new Map<string, RecopyWish>();
-  /** Whole copies that were sent, by OID: under which entry in the publication, and when, milliseconds of the monotonic clock. */
-  readonly #sent = new Map<number, { readonly published: string; readonly at: number }>();
+  /** By OID. */
+  readonly #sent = new Map<number, SentCopy>();
 
   constructor(parts: RecopierParts) {
     this.#parts = parts;
@@ -87,10 +104,10 @@ export class Recopier {
     const state = await archived();
     if (state?.copy?.state !== 'complete' || state.epoch?.generation !== epoch.generation) return undefined;
     const needed = tablesToCopy(await readPublished(control, slotName(config.source.name)), config.tables, state.tables);
-    const patience = config.archive.flush.every + ARRIVE_MS;
+    const [w, now, patienceMs] = [state.position, performance.now(), config.archive.flush.every + ARRIVE_MS];
     for (const { oid, schema, table, published } of needed) {
       const sent = this.#sent.get(oid);
-      if (sent?.published !== published || performance.now() - sent.at > patience) return { schema, table };
+      if (sent === undefined || !mayArrive(sent, { published, w, now, patienceMs })) return { schema, table };
     }
     const [name, wish] = [...this.#wishes][0] ?? [];
     if (name !== undefined) this.#wishes.delete(name);
@@ -122,8 +139,8 @@ export class Recopier {
       log.info({ event: 'recopy-progress', table: name, rows }, 'copying again');
     }
     const end: RecopyEnd = { rows, form: (await copy.form()).toString('base64') };
-    await publish({ kind: 'recopy-end', recopy: { id, at, prev: rows, end: rows }, payload: Buffer.from(JSON.stringify(end)) });
-    if (whole) this.#sent.set(oid, { published, at: performance.now() });
+    const behind = await publish({ kind: 'recopy-end', recopy: { id, at, prev: rows, end: rows }, payload: Buffer.from(JSON.stringify(end)) });
+    if (whole) this.#sent.set(oid, { published, behind, at: performance.now() });
     log.info({ event: 'recopy-end', table: name, rows }, 'copied again');
   }
 }

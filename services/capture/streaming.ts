@@ -147,12 +147,14 @@ export class Streaming {
     await this.#confirm();
   }
 
-  /** Publishes a chunk that is no part of the streamed changes. It carries the last boundary, from which a reader of the stream's end goes on. */
-  async publishBeside(chunk: Pick<ChunkHeader, 'kind' | 'recopy'> & { readonly payload: Buffer }): Promise<void> {
+  /** Publishes a chunk that is no part of the streamed changes. It carries the last boundary, from which a reader of the stream's end goes on; resolves with it. */
+  async publishBeside(chunk: Pick<ChunkHeader, 'kind' | 'recopy'> & { readonly payload: Buffer }): Promise<Position> {
     const { publisher, epoch } = this.#parts;
     const { payload, ...header } = chunk;
-    await publisher.publish({ ...header, epoch, prev: this.#boundary, end: this.#boundary, fragment: { n: 1, of: 1 } }, payload);
+    const at = this.#boundary;
+    await publisher.publish({ ...header, epoch, prev: at, end: at, fragment: { n: 1, of: 1 } }, payload);
     if (chunk.kind === 'recopy-end') this.#fences.rows += 1; // nothing may have been written since: its rows need a fence behind them
+    return at;
   }
 
   async #ticks(healthy: () => void, proved: () => void): Promise<void> {
@@ -175,9 +177,9 @@ export class Streaming {
         healthy();
         proved();
       }
-      await this.#fences.tick(Date.now());
-      if (Date.now() >= watchAt) {
-        watchAt = Date.now() + 5000;
+      await this.#fences.tick();
+      if (performance.now() >= watchAt) {
+        watchAt = performance.now() + 5000;
         await this.#parts.watch();
       }
       await sleep(TICK_MS, signal);
@@ -247,7 +249,7 @@ export class Streaming {
       this.#count(message[0] as number);
     }
     this.#queue.splice(0, done);
-    if (this.#framer.pending && this.#oldestAt === 0) this.#oldestAt = Date.now();
+    if (this.#framer.pending && this.#oldestAt === 0) this.#oldestAt = performance.now();
     return relation;
   }
 
@@ -286,7 +288,7 @@ export class Streaming {
   /** Quiet for a moment: what there is goes out. Under a trickle it goes out anyway. */
   #armFlush(): void {
     if (!this.#framer.pending) return;
-    if (this.#oldestAt !== 0 && Date.now() - this.#oldestAt >= LATEST_MS) return this.#flushNow();
+    if (this.#oldestAt !== 0 && performance.now() - this.#oldestAt >= LATEST_MS) return this.#flushNow();
     if (this.#flushTimer === undefined) {
       this.#flushTimer = setTimeout(() => {
         this.#flushTimer = undefined;
