@@ -30,6 +30,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'wal/identifier',
     'wal/publication-entry',
     'wal/recopy-lock',
+    'wal/slot',
   ],
 };
 

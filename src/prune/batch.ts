@@ -10,10 +10,10 @@ import { PRUNE_PREFIX, signMessage } from '../change/fence.js';
 import type { Epoch } from '../position/epoch.js';
 import type { TableConfig } from '../runtime/config.js';
 import { faultPoint } from '../runtime/fault-point.js';
-import { quoteIdentifier } from '../wal/identifier.js';
+import { quoteIdentifier, slotName } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
 import { holdOffRecopy } from '../wal/recopy-lock.js';
-
+import { readSlot, slotFlaw } from '../wal/slot.js';
 import { compareRow, type LiveRow, type Verdict } from './compare.js';
 import { eachRow } from './each-row.js';
 import { type Cutoff, mayGo, tableSql } from './eligible.js';
@@ -135,7 +135,7 @@ async function recheck(context: BatchContext, input: BatchInput): Promise<Target
   if (now.obstacles.length > 0) return now.obstacles.map(({ reason }) => reason).join('; ');
   if (now.signature !== input.target.signature || now.key.join() !== input.target.key.join())
     return 'its columns or key changed a moment ago; the next run goes by the new ones';
-  return now;
+  return slotFlaw(await readSlot(context.client, slotName(context.source))) ?? now;
 }
 
 /**

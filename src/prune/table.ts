@@ -8,7 +8,9 @@ import type { Config, TableConfig } from '../runtime/config.js';
 import { describeError, Halt } from '../runtime/errors.js';
 import { faultPoint } from '../runtime/fault-point.js';
 import type { Log } from '../runtime/log.js';
+import { slotName } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
+import { readSlot, slotFlaw } from '../wal/slot.js';
 import { type BatchContext, pruneBatch } from './batch.js';
 import { clocksDisagree, databaseClock, type Pace, waitForStandbys } from './brakes.js';
 import type { Verdict } from './compare.js';
@@ -118,11 +120,14 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   if (keepWhile !== undefined) return `${keepWhile} → correct tables.${table.key}.keepWhile`;
   const cutoff = await readCutoff(client, table.retentionMs, run.config.source.timezone);
   if ((await countRows(client, `ONLY ${tableSql(target)} WHERE ${oldEnough(table, target, cutoff)}`, 1)) === 0) return null; // nothing to do, whatever is covered
+  const slot = await readSlot(client, slotName(run.context.source)); // before the manifest, which it may only be behind
   let state = await run.follower.refresh();
   const { rows } = await client.query<{ next: string }>('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next');
   const identity = await readServerIdentity(client);
   const coverage = tableCoverage(state, target, { systemId: identity.systemId, timeline: identity.timeline, nextXid: rows[0]?.next ?? '0' });
   if (coverage.state === 'not' || state === undefined) return coverage.state === 'not' ? coverage.reason : 'the archive has no manifest yet';
+  const flaw = slotFlaw(slot, state);
+  if (flaw !== undefined) return flaw;
   const { horizon } = coverage.fence;
   const copiedBefore = coverage.table.copied?.snapshotXmax ?? '0';
   const { committedAt } = state;

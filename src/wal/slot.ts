@@ -125,10 +125,7 @@ function decideResume(facts: SlotFacts, archived: ArchivedState, stood: Epoch): 
       `Everything up to ${formatPosition(w)} is archived; what came after it is not.`,
     );
   }
-  const newest = archived.fences.length === 0 ? undefined : archived.fences.reduce((a, b) => (parseLsn(b.lsn) > parseLsn(a.lsn) ? b : a));
-  const made = archived.copy === null ? undefined : parseLsn(archived.copy.consistentPoint);
-  const atStart = slot.confirmed === made;
-  const limit = newest === undefined ? made : parseLsn(newest.lsn);
+  const { atStart, limit } = standing(slot.confirmed, archived);
   if (!atStart && (limit === undefined || slot.confirmed > limit)) {
     return halt(
       'SLOT_AHEAD',
@@ -153,6 +150,28 @@ function decideResume(facts: SlotFacts, archived: ArchivedState, stood: Epoch): 
   );
   if (fork === undefined || decision.act !== 'resume' || !(before || (tail === undefined && switched !== undefined))) return decision;
   return { ...decision, resumeAt: maxPosition(decision.resumeAt, w), fork };
+}
+
+/** `limit`: what the slot may have been confirmed to at most. */
+function standing(confirmed: Lsn, { fences, copy }: Pick<ArchivedState, 'fences' | 'copy'>): { readonly atStart: boolean; readonly limit: Lsn | undefined } {
+  const made = copy === null ? undefined : parseLsn(copy.consistentPoint);
+  const newest = fences.map(({ lsn }) => parseLsn(lsn)).reduce((a: Lsn | undefined, b) => (a === undefined || b > a ? b : a), undefined);
+  return { atStart: confirmed === made, limit: newest ?? made };
+}
+
+/**
+ * Why nothing may be deleted while the slot is like this, or undefined: deletes of ours are known by their marks in the stream, and those that are never read from this slot would pass for
+ * somebody else's after the copy that follows. `archived`: read after the slot; without it only whether there is one is looked at.
+ */
+export function slotFlaw(slot: SlotRow | undefined, archived?: Pick<ArchivedState, 'fences' | 'copy'>): string | undefined {
+  if (slot === undefined || slot.confirmed === null) return 'the replication slot of the archive is not on this server: capture says how to go on';
+  if (slot.walStatus === 'lost' || slot.invalidation !== null) return `the replication slot of the archive is lost: ${slotAlarm(slot).seen}`;
+  if (slot.walStatus === 'unreserved') return `the replication slot of the archive is about to be lost: ${slotAlarm(slot).seen}`;
+  if (archived === undefined) return undefined;
+  const { atStart, limit } = standing(slot.confirmed, archived);
+  return atStart || (limit !== undefined && slot.confirmed <= limit)
+    ? undefined
+    : `the replication slot stands at ${formatLsn(slot.confirmed)}, beyond what is archived: capture says how to go on`;
 }
 
 /** No archive counts on the slot yet: it may be made again, unless the whole copy is already in the stream. */

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseLsn } from '../../src/position/lsn.js';
 import { formatPosition, parsePosition } from '../../src/position/position.js';
-import { decideSlot, refuseForeignSlot, type SlotFacts } from '../../src/wal/slot.js';
+import { decideSlot, refuseForeignSlot, type SlotFacts, slotFlaw } from '../../src/wal/slot.js';
 import { type SlotHealth, slotAlarm } from '../../src/wal/slot-health.js';
 
 const epoch = { systemId: '1', timeline: 1, generation: '00000000-0000-0000-0000-000000000001' };
@@ -160,4 +160,16 @@ test('a slot of our name that is none of ours is refused, never dropped', () => 
   assert.throws(() => refuseForeignSlot('tidemark_x', { ...slot, plugin: 'wal2json' }, 'd'), /wal2json/);
   assert.throws(() => refuseForeignSlot('tidemark_x', { ...slot, database: 'other' }, 'd'), /database other/);
   refuseForeignSlot('tidemark_x', slot, 'd');
+});
+
+test('nothing may be deleted without the slot, or where it will not tell what was deleted', () => {
+  const flaw = (change: Partial<typeof slot>): string => slotFlaw({ ...slot, ...change }, complete) ?? 'none';
+  assert.equal(flaw({}), 'none');
+  assert.equal(flaw({ confirmed: parseLsn('0/4C0') }), 'none');
+  assert.equal(flaw({ confirmed: parseLsn('0/100') }), 'none');
+  assert.match(flaw({ confirmed: parseLsn('0/4C1') }), /stands at 0\/4C1, beyond what is archived/);
+  assert.equal(slotFlaw({ ...slot, confirmed: parseLsn('0/4C1') }), undefined, 'what is archived was not read');
+  assert.match(flaw({ walStatus: 'lost' }), /is lost/);
+  assert.match(flaw({ walStatus: 'unreserved' }), /about to be lost/);
+  assert.match(slotFlaw(undefined, complete) ?? 'none', /not on this server/);
 });

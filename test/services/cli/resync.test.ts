@@ -125,6 +125,9 @@ for (const major of [15, 18]) {
       const world = await settled(major);
       await using pipeline = world.pipeline;
       await pipeline.query("SELECT pg_drop_replication_slot('tidemark_test')");
+      const hot = (await world.ticks.audit()).hot;
+      await pipeline.cli(['prune', '-c', pipeline.configFile]);
+      assert.equal((await world.ticks.audit()).hot, hot, 'nothing is deleted that would be taken for deleted by somebody else');
       await unseen(world);
       await haltsAs(pipeline, /SLOT_MISSING/, /tidemark resync/);
       const before = (await pipeline.state())?.number;
