@@ -7,9 +7,10 @@ import { covered, notKept, oldEnough, readCutoff, tableSql, unreferenced } from 
 import { readTarget, type Target } from '../../../src/prune/target.js';
 import { type Config, loadConfig, type TableConfig } from '../../../src/runtime/config.js';
 import { configError, messageOf } from '../../../src/runtime/errors.js';
-import { applicationName, quoteIdentifier } from '../../../src/wal/identifier.js';
+import { applicationName, quoteIdentifier, slotName } from '../../../src/wal/identifier.js';
 import { readServerIdentity } from '../../../src/wal/identity.js';
 import { closeClient, connectClient } from '../../../src/wal/session.js';
+import { readSlot, slotFlaw } from '../../../src/wal/slot.js';
 import { configuredTable } from '../configured-table.js';
 import { rowHistory } from '../explain/history.js';
 import { type Explanation, render } from '../explain/render.js';
@@ -61,6 +62,7 @@ async function tableReasons(parts: Parts): Promise<string[]> {
   const { config, table, target } = parts;
   if (target === undefined) return ['the table does not exist'];
   const coverage = await coverageOf(parts, target);
+  const flaw = coverage.state === 'covered' ? slotFlaw(await readSlot(parts.client, slotName(config.source.name))) : undefined;
   const pause = await readPause(config.archive.dir);
   return [
     ...(pause === undefined ? [] : [`pruning is ${describePause(pause)} → tidemark resume`]),
@@ -68,6 +70,7 @@ async function tableReasons(parts: Parts): Promise<string[]> {
     ...(table.prune ? [] : ['prune: false']),
     ...target.obstacles.map(({ reason, remedy }) => `${reason} → ${remedy}`),
     ...(coverage.state === 'not' ? [coverage.reason] : []),
+    ...(flaw === undefined ? [] : [flaw]),
   ];
 }
 
