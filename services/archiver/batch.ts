@@ -27,7 +27,7 @@ export type StreamHint = { readonly created: string; readonly sequence: number }
 export class Batch {
   readonly #dir: string;
   readonly #limits: BatchLimits;
-  /** Open builders by table version, then by day; `keys` beside the days. */
+  /** Open builders by table version, then by day; `keys` and restored rows beside the days. */
   readonly #open = new Map<ArchivedTable, Map<string, SegmentBuilder>>();
   readonly #full: SegmentBuilder[] = [];
   #rows = 0;
@@ -107,18 +107,20 @@ export class Batch {
 
   /** A row version: the TupleData at `at` of `buffer`, with values of unchanged columns that were found again. False: a column's unchanged TOAST was not found. */
   row(table: ArchivedTable, day: string | null, buffer: Buffer, at: number, origin: ChangeOrigin, resolved?: ResolvedValues): boolean {
-    const builder = this.#builder(table, day ?? 'undated', 'segment', day);
+    const { label, kind } = placeOf(day, origin);
+    const builder = this.#builder(table, label, kind, day);
     const whole = builder.append(buffer, at, origin, resolved);
-    this.#count(table, day ?? 'undated', builder);
+    this.#count(table, label, builder);
     return whole;
   }
 
   /** A row of re-copy `id`. `table` is of this re-copy alone. */
   recopied(id: string, table: ArchivedTable, day: string | null, buffer: Buffer, at: number, origin: ChangeOrigin): void {
-    const builder = this.#builder(table, day ?? 'undated', 'segment', day);
+    const { label, kind } = placeOf(day, origin);
+    const builder = this.#builder(table, label, kind, day);
     this.#recopied.set(builder, id);
     builder.append(buffer, at, origin);
-    this.#count(table, day ?? 'undated', builder);
+    this.#count(table, label, builder);
   }
 
   /** The copy whose completion its rows wait for; null: none. */
@@ -207,4 +209,10 @@ export class Batch {
   discard(): void {
     for (const builder of this.builders()) (this.#writing.get(builder) ?? builder).discard();
   }
+}
+
+/** Restored rows of a day have a builder of their own. */
+function placeOf(day: string | null, { op }: ChangeOrigin): { readonly label: string; readonly kind: SegmentShape['kind'] } {
+  const label = day ?? 'undated';
+  return op === 'restore' ? { label: `restored ${label}`, kind: 'restored' } : { label, kind: 'segment' };
 }

@@ -10,6 +10,7 @@ import { parseLsn } from '../../src/position/lsn.js';
 import type { ChangeOrigin } from '../../src/segment/system-columns.js';
 import type { Batch } from './batch.js';
 import type { LargeValues } from './large-values.js';
+import type { CopiedTable, RestoredCopies } from './restored-copies.js';
 import type { TableBook } from './tables.js';
 import { rowDay } from './transactions.js';
 
@@ -53,14 +54,28 @@ export class CopyReader extends InsertsOnly {
   readonly #tables: TableBook;
   readonly #batch: () => Batch;
   readonly #large: LargeValues;
+  readonly #restored: RestoredCopies;
+  #copied = new Map<number, CopiedTable>();
   #mine = 0;
   #k = 0;
 
-  constructor(tables: TableBook, batch: () => Batch, large: LargeValues) {
+  constructor(tables: TableBook, batch: () => Batch, large: LargeValues, restored: RestoredCopies) {
     super(0n);
+    this.#restored = restored;
     this.#large = large;
     this.#tables = tables;
     this.#batch = batch;
+  }
+
+  /** To be awaited before a chunk is read: which rows of the copy were restored before. */
+  async prepare(systemId: string): Promise<void> {
+    this.#copied = new Map();
+    for (const { oid, copied } of this.#tables.states()) {
+      if (copied === null) continue;
+      const table = { oid, systemId, snapshotXmax: copied.snapshotXmax };
+      await this.#restored.prepare(table);
+      this.#copied.set(oid, table);
+    }
   }
 
   /** Reads a `copy` chunk that begins behind row `prev` of the generation; rows up to `mine` are archived. Throws SyntaxError when it does not end at `end`. */
@@ -95,6 +110,8 @@ export class CopyReader extends InsertsOnly {
     const table = this.#tables.route(oid);
     if (table === undefined) return;
     this.origin.ordinal = this.#k;
+    const copied = this.#copied.get(oid);
+    this.origin.op = copied !== undefined && this.#restored.of(copied)(buffer, newTuple) ? 'restore' : 'copy';
     this.#batch().row(table, rowDay(table, buffer, newTuple), buffer, newTuple, this.origin);
     this.#large.version(table, buffer, newTuple, newTuple);
   }

@@ -49,7 +49,7 @@ export class EmptyFiles {
     const own = columns.map(({ name, fileType }): Column => [name, fileType]);
     const ofDay = columns.map(({ name, fileType, dailyType = fileType }): Column => [name, dailyType]);
     const names = shape.relation.columns.map(({ name }) => name);
-    const system = (kind: 'segment' | 'keys'): Column[] => systemColumnsOf(kind).map((column) => [systemName(column, names), SYSTEM_TYPES[column]]);
+    const system = (kind: SegmentShape['kind']): Column[] => systemColumnsOf(kind).map((column) => [systemName(column, names), SYSTEM_TYPES[column]]);
     await this.#make(files.segment, [...own, ...system('segment')]);
     await this.#make(files.undated, [...own, ...system('segment')]);
     await this.#make(files.daily, [...ofDay, [systemName('text', names), 'VARCHAR']]);

@@ -5,7 +5,6 @@
 import type { ArchiveState } from '../../src/archive/manifest.js';
 import type { CopyState, ForkState } from '../../src/archive/manifest-format.js';
 import { storageError } from '../../src/archive/put.js';
-import type { IntentHead, ReceiptIndex } from '../../src/archive/receipts.js';
 import type { ChunkHeader, CopyBegin, CopyEnd } from '../../src/change/chunk.js';
 import { type Epoch, formatEpoch, sameEpoch } from '../../src/position/epoch.js';
 import { liesBefore } from '../../src/position/fork.js';
@@ -20,9 +19,10 @@ import { CopyReader } from './copy-lane.js';
 import { type WantedRows, wantedRows } from './earlier-values.js';
 import type { ReadyBatch } from './flush.js';
 import { readFork } from './fork.js';
-import { findIntents } from './intents.js';
+import type { Marks } from './intents.js';
 import { type Large, LargeValues } from './large-values.js';
 import { RecopyLane } from './recopy-lane.js';
+import type { RestoredCopies } from './restored-copies.js';
 import { strangeCopy, strangeEpoch } from './strangers.js';
 import type { ArchivedTable, TableBook } from './tables.js';
 import { TransactionReader } from './transactions.js';
@@ -37,7 +37,8 @@ export type IntakeParts = {
   readonly key: Buffer;
   readonly state: ArchiveState;
   readonly tables: TableBook;
-  readonly receipts: ReceiptIndex;
+  readonly marks: Marks;
+  readonly restored: RestoredCopies;
   readonly newBatch: () => Batch;
   /** Commits a manifest that begins a copy generation and drops the unfinished one before it. */
   readonly beginCopy: (epoch: Epoch, copy: CopyState) => Promise<void>;
@@ -53,7 +54,6 @@ export class Intake {
   readonly #copyReader: CopyReader;
   readonly #recopies: RecopyLane;
   readonly #large = new LargeValues();
-  readonly #intents = new Map<string, IntentHead>();
   #batch: Batch;
   readonly #ready: ReadyBatch[] = [];
   #cutWanted = false;
@@ -84,12 +84,10 @@ export class Intake {
       batch: () => this.#batch,
       ended: () => this.#ended(),
       longBegins: () => this.#longBegins(),
-      unproved: (mark: string) =>
-        parts.log.warn({ event: 'prune-mark-without-intent', transaction: mark }, 'a prune mark without its intent: its deletes count as the user’s own'),
     };
-    this.#transactions = new TransactionReader(sink, this.#intents, this.#large);
-    this.#copyReader = new CopyReader(parts.tables, () => this.#batch, this.#large);
-    this.#recopies = new RecopyLane(parts.log, parts.tables, () => this.#batch, parts.state.recopy);
+    this.#transactions = new TransactionReader(sink, parts.marks, this.#large);
+    this.#copyReader = new CopyReader(parts.tables, () => this.#batch, this.#large, parts.restored);
+    this.#recopies = new RecopyLane(parts.log, parts.tables, () => this.#batch, parts.state.recopy, parts.restored);
   }
 
   /** Position reached in the stream, archived or not; null until a copy is complete. */
@@ -171,8 +169,8 @@ export class Intake {
       if (header.kind === 'copy-begin') return await this.#copyBegin(chunk);
       if (header.kind === 'fork') return this.#fork(chunk);
       if (header.kind === 'changes') return await this.#changes(chunk);
-      if (header.kind === 'copy') return this.#copyRows(chunk);
-      if (header.recopy !== undefined) return this.#recopy(chunk);
+      if (header.kind === 'copy') return await this.#copyRows(chunk);
+      if (header.recopy !== undefined) return await this.#recopy(chunk);
       return this.#copyEnd(chunk);
     } catch (error) {
       if (error instanceof SyntaxError || error instanceof RangeError) throw new Undecodable(chunk, error);
@@ -204,7 +202,7 @@ export class Intake {
     const meeting = meet(header, this.#mine);
     if (meeting === 'gap') return 'gap';
     if (meeting === 'duplicate') return 'duplicate';
-    await findIntents(payload, this.#parts.key, this.#parts.receipts, this.#intents);
+    await this.#parts.marks.find(payload);
     this.#transactions.read(payload, header, this.#mine, { created: chunk.streamCreated, sequence: chunk.firstSequence });
     this.#mine = header.end;
     faultPoint('A1');
@@ -247,13 +245,14 @@ export class Intake {
     return 'taken';
   }
 
-  #copyRows(chunk: StreamChunk): Taken {
+  async #copyRows(chunk: StreamChunk): Promise<Taken> {
     const { header, payload } = chunk;
     const copy = this.#copy;
     if (copy === null) return 'gap';
     if (copy.state === 'complete' || header.end.k < this.#copied) return 'duplicate';
     if (header.prev.k > this.#copied) return 'gap';
     const reached = header.end.k > this.#copied;
+    await this.#copyReader.prepare(header.epoch.systemId);
     this.#copyReader.read(payload, copy, { prev: header.prev.k, end: header.end.k }, this.#copied);
     if (!reached) return 'taken'; // a form: after a restart it is read again
     this.#copied = header.end.k;
@@ -289,7 +288,8 @@ export class Intake {
     return 'taken';
   }
 
-  #recopy(chunk: StreamChunk): Taken {
+  async #recopy(chunk: StreamChunk): Promise<Taken> {
+    await this.#recopies.prepare(chunk);
     if (!this.#recopies.take(chunk, this.#parts.rebase === true ? undefined : this.#parts.archive)) return 'stale';
     if (chunk.header.kind === 'recopy-end') this.#large.forgive();
     const mine = this.#mine;

@@ -7,6 +7,7 @@ import { createArchive, ManifestWriter, readKey } from '../../src/archive/manife
 import type { CopyState } from '../../src/archive/manifest-format.js';
 import { storageError } from '../../src/archive/put.js';
 import { ReceiptIndex } from '../../src/archive/receipts.js';
+import { RestoreIndex } from '../../src/archive/restores.js';
 import { type Epoch, formatEpoch } from '../../src/position/epoch.js';
 import { formatPosition } from '../../src/position/position.js';
 import type { Config } from '../../src/runtime/config.js';
@@ -24,9 +25,11 @@ import { ArchiverContext, type Listeners } from './context.js';
 import { earlierValues } from './earlier-values.js';
 import { Flusher } from './flush.js';
 import { Intake, type IntakeParts } from './intake.js';
+import { Marks } from './intents.js';
 import { maintain } from './maintain.js';
 import { ArchiverMetrics } from './metrics.js';
 import { answerRequests } from './requests.js';
+import { RestoredCopies } from './restored-copies.js';
 import { sweep, sweepSpools } from './sweep.js';
 import { TableBook } from './tables.js';
 import { Undecodable } from './undecodable.js';
@@ -87,9 +90,10 @@ export async function openContext(config: Config, dir: string, archive: string, 
   return context;
 }
 
-/** An intake that starts where the manifest stands. `receipts`: of the archive whose prunes are in the stream. */
-export function openIntake(context: ArchiverContext, receipts: ReceiptIndex, options: Pick<IntakeParts, 'rebase'> = {}): Intake {
+/** An intake that starts where the manifest stands. `receipts`: folder of the archive whose prunes and restores are in the stream. */
+export function openIntake(context: ArchiverContext, receipts: string, options: Pick<IntakeParts, 'rebase'> = {}): Intake {
   const { log, config, state } = context;
+  const restores = new RestoreIndex(receipts);
   const tables = new TableBook(config.tables, state.tables, (name) =>
     log.warn({ event: 'not-configured', table: name }, 'a published table that is not configured: its rows are counted and not archived'),
   );
@@ -99,7 +103,8 @@ export function openIntake(context: ArchiverContext, receipts: ReceiptIndex, opt
     key: context.key,
     state,
     tables,
-    receipts,
+    marks: new Marks(log, context.key, new ReceiptIndex(receipts), restores),
+    restored: new RestoredCopies(restores),
     patienceMs: Math.min(config.archive.flush.every / 2, 2000),
     newBatch: () => new Batch(context.temporary, context.config.archive.flush),
     beginCopy: (epoch, copy) => beginCopy(context, tables, epoch, copy),
@@ -135,7 +140,7 @@ async function archive(context: ArchiverContext, stream: StreamConnection, signa
     failure ??= { error };
     stop.abort();
   };
-  const intake = openIntake(context, new ReceiptIndex(context.dir));
+  const intake = openIntake(context, context.dir);
   // Steady is what commits: on a volume that takes a claim and no segment, every try would be the first one, and each claims.
   const flusher = new Flusher(context, fail, healthy);
   const hint = context.state.streamHint;

@@ -18,6 +18,8 @@ import type { ArchiverContext } from './context.js';
 /** More files of one table and day than this are merged. */
 export const MOST_FILES = 32;
 
+const MERGED: ReadonlySet<FileEntry['kind']> = new Set(['segment', 'restored', 'keys']);
+
 /** A merged file holds up to this part of its day: then no day has more than 100 files, however large it is. */
 const SHARES = 16;
 
@@ -27,7 +29,7 @@ export type MergeLimits = { readonly rows: number; readonly bytes: number; reado
 export function mergeLots(entries: Iterable<FileEntry>, limits: MergeLimits): FileEntry[][] {
   const days = new Map<string, FileEntry[]>();
   for (const entry of entries) {
-    if ((entry.kind !== 'segment' && entry.kind !== 'keys') || entry.pendingCopy !== null) continue;
+    if (!MERGED.has(entry.kind) || entry.pendingCopy !== null) continue;
     const name = `${entry.oid} ${entry.kind} ${entry.day}`;
     const day = days.get(name);
     if (day === undefined) days.set(name, [entry]);
@@ -109,7 +111,7 @@ async function mergeFiles(context: ArchiverContext, entries: readonly FileEntry[
   const began = performance.now();
   const counter = context.nextCounter();
   const group = context.state.tables.find((table) => table.oid === first.oid)?.group ?? first.table;
-  const kind = first.kind === 'keys' ? 'keys' : 'segment';
+  const kind = first.kind as 'segment' | 'restored' | 'keys';
   const file = segmentFile({ group, table: first.table, day: first.day, kind, claim: context.writer.claim, counter });
   const merged = summed(entries, file);
   const output = await DurableFile.create(path.join(context.temporary, `merge-${context.writer.claim}-${counter}.parquet`));

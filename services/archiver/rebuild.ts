@@ -6,7 +6,6 @@ import { mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { comparable, dayContent, daysOf, type ReplayWindow, sealedFiles, unresolvedRows } from '../../src/archive/compare.js';
 import { ArchiveFollower, type ArchiveState, createArchive, openIdentity, readKey } from '../../src/archive/manifest.js';
-import { ReceiptIndex } from '../../src/archive/receipts.js';
 import { formatLsn, LSN_ZERO, type Lsn } from '../../src/position/lsn.js';
 import { comparePositions, formatPosition, type Position, parsePosition } from '../../src/position/position.js';
 import type { Config } from '../../src/runtime/config.js';
@@ -60,7 +59,7 @@ export async function rebuildArchive(config: Config, options: RebuildOptions): P
   try {
     const { from, copied } = await replay(context, options);
     const { state } = context;
-    const rows = [...state.files.values()].reduce((sum, entry) => sum + (entry.kind === 'keys' ? 0 : entry.rows), 0);
+    const rows = [...state.files.values()].reduce((sum, entry) => sum + (entry.kind === 'keys' || entry.kind === 'restored' ? 0 : entry.rows), 0);
     const result = {
       from: copied ? null : formatLsn(from),
       position: state.position,
@@ -99,7 +98,7 @@ async function replay(context: Context, options: RebuildOptions): Promise<{ from
     const info = await findStream(stream.manager, config.source.name);
     if (info === undefined || info.state.messages === 0)
       throw configError(`stream ${stream.name} holds nothing to rebuild from`, 'start capture, or correct stream.url');
-    const intake = openIntake(context, new ReceiptIndex(config.archive.dir), { rebase: true });
+    const intake = openIntake(context, config.archive.dir, { rebase: true });
     const stop = new AbortController();
     const abort = (): void => stop.abort();
     options.signal.addEventListener('abort', abort, { once: true });

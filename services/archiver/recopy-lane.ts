@@ -12,6 +12,7 @@ import type { Log } from '../../src/runtime/log.js';
 import type { StreamChunk } from '../../src/stream/consume.js';
 import type { Batch } from './batch.js';
 import { InsertsOnly } from './copy-lane.js';
+import type { CopiedTable, RestoredCopies, WasRestored } from './restored-copies.js';
 import type { ArchivedTable, TableBook } from './tables.js';
 import { rowDay } from './transactions.js';
 
@@ -19,15 +20,29 @@ export class RecopyLane {
   readonly #log: Log;
   readonly #tables: TableBook;
   readonly #batch: () => Batch;
+  readonly #restored: RestoredCopies;
+  #systemId = '';
   #newest: RecopyState | null;
   #reader: RecopyReader | undefined;
 
   /** `newest`: what the manifest knows. */
-  constructor(log: Log, tables: TableBook, batch: () => Batch, newest: RecopyState | null) {
+  constructor(log: Log, tables: TableBook, batch: () => Batch, newest: RecopyState | null, restored: RestoredCopies) {
+    this.#restored = restored;
     this.#log = log;
     this.#tables = tables;
     this.#batch = batch;
     this.#newest = newest;
+  }
+
+  /** To be awaited before a chunk is taken: which rows of the re-copy were restored before. */
+  async prepare({ header }: StreamChunk): Promise<void> {
+    this.#systemId = header.epoch.systemId;
+    const running = this.#newest;
+    if (header.kind === 'recopy' && running?.id === header.recopy?.id && running !== null) await this.#restored.prepare(this.#copied(running));
+  }
+
+  #copied({ oid, snapshotXmax }: RecopyState): CopiedTable {
+    return { oid, snapshotXmax, systemId: this.#systemId };
   }
 
   /** Takes a chunk of a re-copy. False: it says nothing new. Throws SyntaxError when it is not what its header says. */
@@ -40,7 +55,7 @@ export class RecopyLane {
     if (header.kind === 'recopy-end') return this.#end(running, JSON.parse(payload.toString('utf8')) as RecopyEnd);
     if (span.end <= running.rows) return false;
     if (span.prev > running.rows) return this.#break(running, `rows ${running.rows + 1} to ${span.prev} are missing`);
-    this.#reader ??= new RecopyReader(running, this.#tables, this.#batch);
+    this.#reader ??= new RecopyReader(running, this.#tables, this.#batch, this.#restored.of(this.#copied(running)));
     this.#reader.read(payload, span, running.rows);
     this.#reached({ ...running, rows: span.end });
     return true;
@@ -64,7 +79,7 @@ export class RecopyLane {
     this.#batch().completed.push(running.id);
     const { oid, schema, table, snapshotXmax, published } = running;
     if (running.whole) {
-      const form = new RecopyReader(running, this.#tables, this.#batch).form(Buffer.from(end.form, 'base64'));
+      const form = new RecopyReader(running, this.#tables, this.#batch, () => false).form(Buffer.from(end.form, 'base64'));
       this.#tables.copied({ oid, schema, table }, form, { snapshotXmax, published });
       if (form !== undefined) this.#batch().copied(form, parseLsn(running.at) - 1n);
     }
@@ -95,13 +110,15 @@ class RecopyReader extends InsertsOnly {
   readonly #oid: number;
   readonly #tables: TableBook;
   readonly #batch: () => Batch;
+  readonly #restored: WasRestored;
   #description: TableDescription | undefined;
   #mine = 0;
   #k = 0;
   table: ArchivedTable | undefined;
 
-  constructor(recopy: RecopyState, tables: TableBook, batch: () => Batch) {
+  constructor(recopy: RecopyState, tables: TableBook, batch: () => Batch, restored: WasRestored) {
     super(parseLsn(recopy.at) - 1n);
+    this.#restored = restored;
     this.#id = recopy.id;
     this.#oid = recopy.oid;
     this.#tables = tables;
@@ -134,6 +151,7 @@ class RecopyReader extends InsertsOnly {
     this.#k += 1;
     if (this.#k <= this.#mine || this.table === undefined) return;
     this.origin.ordinal = this.#k;
+    this.origin.op = this.#restored(buffer, newTuple) ? 'restore' : 'copy';
     this.#batch().recopied(this.#id, this.table, rowDay(this.table, buffer, newTuple), buffer, newTuple, this.origin);
   }
 }

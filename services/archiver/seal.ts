@@ -84,6 +84,8 @@ class DaySeal {
     const segments = await groupFiles(dir, ofDay);
     const keys = await groupFiles(dir, ofKeys);
     const encoder = await this.#context.housekeeper();
+    const restored = await this.#restored(encoder, state, keys);
+    if (segments.length === 0 && restored.length > 0) return await this.#commit([], [], restored);
     const configured = config.tables.find((one) => one.schema === this.#table.schema && one.table === this.#table.table);
     const wanted = { deletes: configured?.deletes ?? 'history', changes: configured?.history ?? false } as const;
     try {
@@ -96,7 +98,7 @@ class DaySeal {
       const counts = segments.length === 0 ? undefined : (await encoder.query<DayCounts>(dayCountsSql(LIVES, this.#asOf)))[0];
       const problem = sealProblem(counts ?? { versions: 0, livingBefore: 0, livingSince: 0, unresolved: 0 });
       if (problem !== undefined) return { ok: false, reason: problem };
-      return await this.#write(encoder, segments, wanted);
+      return await this.#write(encoder, segments, restored, wanted);
     } finally {
       await encoder.run(`DROP TABLE IF EXISTS ${LIVES}`);
     }
@@ -105,6 +107,16 @@ class DaySeal {
   /** Its rows are in the copy as well, and count from its end on: sealed before, they would be there twice. */
   #isCopiedAgain({ recopy }: ArchiveState): boolean {
     return recopy?.state === 'running' && recopy.oid === this.#table.oid;
+  }
+
+  /** Restored rows of the day: they are in the archive already, and Postgres holds them no more. What was restored since the day was found empty stays. */
+  async #restored(encoder: SegmentEncoder, state: ArchiveState, keys: readonly Group[]): Promise<readonly FileEntry[]> {
+    const { dir } = this.#context;
+    const entries = tableFiles(state, this.#table.oid, 'restored', this.#day).filter((entry) => parseLsn(entry.maxLsn) < this.#asOf);
+    if (entries.length === 0) return [];
+    const lives = livesSql({ segments: await groupFiles(dir, entries), keys });
+    const [found] = await encoder.query<{ living: number }>(`SELECT (count(*) FILTER (ended_by IS NULL))::INTEGER AS living FROM (${lives})`);
+    return found?.living === 0 ? entries : [];
   }
 
   /** Segments of other days matter only where a table began anew (`copied`): a row of this day may have been copied into another. */
@@ -131,7 +143,7 @@ class DaySeal {
     return (await copied(segments)) - (await copied([]));
   }
 
-  async #write(encoder: SegmentEncoder, segments: readonly Group[], wanted: Wanted): Promise<SealReply> {
+  async #write(encoder: SegmentEncoder, segments: readonly Group[], restored: readonly FileEntry[], wanted: Wanted): Promise<SealReply> {
     const { dir, temporary, writer } = this.#context;
     const plan = this.#plan(segments);
     const names = plan.flatMap(({ files }) => [...files.values()]);
@@ -163,7 +175,7 @@ class DaySeal {
       await takeBack();
       throw storageError(error);
     }
-    const done = await this.#commit(segments, add).catch(async (error: unknown) => {
+    const done = await this.#commit(segments, add, restored).catch(async (error: unknown) => {
       if (error instanceof Halt && error.halt === 'SUPERSEDED') await takeBack(); // after another error the manifest may be there
       throw error;
     });
@@ -255,8 +267,8 @@ class DaySeal {
     };
   }
 
-  async #commit(segments: readonly Group[], add: readonly FileEntry[]): Promise<SealReply> {
-    const sealed = new Set(segments.flatMap((group) => group.entries.map((entry) => entry.file)));
+  async #commit(segments: readonly Group[], add: readonly FileEntry[], restored: readonly FileEntry[]): Promise<SealReply> {
+    const sealed = new Set([...segments.flatMap((group) => group.entries), ...restored].map((entry) => entry.file));
     const { oid } = this.#table;
     let refused = false;
     const state = await this.#context.commit((before) => {

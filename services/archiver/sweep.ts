@@ -2,7 +2,7 @@
  * Removes what an earlier archiver left unfinished: temporary files, and files under `_tidemark/` that no manifest names. Only after this incarnation's claim: from then
  * on no earlier archiver can name them; and only what was there before a later one claimed. Outside `_tidemark/` it removes only a daily file whose own seal note says that it was being made.
  */
-import type { Stats } from 'node:fs';
+import type { Dirent, Stats } from 'node:fs';
 import { lstat, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { archivePaths, isEmptyFile } from '../../src/archive/layout.js';
@@ -26,8 +26,8 @@ export async function sweep(context: ArchiverContext): Promise<void> {
   };
   for (const name of unfinished.filter((one) => SEAL_NOTE.test(one)))
     for (const daily of (await readNote(path.join(paths.temporary, name)))?.files ?? []) if (!live.has(daily)) await leave(path.join(context.dir, daily));
-  for (const folder of [paths.open, paths.history]) {
-    for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+  for (const folder of [paths.open, paths.history, paths.restored]) {
+    for (const entry of await filesBelow(folder)) {
       const file = path.join(entry.parentPath, entry.name);
       const name = path.relative(context.dir, file).split(path.sep).join('/');
       if (entry.isFile() && !live.has(name) && !isEmptyFile(name) && !context.isRetired(name)) await leave(file);
@@ -48,6 +48,14 @@ async function statOf(file: string): Promise<Stats | undefined> {
 
 function isSame(now: Stats | undefined, then: Stats): boolean {
   return now !== undefined && now.ino === then.ino && now.mtimeMs === then.mtimeMs && now.size === then.size;
+}
+
+/** A folder that nothing was ever put into is not there. */
+async function filesBelow(folder: string): Promise<Dirent[]> {
+  return await readdir(folder, { recursive: true, withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw error;
+  });
 }
 
 /** Frees what spools of a dead archiver hold when the volume is full. Safe at any time: a spool is never named by anything. */

@@ -2,15 +2,16 @@
  * Streamed transactions → rows of the batch. Synchronous, one chunk after the other; drops exactly what lies at or before the position reached. Owns what is
  * known of the running transaction, which may span chunks and come again after a reconnect of capture.
  */
-import type { IntentHead } from '../../src/archive/receipts.js';
-import { FENCE_PREFIX, type FencePayload, openMessage, PRUNE_PREFIX, type PrunePayload } from '../../src/change/fence.js';
+import { FENCE_PREFIX, type FencePayload, openMessage, PRUNE_PREFIX, type PrunePayload, RESTORE_PREFIX, type RestorePayload } from '../../src/change/fence.js';
 import { type Begin, type ChangeVisitor, COLUMN, type Commit, type LogicalMessage, type RowChange, visitFrames } from '../../src/change/pgoutput.js';
 import type { Relation, TableDescription } from '../../src/change/relation.js';
 import { formatLsn, type Lsn } from '../../src/position/lsn.js';
 import { boundary, comparePositions, formatPosition, type Position } from '../../src/position/position.js';
 import { dayOf } from '../../src/segment/day.js';
 import type { ChangeOrigin } from '../../src/segment/system-columns.js';
+import { tupleDigest } from '../../src/segment/tuple-digest.js';
 import { type Batch, NOTHING, type StreamHint } from './batch.js';
+import type { KnownRestore, Marks } from './intents.js';
 import type { LargeValues } from './large-values.js';
 import type { ArchivedTable, TableBook } from './tables.js';
 
@@ -26,8 +27,6 @@ export type TransactionSink = {
   ended(): void;
   /** A transaction begins that does not end in this chunk: the batch may be cut before it. */
   longBegins(): void;
-  /** A prune mark that no intent stands behind, said once each. */
-  unproved(mark: string): void;
 };
 
 type Origin = { -readonly [Name in keyof ChangeOrigin]: ChangeOrigin[Name] };
@@ -36,7 +35,7 @@ const NO_LSN = -1n as Lsn;
 
 export class TransactionReader implements ChangeVisitor {
   readonly #sink: TransactionSink;
-  readonly #intents: ReadonlyMap<string, IntentHead>;
+  readonly #marks: Marks;
   readonly #large: LargeValues;
   /** Reached before this chunk. */
   #mine: Position = boundary(0n as Lsn);
@@ -50,15 +49,16 @@ export class TransactionReader implements ChangeVisitor {
   #k = 0;
   /** The running transaction, across chunks. */
   #running: Lsn = NO_LSN;
-  #prune: IntentHead | undefined;
+  #pruned: number | undefined;
+  #restore: KnownRestore | undefined;
   #fence: FencePayload | undefined;
   readonly #origin: Origin = { op: 'insert', lsn: 0n, ordinal: 0, xid: 0, committedAtMicros: 0n };
 
-  /** `intents`: filled by the caller before a chunk is read, with the intents of all prune marks in it. */
-  constructor(sink: TransactionSink, intents: ReadonlyMap<string, IntentHead>, large: LargeValues) {
+  /** `marks`: filled by the caller before a chunk is read, with the receipts behind all marks in it. */
+  constructor(sink: TransactionSink, marks: Marks, large: LargeValues) {
     this.#large = large;
     this.#sink = sink;
-    this.#intents = intents;
+    this.#marks = marks;
   }
 
   /** True between a Begin and its Commit, also at the end of a chunk. */
@@ -86,7 +86,8 @@ export class TransactionReader implements ChangeVisitor {
     this.#begin = begin;
     if (begin.commitLsn !== this.#running) {
       this.#running = begin.commitLsn;
-      this.#prune = undefined;
+      this.#pruned = undefined;
+      this.#restore = undefined;
       this.#fence = undefined;
       if (this.#end.k > 0 && this.#end.lsn === begin.commitLsn) this.#sink.longBegins();
     }
@@ -108,14 +109,19 @@ export class TransactionReader implements ChangeVisitor {
     if (message.prefix === FENCE_PREFIX) {
       const fence = openMessage<FencePayload>(this.#sink.key, message.content);
       if (fence?.generation === this.#sink.generation && fence.archive === this.#sink.archive) this.#fence = fence;
-    } else if (message.prefix === PRUNE_PREFIX) this.#mark(openMessage<PrunePayload>(this.#sink.key, message.content), this.#begin);
+    } else if (message.prefix === PRUNE_PREFIX) {
+      this.#pruned = this.#behind(openMessage<PrunePayload>(this.#sink.key, message.content), this.#marks.prunes, this.#begin)?.oid;
+    } else if (message.prefix === RESTORE_PREFIX) {
+      this.#restore = this.#behind(openMessage<RestorePayload>(this.#sink.key, message.content), this.#marks.restores, this.#begin);
+    }
   }
 
-  /** A mark counts only with the intent of that very transaction: any role may emit messages, or repeat one that it saw. */
-  #mark(mark: PrunePayload | undefined, begin: Begin): void {
-    const intent = mark?.archive === this.#sink.archive ? this.#intents.get(mark.batch) : undefined;
-    if (intent !== undefined && Number(BigInt.asUintN(32, BigInt(intent.xid))) === begin.xid) this.#prune = intent;
-    else this.#sink.unproved(`transaction ${begin.xid} at ${formatLsn(begin.commitLsn)}`);
+  /** What stands behind a mark. It counts only with the receipt of that very transaction: any role may emit messages, or repeat one that it saw. */
+  #behind<T extends { readonly xid: string }>(mark: PrunePayload | RestorePayload | undefined, receipts: ReadonlyMap<string, T>, begin: Begin): T | undefined {
+    const receipt = mark?.archive === this.#sink.archive ? receipts.get(mark.batch) : undefined;
+    if (receipt !== undefined && Number(BigInt.asUintN(32, BigInt(receipt.xid))) === begin.xid) return receipt;
+    this.#marks.unproved(`transaction ${begin.xid} at ${formatLsn(begin.commitLsn)}`);
+    return undefined;
   }
 
   row(change: RowChange): void {
@@ -124,12 +130,19 @@ export class TransactionReader implements ChangeVisitor {
     if (table === undefined) return;
     const origin = this.#origin;
     const batch = this.#sink.batch();
-    origin.op = change.op === 'delete' && this.#prune?.oid === change.oid ? 'prune' : change.op;
     const { buffer, newTuple } = change;
+    origin.op = this.#opOf(change);
     const keyTuple = change.oldTuple >= 0 ? change.oldTuple : newTuple;
     if (newTuple >= 0) batch.row(table, rowDay(table, buffer, newTuple), buffer, newTuple, origin, this.#large.version(table, buffer, newTuple, keyTuple));
     else this.#large.gone(table, buffer, keyTuple);
     if (change.op !== 'insert') batch.key(table, buffer, keyTuple, origin);
+  }
+
+  /** A row of a restore is one that the archive has when it is the very row of the receipt: a trigger may have made another of it. */
+  #opOf({ op, oid, buffer, newTuple }: RowChange): Origin['op'] {
+    if (op === 'delete' && this.#pruned === oid) return 'prune';
+    if (op === 'insert' && this.#restore?.oid === oid && this.#restore.digests.has(tupleDigest(buffer, newTuple))) return 'restore';
+    return op;
   }
 
   truncate(oids: readonly number[]): void {

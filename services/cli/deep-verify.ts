@@ -58,7 +58,7 @@ async function compareWithPostgres(config: Config, log: Log, signal: AbortSignal
     for (const table of config.tables) {
       progress('tables', compared.length, config.tables.length);
       const every: TableConfig = { ...table, prune: true, keepWhile: undefined, retentionMs: -AHEAD_MS };
-      const { receipt, halt } = await pruneTable({ context, config, follower, pace, dryRun: true, clock: undefined, log, signal }, every);
+      const { receipt, halt } = await pruneTable({ context, config, follower, pace, dryRun: true, clock: undefined, restores: undefined, log, signal }, every);
       const left = Object.entries(receipt.left);
       const differing = left.reduce((sum, [reason, rows]) => sum + (HARMLESS.has(reason) ? 0 : rows), halt === undefined ? 0 : 1);
       const notes = [...left.map(([reason, rows]) => `${rows} ${reason}`), ...(receipt.problem === null ? [] : [receipt.problem])];

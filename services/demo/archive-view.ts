@@ -39,6 +39,9 @@ const PARSERS = {
   stringFromBytes: (value: Uint8Array) => Buffer.from(value).toString('utf8'),
 };
 
+/** Not what a reader of the table sees. */
+const HIDDEN: ReadonlySet<string> = new Set(['history', 'changes', 'restored']);
+
 export async function readTableView(dir: string, files: Iterable<ViewedFile>, table: DemoTable): Promise<TableView> {
   const rows = new Map<string, string[]>();
   const events = new Map<string, Event[]>();
@@ -46,7 +49,7 @@ export async function readTableView(dir: string, files: Iterable<ViewedFile>, ta
   let bytes = 0;
   let wrongDay = 0;
   for (const entry of files) {
-    if (entry.table !== table.name || entry.pendingCopy !== null || entry.kind === 'history' || entry.kind === 'changes') continue;
+    if (entry.table !== table.name || entry.pendingCopy !== null || HIDDEN.has(entry.kind)) continue;
     const keys = entry.kind === 'keys';
     if (!keys) bytes += entry.bytes;
     if (entry.kind === 'segment') segments += 1;

@@ -30,7 +30,7 @@ export type ComparedArchive = {
 export function daysOf(state: ArchiveState): Map<string, { oids: Set<number>; days: Set<string | null> }> {
   const tables = new Map<string, { oids: Set<number>; days: Set<string | null> }>();
   for (const entry of state.files.values()) {
-    if (entry.kind === 'keys' || entry.kind === 'changes' || entry.pendingCopy !== null) continue;
+    if (entry.kind === 'keys' || entry.kind === 'changes' || entry.kind === 'restored' || entry.pendingCopy !== null) continue;
     const name = `${entry.schema}.${entry.table}`;
     const known = tables.get(name) ?? { oids: new Set(), days: new Set() };
     known.oids.add(entry.oid);

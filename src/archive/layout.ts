@@ -24,6 +24,8 @@ export function archivePaths(dir: string) {
     manifests: path.join(own, 'manifest'),
     open: path.join(own, 'open'),
     history: path.join(own, 'history'),
+    /** Segments of restored rows. */
+    restored: path.join(own, 'restored'),
     receipts: path.join(own, 'receipts'),
     /** Work in progress of the archiver; swept at its start. */
     temporary: path.join(own, 'tmp'),
@@ -41,10 +43,10 @@ export function manifestNumber(name: string): number | undefined {
   return match ? Number(match[1]) : undefined;
 }
 
-/** Relative path of a new segment; the writer's claim and counter make it unique for ever. */
-export function segmentFile(part: { group: string; table: string; day: string | null; kind: 'segment' | 'keys'; claim: number; counter: number }): string {
+/** Relative path of a new segment; the writer's claim and counter make it unique for ever. Restored rows lie apart: no pattern over open days finds them. */
+export function segmentFile(part: { group: string; table: string; day: string | null; kind: SegmentShape['kind']; claim: number; counter: number }): string {
   const label = part.kind === 'keys' ? 'keys' : (part.day ?? 'undated');
-  return `${RESERVED}/open/${part.group}/${part.table}_${label}_${String(part.claim).padStart(9, '0')}-${String(part.counter).padStart(6, '0')}.parquet`;
+  return `${RESERVED}/${part.kind === 'restored' ? 'restored' : 'open'}/${part.group}/${part.table}_${label}_${String(part.claim).padStart(9, '0')}-${String(part.counter).padStart(6, '0')}.parquet`;
 }
 
 /** Relative path of a sealed day; `part` from 1: the first has no suffix, the next are `_p2`, `_p3`. Rows without a day: `_undated_001`, `_undated_002`. */

@@ -14,8 +14,8 @@ export type ArchiveIdentity = { readonly formatVersion: number; readonly archive
 export type FileEntry = {
   /** Path relative to the archive folder, `/`-separated. */
   readonly file: string;
-  /** `segment`: row versions of one table and day · `keys`: updates and deletes of a table, key and boundary only · `daily`: a sealed day · `history`: versions ended by the user's deletes · `changes`: every version of a sealed day */
-  readonly kind: 'segment' | 'keys' | 'daily' | 'history' | 'changes';
+  /** `segment`: row versions of one table and day · `restored`: row versions that were restored, and are in the archive already: only the pruner reads them · `keys`: updates and deletes of a table, key and boundary only · `daily`: a sealed day · `history`: versions ended by the user's deletes · `changes`: every version of a sealed day */
+  readonly kind: 'segment' | 'restored' | 'keys' | 'daily' | 'history' | 'changes';
   readonly oid: number;
   readonly schema: string;
   readonly table: string;

@@ -46,6 +46,9 @@ export type VerifyResult = {
 /** `progress`: bytes of files that are read, and of all. */
 export type VerifyOptions = { readonly deep?: false; readonly progress?: (done: number, all: number, file: string) => void; readonly signal?: AbortSignal };
 
+/** Whose rows are versions of their own. */
+const COUNTED: ReadonlySet<FileEntry['kind']> = new Set(['segment', 'daily', 'history']);
+
 /** Verifies the archive in `dir`. Throws only when the folder cannot be read at all. */
 export async function verifyArchive(dir: string, options: VerifyOptions = {}): Promise<VerifyResult> {
   const damages: Damage[] = [];
@@ -81,7 +84,7 @@ export async function verifyArchive(dir: string, options: VerifyOptions = {}): P
     position: state?.position ?? null,
     manifests: count,
     files: entries.length,
-    rows: entries.reduce((sum, entry) => sum + (entry.kind === 'keys' || entry.kind === 'changes' ? 0 : entry.rows), 0),
+    rows: entries.reduce((sum, entry) => sum + (COUNTED.has(entry.kind) ? entry.rows : 0), 0),
     bytes,
     direct,
     damages,
@@ -130,7 +133,7 @@ async function findDamage(dir: string, entry: FileEntry, hash: (file: string) =>
     if (size !== entry.bytes) return `${size} bytes, the manifest says ${entry.bytes}`;
     const sha256 = await hash(file);
     if (sha256 !== entry.sha256) return `its SHA-256 is ${sha256}, the manifest says ${entry.sha256}`;
-    if (entry.kind === 'segment' || entry.kind === 'keys') await verifySegment(file, entry);
+    if (entry.kind === 'segment' || entry.kind === 'restored' || entry.kind === 'keys') await verifySegment(file, entry);
     else await verifyDaily(file, entry);
     return undefined;
   } catch (error) {

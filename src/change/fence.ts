@@ -6,6 +6,7 @@ import { createHmac, timingSafeEqual } from 'node:crypto';
 
 export const FENCE_PREFIX = 'tidemark.fence';
 export const PRUNE_PREFIX = 'tidemark.prune';
+export const RESTORE_PREFIX = 'tidemark.restore';
 
 export type FencePayload = {
   /** Random UUID. */
@@ -20,14 +21,19 @@ export type FencePayload = {
 /** First message of a pruner's transaction: marks its deletes for the archiver. Honoured only with a matching fsynced intent. */
 export type PrunePayload = { readonly run: string; readonly batch: string; readonly archive: string };
 
+/** First message of a transaction that restores rows: marks its inserts. Honoured only with a matching fsynced receipt. */
+export type RestorePayload = { readonly run: string; readonly batch: string; readonly archive: string };
+
+type Payload = FencePayload | PrunePayload | RestorePayload;
+
 /** `json.hmac`: any role may emit messages, so they carry a proof of the archive's key. */
-export function signMessage(key: Buffer, payload: FencePayload | PrunePayload): string {
+export function signMessage(key: Buffer, payload: Payload): string {
   const json = JSON.stringify(payload);
   return `${json}.${createHmac('sha256', key).update(json).digest('base64url')}`;
 }
 
 /** The payload, or undefined when it was not signed with this key. */
-export function openMessage<T extends FencePayload | PrunePayload>(key: Buffer, text: string): T | undefined {
+export function openMessage<T extends Payload>(key: Buffer, text: string): T | undefined {
   const dot = text.lastIndexOf('.');
   if (dot < 0) return undefined;
   const expected = createHmac('sha256', key).update(text.slice(0, dot)).digest();

@@ -38,6 +38,8 @@ export type BatchInput = {
   readonly target: Target;
   readonly cutoff: Cutoff;
   readonly horizon: string;
+  /** As of notSafe. */
+  readonly safe?: readonly string[];
   /** As of TableState.copied: what is as old as this was in the last copy. */
   readonly copiedBefore: string;
   readonly rows: readonly Nominated[];
@@ -144,7 +146,7 @@ async function recheck(context: BatchContext, input: BatchInput): Promise<Target
  */
 async function takeRows(client: pg.Client, input: BatchInput, target: Target, dryRun: boolean, take: (row: LiveRow) => void): Promise<boolean> {
   const table = tableSql(target);
-  const conditions = mayGo(input.config, target, input.cutoff, input.horizon);
+  const conditions = mayGo(input.config, target, input.cutoff, input.horizon, input.safe);
   const columns = input.target.columns.map((column) => quoteIdentifier(column.name)).join(', ');
   const chosen = `ctid = ANY ($1::tid[]) AND ${conditions}`;
   const lock = `SELECT ctid FROM ONLY ${table} WHERE ${chosen} FOR UPDATE SKIP LOCKED`;

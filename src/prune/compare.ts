@@ -32,7 +32,7 @@ function followsCatalog(typeOid: number): boolean {
 
 /** A subtransaction's rows have an xmin of their own: they count as another version, and are copied again rather than accused. */
 function isSameVersion(xmin: number, archived: Archived, copiedBefore: string): boolean {
-  if (archived.op !== 'copy') return xmin === archived.xid;
+  if (archived.op !== 'copy' && archived.xid !== 0) return xmin === archived.xid;
   const behind = (xmin - Number(BigInt.asUintN(32, BigInt(copiedBefore)))) | 0;
   return behind < 0;
 }

@@ -77,9 +77,14 @@ export function unreferenced(target: Target): string {
   return ['true', ...target.references.map(({ refers }) => `NOT ${refers}`)].join(' AND ');
 }
 
+/** Not restored a while ago. `safe`: the transactions whose rows stay, as `xmin` shows them. */
+export function notSafe(safe: readonly string[]): string {
+  return safe.length === 0 ? 'true' : `xmin <> ALL (${quoteLiteral(`{${safe.join(',')}}`)}::xid[])`;
+}
+
 /** All of it: may be nominated, may be deleted. */
-export function mayGo(config: TableConfig, target: Target, cutoff: Cutoff, horizon: string): string {
-  return `${oldEnough(config, target, cutoff)} AND ${covered(horizon)} AND ${notKept(config)} AND ${unreferenced(target)}`;
+export function mayGo(config: TableConfig, target: Target, cutoff: Cutoff, horizon: string, safe: readonly string[] = []): string {
+  return `${oldEnough(config, target, cutoff)} AND ${covered(horizon)} AND ${notKept(config)} AND ${notSafe(safe)} AND ${unreferenced(target)}`;
 }
 
 export function tableSql(target: Target): string {

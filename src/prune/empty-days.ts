@@ -20,7 +20,8 @@ export type SealRequest = EmptyDay & { readonly asOf: string };
  */
 export async function emptyDays(client: pg.Client, state: ArchiveState, config: TableConfig, target: Target, only?: string, overMs = 0): Promise<EmptyDay[]> {
   const days = new Set<string>();
-  for (const file of state.files.values()) if (file.kind === 'segment' && file.oid === target.oid && file.pendingCopy === null) days.add(file.day ?? UNDATED);
+  for (const { kind, oid, pendingCopy, day } of state.files.values())
+    if ((kind === 'segment' || kind === 'restored') && oid === target.oid && pendingCopy === null) days.add(day ?? UNDATED);
   const found: string[] = [];
   const at = quoteIdentifier(config.timestamp);
   for (const day of [...days].sort()) {

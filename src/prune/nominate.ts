@@ -23,7 +23,7 @@ export async function nominate(
   client: pg.Client,
   config: TableConfig,
   target: Target,
-  limits: { cutoff: Cutoff; horizon: string; rows: number; after: Nominated | undefined },
+  limits: { cutoff: Cutoff; horizon: string; safe?: readonly string[]; rows: number; after: Nominated | undefined },
 ): Promise<Page> {
   const at = quoteIdentifier(config.timestamp);
   const key = target.key.map(quoteIdentifier);
@@ -33,7 +33,7 @@ export async function nominate(
   // The key as it is printed, like the archive has it: a cast would give char(n), boolean and inet another text. ORDER BY names the table's columns: a bare name would mean what stands beside it.
   const { rows } = await client.query<string[]>({
     text: `SELECT ctid::text, ${at}::text, (${sizes.join(' + ') || '0'})::text, ${key.join(', ')}
-           FROM ONLY ${table} WHERE ${mayGo(config, target, limits.cutoff, limits.horizon)} ${after}
+           FROM ONLY ${table} WHERE ${mayGo(config, target, limits.cutoff, limits.horizon, limits.safe)} ${after}
            ORDER BY ${[at, ...key].map((column) => `${table}.${column}`).join(', ')} LIMIT ${limits.rows}`,
     values: limits.after ? [limits.after.at, ...limits.after.key] : [],
     rowMode: 'array',

@@ -124,7 +124,8 @@ export class ArchiveLookup {
     const days = new Set(rows.map((row) => dayOf(row.at)));
     const found = new Map<string, ArchivedRow>();
     for (const entry of state.files.values()) {
-      if (entry.kind !== 'segment' || entry.oid !== target.oid || entry.pendingCopy !== null || !days.has(entry.day) || !overlaps(entry, range)) continue;
+      if ((entry.kind !== 'segment' && entry.kind !== 'restored') || entry.oid !== target.oid || entry.pendingCopy !== null) continue;
+      if (!days.has(entry.day) || !overlaps(entry, range)) continue;
       await this.#search(entry, target, range, wanted, found);
     }
     return found;

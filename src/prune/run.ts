@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { type ArchiveFollower, type ArchiveState, readKey } from '../archive/manifest.js';
 import { ReceiptIndex, ReceiptWriter, type RunReceipt, type TableReceipt } from '../archive/receipts.js';
+import { RestoreIndex } from '../archive/restores.js';
 import { takeSettings } from '../archive/settings.js';
 import type { Epoch } from '../position/epoch.js';
 import { LSN_ZERO, type Lsn, parseLsn } from '../position/lsn.js';
@@ -91,6 +92,7 @@ export function chosenTables(config: Config, name: string | undefined): readonly
 class Run {
   readonly #options: PruneOptions;
   readonly #receipts: ReceiptWriter;
+  readonly #restores: RestoreIndex;
   readonly #id = randomUUID();
   readonly #at = new Date().toISOString();
   #client: pg.Client | undefined;
@@ -100,6 +102,7 @@ class Run {
   constructor(options: PruneOptions) {
     this.#options = options;
     this.#receipts = new ReceiptWriter(options.config.archive.dir);
+    this.#restores = new RestoreIndex(options.config.archive.dir);
   }
 
   /** Opens the connection, proves the server, takes the lock, settles open intents. Undefined: another pruner has the lock. A dry run needs no lock and settles nothing. */
@@ -143,7 +146,10 @@ class Run {
     let before = { deleted: 0, batches: 0 };
     for (let attempt = 1; ; attempt += 1) {
       const context = { client: this.#client as pg.Client, source: config.source.name, ...proof, run: this.#id, receipts: this.#receipts };
-      let outcome = withEarlier(await pruneTable({ context, config, follower, pace, dryRun, clock: this.clock, log, signal, batch }, table), before);
+      let outcome = withEarlier(
+        await pruneTable({ context, config, follower, pace, dryRun, clock: this.clock, restores: this.#restores, log, signal, batch }, table),
+        before,
+      );
       if (outcome.unknown === undefined && (!outcome.failed || (await isUsable(context.client)))) return outcome;
       log.warn({ event: 'connection-lost', table: table.key, reason: outcome.receipt.problem }, 'connecting again');
       try {

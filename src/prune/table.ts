@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { ArchiveFollower, ArchiveState } from '../archive/manifest.js';
 import { describePause, readPause } from '../archive/operations.js';
 import type { TableReceipt } from '../archive/receipts.js';
+import { type RestoreIndex, restoredTransactions } from '../archive/restores.js';
 import { tableCoverage } from '../coverage/coverage.js';
 import type { Config, TableConfig } from '../runtime/config.js';
 import { describeError, Halt } from '../runtime/errors.js';
@@ -14,7 +15,7 @@ import { readSlot, slotFlaw } from '../wal/slot.js';
 import { type BatchContext, pruneBatch } from './batch.js';
 import { clocksDisagree, databaseClock, type Pace, waitForStandbys } from './brakes.js';
 import type { Verdict } from './compare.js';
-import { type Cutoff, covered, keepWhileProblem, notKept, oldEnough, readCutoff, tableSql, unreferenced } from './eligible.js';
+import { type Cutoff, covered, keepWhileProblem, notKept, notSafe, oldEnough, readCutoff, tableSql, unreferenced } from './eligible.js';
 import { countRows, type Nominated, nominate } from './nominate.js';
 import { ArchiveLookup, FileGone, keyOf } from './proof.js';
 import { readTarget, type Target } from './target.js';
@@ -27,6 +28,8 @@ export type TableRun = {
   readonly dryRun: boolean;
   /** Why the clock is not believed; where nothing is deleted it does not matter. */
   readonly clock: (() => string | undefined) | undefined;
+  /** Rows that were restored stay for a while; undefined: they are compared like others (nothing is deleted then). */
+  readonly restores: RestoreIndex | undefined;
   readonly log: Log;
   readonly signal: AbortSignal;
   /** Told of every batch. */
@@ -143,6 +146,13 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
     tally.leave(`referred to by ${target.references.map(({ name }) => name).join(', ')}`, await countRows(client, needed, UNCOVERED_COUNTED));
   }
 
+  const nextXid = rows[0]?.next ?? '0';
+  const safe = await safeTransactions(run, { oid: target.oid, systemId: identity.systemId, nextXid }, cutoff.databaseMs);
+  if (safe.length > 0) {
+    const restored = `ONLY ${tableSql(target)} WHERE ${oldEnough(table, target, cutoff)} AND ${covered(horizon)} AND ${notKept(table)} AND NOT (${notSafe(safe)})`;
+    tally.leave('restored', await countRows(client, restored, UNCOVERED_COUNTED));
+  }
+
   const lookup = new ArchiveLookup(run.config.archive.dir);
   let after: Nominated | undefined;
   while (!run.signal.aborted) {
@@ -151,12 +161,12 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
       clocks(await databaseClock(client)) ??
       (run.dryRun ? undefined : await waitForStandbys(client, run.config.prune.maxStandbyLag, run.log, run.signal));
     if (held !== undefined) return held;
-    const page = await nominate(client, table, target, { cutoff, horizon, rows: run.config.prune.batch, after });
+    const page = await nominate(client, table, target, { cutoff, horizon, safe, rows: run.config.prune.batch, after });
     if (page.rows.length === 0) return null;
     faultPoint('P1');
     tally.nominated += page.rows.length;
     after = page.rows.at(-1);
-    const done = await prunePage(run, { table, target, cutoff, horizon, copiedBefore, lookup, tally }, page.rows, async (refresh) => {
+    const done = await prunePage(run, { table, target, cutoff, horizon, safe, copiedBefore, lookup, tally }, page.rows, async (refresh) => {
       if (refresh) state = (await run.follower.refresh()) ?? state;
       return state as ArchiveState;
     });
@@ -165,13 +175,19 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   return 'stopped before the end';
 }
 
+/** `xmin` of the restores whose time is not over by the database's clock, milliseconds since 1970. */
+async function safeTransactions({ restores }: TableRun, table: Parameters<typeof restoredTransactions>[1], now: number): Promise<string[]> {
+  if (restores === undefined) return [];
+  return (await restoredTransactions(restores, table)).filter(({ safeUntil }) => !(Date.parse(safeUntil) <= now)).map(({ xmin }) => xmin);
+}
+
 /** A dry run deletes nothing, so the brake is not for it. */
 async function pauseProblem({ dryRun, config }: TableRun): Promise<string | undefined> {
   const pause = dryRun ? undefined : await readPause(config.archive.dir);
   return pause === undefined ? undefined : `${describePause(pause)} → tidemark resume`;
 }
 
-type PageParts = { table: TableConfig; target: Target; cutoff: Cutoff; horizon: string; copiedBefore: string; lookup: ArchiveLookup; tally: Tally };
+type PageParts = { table: TableConfig; target: Target; cutoff: Cutoff; horizon: string; safe: readonly string[]; copiedBefore: string; lookup: ArchiveLookup; tally: Tally };
 
 /** Why a row is left, as receipts say it. Each is copied again by itself. */
 const REASONS: Readonly<Record<Exclude<Verdict, 'equal' | 'differs'>, string>> = {
@@ -204,7 +220,7 @@ async function prunePage(
     const began = performance.now();
     const outcome = await pruneBatch(
       run.context,
-      { batch: randomUUID(), config: parts.table, target, cutoff: parts.cutoff, horizon: parts.horizon, copiedBefore: parts.copiedBefore, rows, archived },
+      { batch: randomUUID(), config: parts.table, target, cutoff: parts.cutoff, horizon: parts.horizon, safe: parts.safe, copiedBefore: parts.copiedBefore, rows, archived },
       run.dryRun,
     );
     if (outcome.result === 'unknown') {

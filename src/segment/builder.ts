@@ -16,7 +16,8 @@ import { TextRange } from './text-range.js';
 
 /** What all rows of a segment share. */
 export type SegmentShape = {
-  readonly kind: 'segment' | 'keys';
+  /** `restored`: a segment like any other, of rows that the archive has already. */
+  readonly kind: 'segment' | 'restored' | 'keys';
   readonly relation: Relation;
   readonly description: TableDescription | undefined;
   /** Columns that identify a row, in key order; may be empty. */
@@ -92,7 +93,7 @@ export class SegmentBuilder {
     this.columns = shapeColumns(shape);
     this.#spool = new SpoolWriter(file);
     const names = shape.relation.columns.map((column) => column.name);
-    this.#timestampIndex = shape.kind === 'segment' ? names.indexOf(shape.timestamp) : -1;
+    this.#timestampIndex = shape.kind !== 'keys' ? names.indexOf(shape.timestamp) : -1;
     this.#keyIndexes = shape.key.map((name) => names.indexOf(name));
     this.#offsets = new Int32Array(names.length);
   }

@@ -6,7 +6,7 @@ import type { SegmentShape } from './builder.js';
 export type SegmentMetadata = {
   readonly formatVersion: number;
   readonly archive: string;
-  readonly kind: 'segment' | 'keys' | 'daily' | 'history' | 'changes';
+  readonly kind: 'segment' | 'restored' | 'keys' | 'daily' | 'history' | 'changes';
   readonly oid: number;
   readonly schema: string;
   readonly table: string;

@@ -1,7 +1,7 @@
 /** SQL text for DuckDB: quoting, and the one way segments are written. */
 
 import { SYSTEM_COLUMNS, type SystemColumn, systemPrefix } from '../change/system-columns.js';
-import type { Spool } from './builder.js';
+import type { SegmentShape, Spool } from './builder.js';
 
 /** `'it''s'`. */
 export function literal(text: string): string {
@@ -27,8 +27,8 @@ export const SYSTEM_TYPES: Readonly<Record<SystemColumn, string>> = {
 }; // biome-ignore format: a table
 
 /** System columns of segments, and of keys. */
-export function systemColumnsOf(kind: 'segment' | 'keys'): readonly SystemColumn[] {
-  return kind === 'segment' ? SYSTEM_COLUMNS : SYSTEM_COLUMNS.slice(0, 5);
+export function systemColumnsOf(kind: SegmentShape['kind']): readonly SystemColumn[] {
+  return kind === 'keys' ? SYSTEM_COLUMNS.slice(0, 5) : SYSTEM_COLUMNS;
 }
 
 /** A system column of the files of a table with these columns, as an identifier. */

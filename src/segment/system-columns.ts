@@ -1,7 +1,7 @@
 /** What a row of a segment records of the change that wrote it. */
 
-/** copied: of a whole copy of a table, which begins anew there. */
-export type Op = 'insert' | 'update' | 'delete' | 'copy' | 'prune' | 'truncate' | 'copied';
+/** copied: of a whole copy of a table, which begins anew there · restore: of a row that the archive has already. */
+export type Op = 'insert' | 'restore' | 'update' | 'delete' | 'copy' | 'prune' | 'truncate' | 'copied';
 
 /** The boundary and transaction of one row. */
 export type ChangeOrigin = {

@@ -118,7 +118,7 @@ async function places(pipeline: Pipeline, state: ArchiveState, kind: Kind): Prom
     ['changes', []],
   ]);
   for (const entry of state.files.values()) {
-    if (entry.table !== kind.name || entry.kind === 'keys' || entry.pendingCopy !== null) continue;
+    if (entry.table !== kind.name || entry.kind === 'keys' || entry.kind === 'restored' || entry.pendingCopy !== null) continue;
     const file = await asyncBufferFromFile(path.join(pipeline.archiveDir, entry.file));
     const rows = (await parquetReadObjects({ file, compressors, parsers: EXACT as never })) as Row[];
     found

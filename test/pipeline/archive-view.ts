@@ -17,7 +17,7 @@ export async function archiveView(pipeline: Pipeline, table: string): Promise<Ma
   const events = new Map<string, Version[]>();
   const truncates: Version[] = [];
   for (const file of files) {
-    if (file.kind === 'history' || file.kind === 'changes') continue;
+    if (file.kind === 'history' || file.kind === 'changes' || file.kind === 'restored') continue;
     for (const row of await readRows(pipeline, file)) {
       const id = String(row['id']);
       if (file.kind === 'daily') view.set(id, [...(view.get(id) ?? []), row]);

@@ -1,0 +1,137 @@
+/**
+ * Receipts as lines: one JSON object each, in one file per UTC day of writing, appended and fsynced. Owns their form on disk and the reader's rule: what is not a whole line of JSON was never
+ * acknowledged as written, and counts for nothing. Must never rewrite a line.
+ */
+import { constants } from 'node:fs';
+import { open, readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { TidemarkError } from '../runtime/errors.js';
+import { archivePaths } from './layout.js';
+import { storageError, syncFolder, writeFully } from './put.js';
+
+/** Before the day in a file's name: what the pruner meant to delete has nothing, what was restored `restore-`. */
+export type ReceiptPrefix = '' | 'restore-';
+
+/** Where a line stands. */
+export type LinePlace = { readonly file: string; readonly offset: number; readonly length: number };
+
+/** Appends lines; one at a time, in the order of the calls. Others may append to the same file. */
+export class ReceiptLines {
+  readonly #dir: string;
+  readonly #prefix: ReceiptPrefix;
+  /** The file whose name this writer has made durable: who created it may have died before that. */
+  #named = '';
+  #failed = false;
+  #tail: Promise<void> = Promise.resolve();
+
+  /** `dir`: the archive folder. */
+  constructor(dir: string, prefix: ReceiptPrefix) {
+    this.#dir = archivePaths(dir).receipts;
+    this.#prefix = prefix;
+  }
+
+  /** Durable when it resolves. When it throws, nobody may act as if the line existed. After a failed fsync it takes nothing more. */
+  append(receipt: unknown): Promise<void> {
+    const done = this.#tail.then(() => this.#append(receipt));
+    this.#tail = done.catch(() => undefined);
+    return done;
+  }
+
+  async #append(receipt: unknown): Promise<void> {
+    if (this.#failed)
+      throw new TidemarkError('transient', 'an fsync of the receipts failed before', { remedy: 'check the archive volume; the next run begins anew' });
+    const file = path.join(this.#dir, `${this.#prefix}${new Date().toISOString().slice(0, 10)}.jsonl`);
+    try {
+      const handle = await open(file, constants.O_RDWR | constants.O_APPEND | constants.O_CREAT, 0o640);
+      try {
+        const { size } = await handle.stat();
+        const last = Buffer.alloc(1);
+        if (size > 0) await handle.read(last, 0, 1, size - 1);
+        const glue = size > 0 && last[0] !== 0x0a ? '\n' : ''; // ends a torn line, so that ours is a line of its own
+        await writeFully(handle, Buffer.from(`${glue}${JSON.stringify(receipt)}\n`));
+        this.#failed = true;
+        await handle.sync();
+        if (this.#named !== file) await syncFolder(this.#dir);
+        this.#named = file;
+        this.#failed = false;
+      } finally {
+        await handle.close();
+      }
+    } catch (error) {
+      throw storageError(error);
+    }
+  }
+}
+
+const DAY_FILE = /^\d{4}-\d{2}-\d{2}\.jsonl$/;
+const READ_BYTES = 4 * 1024 * 1024;
+
+/** Reads each line once: a second look reads only what came since. */
+export class ReceiptReader {
+  readonly #dir: string;
+  readonly #prefix: ReceiptPrefix;
+  readonly #take: (line: string, place: LinePlace) => void;
+  /** Bytes read of each file, up to the end of its last whole line. */
+  readonly #offsets = new Map<string, number>();
+
+  /** `dir`: the archive folder; `take` gets every whole line, without its end. */
+  constructor(dir: string, prefix: ReceiptPrefix, take: (line: string, place: LinePlace) => void) {
+    this.#dir = archivePaths(dir).receipts;
+    this.#prefix = prefix;
+    this.#take = take;
+  }
+
+  async readAll(): Promise<void> {
+    for (const file of await this.files()) await this.read(file);
+  }
+
+  /** Names, newest first. */
+  async files(): Promise<string[]> {
+    try {
+      return (await readdir(this.#dir))
+        .filter((name) => name.startsWith(this.#prefix) && DAY_FILE.test(name.slice(this.#prefix.length)))
+        .sort()
+        .reverse();
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      throw storageError(error);
+    }
+  }
+
+  async read(name: string): Promise<void> {
+    const handle = await open(path.join(this.#dir, name), 'r');
+    try {
+      let offset = this.#offsets.get(name) ?? 0;
+      let rest = Buffer.alloc(0);
+      for (;;) {
+        const chunk = Buffer.alloc(READ_BYTES);
+        const { bytesRead } = await handle.read(chunk, 0, READ_BYTES, offset + rest.length);
+        if (bytesRead === 0) return;
+        const bytes = Buffer.concat([rest, chunk.subarray(0, bytesRead)]);
+        let from = 0;
+        for (let end = bytes.indexOf(0x0a); end >= 0; end = bytes.indexOf(0x0a, from)) {
+          if (end > from) this.#take(bytes.toString('utf8', from, end), { file: name, offset: offset + from, length: end - from });
+          from = end + 1;
+        }
+        offset += from;
+        rest = bytes.subarray(from);
+        this.#offsets.set(name, offset);
+      }
+    } finally {
+      await handle.close();
+    }
+  }
+
+  /** A line once more. */
+  async line({ file, offset, length }: LinePlace): Promise<string> {
+    const handle = await open(path.join(this.#dir, file), 'r');
+    try {
+      const bytes = Buffer.alloc(length);
+      const { bytesRead } = await handle.read(bytes, 0, length, offset);
+      if (bytesRead < length) throw new Error(`${file}: a receipt at byte ${offset} is shorter than it was`);
+      return bytes.toString('utf8');
+    } finally {
+      await handle.close();
+    }
+  }
+}
