@@ -32,6 +32,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'wal/recopy-lock',
     'wal/slot',
   ],
+  restore: ['position', 'change', 'archive', 'segment', 'runtime', 'wal/session', 'wal/identity', 'wal/identifier'],
 };
 
 /** Services that may use other services: the command line runs them all, the demo starts them. */
@@ -141,7 +142,7 @@ test('every law names tests that exist, and there are fifteen', () => {
 
 test('the fault points that are described are those that are built in', () => {
   const described = new Set(
-    [...readFileSync(path.join(ROOT, 'docs/reliability.md'), 'utf8').matchAll(/^\| ((?:[CAKP]\d+(?:, )?)+) \|/gm)].flatMap((match) =>
+    [...readFileSync(path.join(ROOT, 'docs/reliability.md'), 'utf8').matchAll(/^\| ((?:[CAKPR]\d+(?:, )?)+) \|/gm)].flatMap((match) =>
       (match[1] as string).split(', '),
     ),
   );

@@ -96,7 +96,13 @@ type Newest = { readonly lsn: bigint; readonly ordinal: bigint; readonly rows: S
 /** Texts of the large columns of the newest version of each wanted row that is archived at or before `upTo`. A row that was archived under other columns later than under these is not found. */
 export async function earlierValues(dir: string, state: ArchiveState, table: ArchivedTable, keys: ReadonlySet<string>, upTo: Lsn): Promise<Map<string, Large>> {
   const entries = [...state.files.values()]
-    .filter((entry) => (entry.kind === 'segment' || entry.kind === 'restored') && entry.oid === table.relation.oid && entry.pendingCopy === null && parseLsn(entry.minLsn) <= upTo)
+    .filter(
+      (entry) =>
+        (entry.kind === 'segment' || entry.kind === 'restored') &&
+        entry.oid === table.relation.oid &&
+        entry.pendingCopy === null &&
+        parseLsn(entry.minLsn) <= upTo,
+    )
     .sort((a, b) => (parseLsn(a.maxLsn) < parseLsn(b.maxLsn) ? 1 : -1));
   const open = new Set(keys);
   const newest = new Map<string, Newest>();

@@ -105,6 +105,31 @@ command(
   () => import('./commands/seal.js'),
 ).option('--day <day>', 'only this UTC day, as 2026-01-12');
 command(
+  'restore <table>',
+  'archived rows back into Postgres: a day, a span, a condition, or all of them; the pruner leaves them for a while',
+  'tidemark restore prices --day 2026-01-12',
+  () => import('./commands/restore.js'),
+)
+  .option('--day <day>', 'only this day, as 2026-01-12, or undated')
+  .option('--from <time>', "only from here on, as 2026-01-12 or '2026-01-12 10:30'")
+  .option('--to <time>', 'only before then')
+  .option('--where <sql>', "only rows that meet a condition, in DuckDB's SQL")
+  .option('--into <table>', 'into another table, as schema.table; made when it is not there')
+  .option('--on-conflict <policy>', 'where another row has the place: skip, replace or fail (default)')
+  .option('--keep <duration>', 'how long the pruner leaves the rows; default: 24h')
+  .option('--dry-run', 'the same way, but nothing is written')
+  .option('--json', 'as JSON');
+command(
+  'undo-prune <run>',
+  'the rows of one prune run back where they were; what has their place by now stays',
+  'tidemark undo-prune 54ec4f25-7393-4054-894a-7cdb6d7bf327',
+  () => import('./commands/undo-prune.js'),
+)
+  .option('--keep <duration>', 'how long the pruner leaves the rows; default: 24h')
+  .option('--dry-run', 'the same way, but nothing is written')
+  .option('--yes <name>', 'confirm by the name of the source, for scripts')
+  .option('--json', 'as JSON');
+command(
   'pause',
   'stop pruning until resume, through every restart; archiving goes on',
   "tidemark pause --reason 'month-end close'",

@@ -5,7 +5,9 @@ import { archivePaths } from './layout.js';
 import { putIfAbsent, storageError, syncFolder } from './put.js';
 
 /** What was done, beside its `type` and when. Never a secret or a row. */
-export type OperationRecord = { readonly type: 'teardown' | 'resync' | 'adopt' | 'repair' | 'pause' | 'resume' | 'accept' } & Readonly<Record<string, unknown>>;
+export type OperationRecord = {
+  readonly type: 'teardown' | 'resync' | 'adopt' | 'repair' | 'pause' | 'resume' | 'accept' | 'restore' | 'undo-prune';
+} & Readonly<Record<string, unknown>>;
 
 /** Appends to `_tidemark/operations.jsonl`, durable when it resolves. */
 export async function recordOperation(dir: string, record: OperationRecord): Promise<void> {

@@ -187,7 +187,16 @@ async function pauseProblem({ dryRun, config }: TableRun): Promise<string | unde
   return pause === undefined ? undefined : `${describePause(pause)} → tidemark resume`;
 }
 
-type PageParts = { table: TableConfig; target: Target; cutoff: Cutoff; horizon: string; safe: readonly string[]; copiedBefore: string; lookup: ArchiveLookup; tally: Tally };
+type PageParts = {
+  table: TableConfig;
+  target: Target;
+  cutoff: Cutoff;
+  horizon: string;
+  safe: readonly string[];
+  copiedBefore: string;
+  lookup: ArchiveLookup;
+  tally: Tally;
+};
 
 /** Why a row is left, as receipts say it. Each is copied again by itself. */
 const REASONS: Readonly<Record<Exclude<Verdict, 'equal' | 'differs'>, string>> = {
@@ -220,7 +229,17 @@ async function prunePage(
     const began = performance.now();
     const outcome = await pruneBatch(
       run.context,
-      { batch: randomUUID(), config: parts.table, target, cutoff: parts.cutoff, horizon: parts.horizon, safe: parts.safe, copiedBefore: parts.copiedBefore, rows, archived },
+      {
+        batch: randomUUID(),
+        config: parts.table,
+        target,
+        cutoff: parts.cutoff,
+        horizon: parts.horizon,
+        safe: parts.safe,
+        copiedBefore: parts.copiedBefore,
+        rows,
+        archived,
+      },
       run.dryRun,
     );
     if (outcome.result === 'unknown') {

@@ -20,6 +20,8 @@ export const configSchema = z.strictObject({
     url: secretText,
     /** The pruner's own role, when it is not the one of `url`. */
     prunerUrl: secretText.optional(),
+    /** The role of `restore` and `undo-prune`, when it is not the one of `url`. */
+    restoreUrl: secretText.optional(),
     name: z
       .string()
       .regex(/^[a-z0-9_]+$/, 'lower-case letters, digits and _ only: it becomes a NATS subject and a slot name')

@@ -48,6 +48,7 @@ export function section(raw: Record<string, unknown>, name: string): Record<stri
 const OVERRIDABLE: readonly [variable: string, section: string, key: string, as: 'text' | 'number' | 'boolean'][] = [
   ['TIDEMARK_SOURCE_URL', 'source', 'url', 'text'],
   ['TIDEMARK_SOURCE_PRUNER_URL', 'source', 'prunerUrl', 'text'],
+  ['TIDEMARK_SOURCE_RESTORE_URL', 'source', 'restoreUrl', 'text'],
   ['TIDEMARK_SOURCE_NAME', 'source', 'name', 'text'],
   ['TIDEMARK_SOURCE_TIMEZONE', 'source', 'timezone', 'text'],
   ['TIDEMARK_STREAM_URL', 'stream', 'url', 'text'],

@@ -31,7 +31,12 @@ export type FaultPoint =
   | 'P4'
   | 'P5'
   | 'P6'
-  | 'P7';
+  | 'P7'
+  | 'R1'
+  | 'R2'
+  | 'R3'
+  | 'R4'
+  | 'R5';
 
 type Armed = { point: string; action: 'kill' | 'stop' | 'error'; passage: number } | 'count';
 
@@ -42,7 +47,7 @@ function parseFault(text: string | undefined): Armed | undefined {
   if (!text) return undefined;
   if (text === 'count') return 'count';
   const [point, action = 'kill', passage = '1'] = text.split(':');
-  if (!point || !/^[CAKP]\d{1,2}$/.test(point) || !['kill', 'stop', 'error'].includes(action) || !/^[1-9]\d*$/.test(passage)) {
+  if (!point || !/^[CAKPR]\d{1,2}$/.test(point) || !['kill', 'stop', 'error'].includes(action) || !/^[1-9]\d*$/.test(passage)) {
     throw new SyntaxError(`TIDEMARK_FAULT: ${JSON.stringify(text)} is neither POINT:kill|stop|error:N nor count`);
   }
   return { point, action: action as 'kill' | 'stop' | 'error', passage: Number(passage) };

@@ -60,22 +60,32 @@ export class DailyReader {
 
   /** Calls `row` for each row with its column texts in the table's order; the array is reused. Reads a row group at a time. */
   async forEachRow(row: (texts: (string | null)[]) => void): Promise<void> {
+    for (const { start, end } of this.rowGroups()) await this.forEachRowOf(start, end, row);
+  }
+
+  /** Numbers of the first row of each row group and of the first behind it. */
+  rowGroups(): { readonly start: number; readonly end: number }[] {
+    let end = 0;
+    return this.#footer.row_groups.map((group) => {
+      const start = end;
+      end += Number(group.num_rows);
+      return { start, end };
+    });
+  }
+
+  /** The same for the rows from `start` to before `end`. */
+  async forEachRowOf(start: number, end: number, row: (texts: (string | null)[], number: number) => void): Promise<void> {
     const columns = this.text === undefined ? [...this.columns] : [...this.columns, this.text];
     const texts: (string | null)[] = new Array(this.columns.length).fill(null);
-    let start = 0;
-    for (const group of this.#footer.row_groups) {
-      const end = start + Number(group.num_rows);
-      const data = await this.#readColumns(columns, start, end);
-      const kept = this.text === undefined ? undefined : data.at(-1);
-      for (let i = 0; i < end - start; i += 1) {
-        const misfits = keptOf(kept?.[i]);
-        for (let c = 0; c < texts.length; c += 1) {
-          const raw = data[c]?.[i];
-          texts[c] = raw === null || raw === undefined ? keptText(misfits, this.columns[c] as string) : (this.#forms[c] as SegmentColumn).text(raw);
-        }
-        row(texts);
+    const data = await this.#readColumns(columns, start, end);
+    const kept = this.text === undefined ? undefined : data.at(-1);
+    for (let i = 0; i < end - start; i += 1) {
+      const misfits = keptOf(kept?.[i]);
+      for (let c = 0; c < texts.length; c += 1) {
+        const raw = data[c]?.[i];
+        texts[c] = raw === null || raw === undefined ? keptText(misfits, this.columns[c] as string) : (this.#forms[c] as SegmentColumn).text(raw);
       }
-      start = end;
+      row(texts, start + i);
     }
   }
 

@@ -2,6 +2,7 @@
 import type pg from 'pg';
 import { ArchiveFollower, type ArchiveState } from '../../../src/archive/manifest.js';
 import { describePause, readPause } from '../../../src/archive/operations.js';
+import { RestoreIndex, restoredTransactions } from '../../../src/archive/restores.js';
 import { tableCoverage } from '../../../src/coverage/coverage.js';
 import { covered, notKept, oldEnough, readCutoff, tableSql, unreferenced } from '../../../src/prune/eligible.js';
 import { readTarget, type Target } from '../../../src/prune/target.js';
@@ -83,8 +84,8 @@ async function hotRow(parts: Parts & { readonly target: Target }, key: readonly 
   const where = target.key.map((column, i) => `${quoteIdentifier(column)} = $${i + 1}`).join(' AND ');
   const isCovered = horizon === undefined ? 'NULL' : `(${covered(horizon)})::text`;
   try {
-    const { rows } = await client.query<{ old: string | null; kept: string | null; free: string | null; covered: string | null }>(
-      `SELECT (${oldEnough(table, target, cutoff)})::text AS old, (${notKept(table)})::text AS kept, (${unreferenced(target)})::text AS free, ${isCovered} AS covered FROM ONLY ${tableSql(target)} WHERE ${where}`,
+    const { rows } = await client.query<{ old: string | null; kept: string | null; free: string | null; covered: string | null; xmin: string }>(
+      `SELECT xmin::text AS xmin, (${oldEnough(table, target, cutoff)})::text AS old, (${notKept(table)})::text AS kept, (${unreferenced(target)})::text AS free, ${isCovered} AS covered FROM ONLY ${tableSql(target)} WHERE ${where}`,
       [...key],
     );
     const texts = await keyTexts(client, target, key);
@@ -95,6 +96,7 @@ async function hotRow(parts: Parts & { readonly target: Target }, key: readonly 
     if (row.kept !== 'true') reasons.push(`keepWhile holds it: ${table.keepWhile}`);
     if (row.free !== 'true') reasons.push(`rows refer to it by ${target.references.map(({ name }) => name).join(', ')}`);
     if (row.covered === 'false') reasons.push('its newest version is not behind an archived fence yet');
+    reasons.push(...(await restoredReason(parts, row.xmin, cutoff.databaseMs)));
     return { there: true, reasons, key: texts };
   } catch (error) {
     // Class 22: a text that is no value of the column's type.
@@ -102,6 +104,15 @@ async function hotRow(parts: Parts & { readonly target: Target }, key: readonly 
     const kept = table.keepWhile === undefined ? '' : ', or keepWhile on this row';
     throw configError(`KEY${kept}: ${messageOf(error)}`, `give the value of ${target.key.join(', ')} as Postgres prints it`);
   }
+}
+
+/** Rows that were restored stay for a while. `now`: of the database's clock, milliseconds since 1970. */
+async function restoredReason({ config, client, target }: Parts & { readonly target: Target }, xmin: string, now: number): Promise<string[]> {
+  const { systemId } = await readServerIdentity(client);
+  const { rows } = await client.query<{ next: string }>('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next');
+  const restored = await restoredTransactions(new RestoreIndex(config.archive.dir), { oid: target.oid, systemId, nextXid: rows[0]?.next ?? '0' });
+  const found = restored.find((one) => one.xmin === xmin);
+  return found !== undefined && Date.parse(found.safeUntil) > now ? [`it was restored: the pruner leaves it until ${found.safeUntil}`] : [];
 }
 
 /** What a person writes, `007` or an upper-case uuid, as the archive holds it. */

@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { DuckDBInstance } from '@duckdb/node-api';
 import { tidemark } from '../cli/command.js';
-import type { ArchiverBench } from './harness.js';
 
 export class Views implements AsyncDisposable {
   readonly #instance: DuckDBInstance;
@@ -10,7 +9,7 @@ export class Views implements AsyncDisposable {
     this.#instance = instance;
   }
 
-  static async of(bench: ArchiverBench): Promise<Views> {
+  static async of(bench: { readonly config: { readonly file: string } }): Promise<Views> {
     const { code, stdout, stderr } = await tidemark(['views', '-c', bench.config.file]);
     assert.equal(code, 0, stderr);
     const instance = await DuckDBInstance.create(':memory:', { threads: '2' });

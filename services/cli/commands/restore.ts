@@ -1,0 +1,49 @@
+/** `tidemark restore TABLE`: archive → Postgres. Exit 0 when it went through, 1 when it stopped, 2 for what cannot be asked. */
+
+import { type RestoreResult, restoreTable } from '../../../src/restore/run.js';
+import { loadConfig } from '../../../src/runtime/config.js';
+import { progressBar } from '../progress.js';
+import { parseRestoreOptions } from '../restore-options.js';
+
+export async function run([table]: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
+  const config = loadConfig(String(options['config']));
+  const { selection, policy, keepMs } = parseRestoreOptions(options);
+  const controller = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => controller.abort());
+  const bar = progressBar(`restoring ${table}`, 'rows');
+  const result = await restoreTable({
+    config,
+    table: String(table),
+    selection,
+    into: options['into'] === undefined ? undefined : String(options['into']),
+    policy,
+    dryRun: options['dryRun'] === true,
+    keepMs,
+    signal: controller.signal,
+    progress: (done, all) => bar.update(done, all),
+    notice: (text) => process.stderr.write(`${text}\n`),
+  }).finally(() => bar.stop());
+  process.stdout.write(
+    options['json'] === true ? `${JSON.stringify(result)}\n` : render(result, String(options['keep'] ?? '24h'), options['into'] === undefined),
+  );
+  return result.problem === null ? 0 : 1;
+}
+
+function render(result: RestoreResult, keep: string, own: boolean): string {
+  const lines: string[] = [];
+  for (const { into, restored, batches, left } of result.tables) {
+    if (result.created)
+      lines.push(`${into} was not there: ${result.dryRun ? 'it would be made' : 'made'} as the archive knows it (columns, types, NOT NULL, key)`);
+    const verb = result.dryRun ? 'would be restored' : 'restored';
+    const replaced = result.replaced > 0 ? `, ${result.replaced} of them in the place of others` : '';
+    lines.push(`${into}: ${restored} rows ${verb}${replaced}${result.dryRun ? '' : ` in ${batches} batch${batches === 1 ? '' : 'es'}`}`);
+    for (const [reason, rows] of Object.entries(left)) lines.push(`  ${rows} left: ${reason}`);
+    if (result.changed > 0)
+      lines.push(`  ${result.changed} of them print otherwise than they are archived (columns were changed since): the archive takes them as new versions`);
+    if (result.lost.length > 0) lines.push(`  the table has no column ${result.lost.join(', ')} any more: these values stay in the archive only`);
+    if (own && restored > 0 && !result.dryRun) lines.push(`  the pruner leaves them for ${keep}`);
+  }
+  if (result.problem !== null) lines.push(result.problem);
+  lines.push(`run ${result.run}${result.dryRun ? ' (dry run: nothing was written)' : ''}`);
+  return `${lines.join('\n')}\n`;
+}

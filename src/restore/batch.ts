@@ -1,0 +1,175 @@
+/**
+ * One batch of restored rows: inserted and compared in one transaction. The order of the steps is the safety:
+ *   mark → lock the table, look at it again → COPY into the stage → which places are taken → insert → every inserted row prints as it is archived → fsynced receipt → COMMIT → outcome.
+ * Whatever fails before COMMIT rolls everything back. A dry run takes the same steps in a READ ONLY transaction, but for the insert.
+ */
+import type pg from 'pg';
+import type { RestoreWriter } from '../archive/restores.js';
+import { RESTORE_PREFIX, signMessage } from '../change/fence.js';
+import type { Config } from '../runtime/config.js';
+import { TidemarkError } from '../runtime/errors.js';
+import { faultPoint } from '../runtime/fault-point.js';
+import { digestOfTexts } from '../segment/digest.js';
+import { quoteIdentifier } from '../wal/identifier.js';
+import type { Stage, StagedRow } from './stage.js';
+import { quoted, type RestoreTarget, readTarget, textOf } from './target.js';
+
+export type ConflictPolicy = 'skip' | 'replace' | 'fail';
+
+export type BatchContext = {
+  readonly client: pg.Client;
+  readonly config: Config;
+  readonly stage: Stage;
+  readonly policy: ConflictPolicy;
+  readonly dryRun: boolean;
+  /** What the archive has to know of it; undefined: it goes into a table that is not the archived one. */
+  readonly record: { readonly key: Buffer; readonly archive: string; readonly systemId: string; readonly receipts: RestoreWriter } | undefined;
+  readonly run: string;
+  /** Milliseconds from COMMIT on that the pruner leaves the rows. */
+  readonly keepMs: number;
+};
+
+/** `known`: the archive has these very rows, so they must print as given. `columns`: of the target, that are given; the others get their defaults. */
+export type BatchInput = { readonly batch: string; readonly rows: readonly StagedRow[]; readonly known: boolean; readonly columns: readonly string[] };
+
+/** restored: inserted, or would be · present: the very row is there · conflict: another row has its place. */
+export type BatchCounts = { readonly restored: number; readonly present: number; readonly conflict: number; readonly replaced: number };
+
+/** Thrown under `fail` when a place is taken: nothing of the batch was restored. */
+export class PlaceTaken extends TidemarkError {
+  constructor(target: RestoreTarget, rows: number) {
+    super('failed', `${rows} rows of ${textOf(target)} have their place taken by others: nothing of this batch was restored`, {
+      remedy: '--on-conflict skip leaves what is there, --on-conflict replace puts the archived rows in its place; --dry-run counts them',
+    });
+  }
+}
+
+/** Restores a batch. Throws PlaceTaken, or what the database or the archive volume says; then nothing of it is restored, or, when COMMIT got no answer, it is not known: run it again. */
+export async function restoreBatch(context: BatchContext, input: BatchInput): Promise<BatchCounts> {
+  const { client, dryRun } = context;
+  await client.query(`BEGIN ISOLATION LEVEL READ COMMITTED ${dryRun ? 'READ ONLY' : 'READ WRITE'}`);
+  try {
+    return await insideTransaction(context, input);
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => undefined);
+    throw error;
+  }
+}
+
+async function insideTransaction(context: BatchContext, input: BatchInput): Promise<BatchCounts> {
+  const { client, stage, policy, dryRun, record } = context;
+  const { target } = stage;
+  await client.query(
+    `SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '300s'; SET LOCAL idle_in_transaction_session_timeout = '120s'; SET LOCAL synchronous_commit = on; SET LOCAL row_security = off`,
+  );
+  if (!dryRun) {
+    if (record !== undefined && input.known) {
+      const mark = signMessage(record.key, { run: context.run, batch: input.batch, archive: record.archive });
+      await client.query('SELECT pg_catalog.pg_logical_emit_message(true, $1, $2)', [RESTORE_PREFIX, mark]);
+    }
+    await client.query(`LOCK TABLE ONLY ${quoted(target)} IN ROW EXCLUSIVE MODE`);
+    await recheck(context);
+  }
+  await stage.fill(input.rows);
+  faultPoint('R1');
+  const places = await takenPlaces(client, stage);
+  if (places.others.length > 0 && policy === 'fail') throw new PlaceTaken(target, places.others.length);
+  const replaced = policy === 'replace' ? places.others.length : 0;
+  const left = policy === 'replace' ? places.same : [...places.same, ...places.others];
+  const wanted = input.rows.length - left.length;
+  const counts = { restored: wanted, present: places.same.length, conflict: policy === 'replace' ? 0 : places.others.length, replaced };
+  if (dryRun || wanted === 0) {
+    await client.query('ROLLBACK');
+    return counts;
+  }
+  if (replaced > 0)
+    await client.query(`DELETE FROM ONLY ${quoted(target)} t USING ${stage.table} s WHERE s.${stage.number} = ANY ($1::int4[]) AND ${stage.samePlace()}`, [
+      places.others,
+    ]);
+  const inserted = await insert(client, stage, input, left);
+  faultPoint('R2');
+  // Another unique index, or somebody who was faster.
+  const refused = wanted - inserted.digests.length;
+  if (refused > 0 && policy !== 'skip') throw new PlaceTaken(target, refused);
+  if (inserted.digests.length === 0) {
+    await client.query('ROLLBACK');
+    return { ...counts, restored: 0, conflict: counts.conflict + refused };
+  }
+  await commit(context, input, inserted);
+  return { ...counts, restored: inserted.digests.length, conflict: counts.conflict + refused };
+}
+
+/** Under the lock: is it still the table that was read? */
+async function recheck({ client, config, stage, policy }: BatchContext): Promise<void> {
+  const { target } = stage;
+  const now = await readTarget(client, config, target, target.oid, policy === 'replace');
+  const { rows } = await client.query<{ oid: string }>('SELECT pg_catalog.to_regclass($1)::oid::text AS oid', [quoted(target)]);
+  if (now.signature !== target.signature || rows[0]?.oid !== String(target.oid))
+    throw new TidemarkError('failed', `${textOf(target)} was changed meanwhile`, { remedy: 'run it again: what is restored is found' });
+}
+
+/** Numbers of the staged rows whose place is taken: by the very row, or by another. Without a key the nth of equal rows is there when the table has n. */
+async function takenPlaces(client: pg.Client, stage: Stage): Promise<{ same: number[]; others: number[] }> {
+  const { target } = stage;
+  const text =
+    target.key.length > 0
+      ? `SELECT s.${stage.number} AS n, (${stage.sameValues()})::text AS same FROM ${stage.table} s JOIN ONLY ${quoted(target)} t ON ${stage.samePlace()}`
+      : `SELECT s.${stage.number} AS n, 'true' AS same FROM ${stage.table} s WHERE s.${stage.copies} <= (SELECT count(*) FROM ONLY ${quoted(target)} t WHERE ${stage.sameValues()})`;
+  const { rows } = await client.query<{ n: string; same: string }>(text);
+  const numbers = (same: string): number[] => rows.filter((row) => row.same === same).map(({ n }) => Number(n));
+  return { same: numbers('true'), others: numbers('false') };
+}
+
+type Inserted = { readonly keys: string[][]; readonly digests: string[] };
+
+/** Inserts all but `left`. Throws when a known row comes back as another than it is archived. */
+async function insert(client: pg.Client, stage: Stage, input: BatchInput, left: readonly number[]): Promise<Inserted> {
+  const { target } = stage;
+  const columns = input.columns.map(quoteIdentifier);
+  const { rows } = await client.query<(string | null)[]>({
+    text: `INSERT INTO ${quoted(target)} AS t (${columns.join(', ')}) OVERRIDING SYSTEM VALUE
+             SELECT ${columns.map((column) => `s.${column}`).join(', ')} FROM ${stage.table} s WHERE s.${stage.number} <> ALL ($1::int4[]) ORDER BY s.${stage.number}
+             ON CONFLICT DO NOTHING RETURNING ${stage.columns('t')}`,
+    values: [left],
+    rowMode: 'array',
+  });
+  const expected = new Set(input.known ? input.rows.map(({ texts }) => digestOfTexts(texts)) : []);
+  const keyAt = target.key.map(({ name }) => target.columns.findIndex((column) => column.name === name));
+  const inserted: Inserted = { keys: [], digests: [] };
+  for (const texts of rows) {
+    const digest = digestOfTexts(texts);
+    if (input.known && !expected.has(digest)) throw changedRow(target);
+    inserted.keys.push(keyAt.map((index) => texts[index] ?? ''));
+    inserted.digests.push(String(digest));
+  }
+  return inserted;
+}
+
+function changedRow(target: RestoreTarget): TidemarkError {
+  const by = target.triggers.length === 0 ? '' : ` (triggers on it: ${target.triggers.join(', ')})`;
+  return new TidemarkError('failed', `a row of ${textOf(target)} comes out as another than it is archived${by}: nothing of this batch was restored`, {
+    remedy: 'ALTER TABLE … DISABLE TRIGGER for the time of the restore, or --into another table',
+  });
+}
+
+async function commit(context: BatchContext, input: BatchInput, inserted: Inserted): Promise<void> {
+  const { client, stage, record, run, keepMs } = context;
+  const { oid, schema, table } = stage.target;
+  const { batch, known } = input;
+  if (record !== undefined) {
+    const { rows } = await client.query<{ xid: string; ms: string }>(
+      'SELECT pg_current_xact_id()::text AS xid, (extract(epoch FROM clock_timestamp()) * 1000)::int8::text AS ms',
+    );
+    const { xid, ms } = rows[0] as { xid: string; ms: string };
+    const safeUntil = new Date(Number(ms) + keepMs).toISOString();
+    const of = { xid, systemId: record.systemId, oid, schema, table, rows: inserted.digests.length };
+    await record.receipts.append({ type: 'restore', run, batch, ...of, ...inserted, known, safeUntil, at: new Date().toISOString() });
+  }
+  faultPoint('R3');
+  const committing = client.query('COMMIT');
+  faultPoint('R4');
+  const { command } = await committing;
+  if (command !== 'COMMIT') throw new TidemarkError('failed', `COMMIT was answered with ${command}`);
+  faultPoint('R5');
+  await record?.receipts.append({ type: 'outcome', run, batch, result: 'committed', at: new Date().toISOString() });
+}

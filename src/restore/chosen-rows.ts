@@ -1,0 +1,255 @@
+/**
+ * Archived rows that are to go back: found by DuckDB, as the numbers of rows in files; read by the readers of segments and daily files, as the text that Postgres printed. The rows are those that
+ * the views show: the last version of each life. Owns a DuckDB in memory and a temporary folder; changes nothing in the archive.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { groupFiles, tableFiles } from '../archive/groups.js';
+import type { ArchiveState } from '../archive/manifest.js';
+import type { FileEntry } from '../archive/manifest-format.js';
+import { livesMemory, livesSql, parquet, rowKey, SUPERSEDED, USER_DELETED } from '../archive/view.js';
+import { parseLsn } from '../position/lsn.js';
+import { configError, messageOf } from '../runtime/errors.js';
+import { DailyReader } from '../segment/daily-reader.js';
+import { SegmentEncoder } from '../segment/encoder.js';
+import type { SegmentMetadata } from '../segment/metadata.js';
+import { SegmentReader } from '../segment/reader.js';
+import { systemIdentifier } from '../segment/sql.js';
+import { conditionSql, type Selection, withColumns } from './selection.js';
+
+/** A file whose rows may be chosen. */
+type Source = { readonly entry: FileEntry; readonly metadata: SegmentMetadata; readonly text: boolean; readonly unresolved: boolean };
+
+/** Rows of one file, in its order. */
+export type ChosenPart = { readonly metadata: SegmentMetadata; readonly rows: readonly ChosenRow[] };
+/** `living`: as far as the archive knows, Postgres still holds it. */
+export type ChosenRow = { readonly texts: readonly (string | null)[]; readonly living: boolean };
+
+export type ChosenCounts = {
+  readonly rows: number;
+  /** Earlier lives of keys that are among the chosen: of each key the last one counts. */
+  readonly older: number;
+  readonly unresolved: number;
+};
+
+export type ChoosingOptions = {
+  readonly selection: Selection;
+  /** OID of the table that the rows go back into, when it is the archived one: its living rows are marked. */
+  readonly oid: number | undefined;
+  /** Key of the table that they go into; empty: it has none. */
+  readonly key: readonly string[];
+  readonly deletes: 'history' | 'keep';
+};
+
+/** A part has at most so many rows, and about so many bytes of text. */
+const PART_ROWS = 5000;
+const PART_BYTES = 16 * 1024 * 1024;
+
+export class ChosenRows implements AsyncDisposable {
+  readonly #dir: string;
+  readonly #temporary: string;
+  readonly #duckdb: SegmentEncoder;
+  readonly #sources: Source[] = [];
+
+  private constructor(dir: string, temporary: string, duckdb: SegmentEncoder) {
+    this.#dir = dir;
+    this.#temporary = temporary;
+    this.#duckdb = duckdb;
+  }
+
+  /** `dir`: the archive. */
+  static async open(dir: string): Promise<ChosenRows> {
+    const temporary = await mkdtemp(path.join(tmpdir(), 'tidemark-restore-'));
+    const duckdb = await SegmentEncoder.open({ temporaryDir: temporary });
+    await duckdb.run('CREATE TEMP TABLE chosen (file INTEGER, row BIGINT, pos HUGEINT, k VARCHAR, living BOOLEAN, unresolved BOOLEAN)');
+    return new ChosenRows(dir, temporary, duckdb);
+  }
+
+  /** Chooses among the files of a table, whatever its OID was. Throws `config` when the condition is none. */
+  async choose(state: ArchiveState, files: readonly FileEntry[], options: ChoosingOptions): Promise<ChosenCounts> {
+    for (const entry of files) if (entry.kind === 'segment' || entry.kind === 'daily') this.#sources.push(await this.#source(entry));
+    const names = new Set(this.#sources.flatMap(({ metadata }) => metadata.columns.map(({ name }) => name)));
+    const days = new Map(files.filter(({ kind }) => kind === 'segment').map(({ oid, day }) => [`${oid} ${day}`, { oid, day }]));
+    for (const { oid, day } of days.values()) await this.#openDay(state, oid, day, names, options);
+    for (const [number, { entry }] of this.#sources.entries()) if (entry.kind === 'daily') await this.#daily(number, names, options);
+    const counted = await this.#count('chosen');
+    await this.#duckdb.run(
+      `CREATE OR REPLACE TEMP TABLE chosen AS SELECT * FROM chosen QUALIFY k IS NULL OR row_number() OVER (PARTITION BY k ORDER BY pos DESC) = 1`,
+    );
+    const { rows, unresolved } = await this.#count('chosen');
+    return { rows, older: counted.rows - rows, unresolved };
+  }
+
+  async #count(table: string): Promise<{ rows: number; unresolved: number }> {
+    const [found] = await this.#duckdb.query<{ rows: number; unresolved: number }>(
+      `SELECT count(*)::INTEGER AS rows, (count(*) FILTER (unresolved))::INTEGER AS unresolved FROM ${table}`,
+    );
+    return found ?? { rows: 0, unresolved: 0 };
+  }
+
+  async #source(entry: FileEntry): Promise<Source> {
+    const file = path.join(this.#dir, entry.file);
+    if (entry.kind === 'daily') {
+      const { metadata, text, unresolved } = await DailyReader.open(file);
+      return { entry, metadata, text: text !== undefined, unresolved: unresolved !== undefined };
+    }
+    const reader = await SegmentReader.open(file);
+    await reader.close();
+    return { entry, metadata: reader.metadata, text: true, unresolved: true };
+  }
+
+  async #daily(number: number, names: ReadonlySet<string>, { selection, key }: ChoosingOptions): Promise<void> {
+    const { entry, metadata, text, unresolved } = this.#sources[number] as Source;
+    const from = withColumns(parquet([path.join(this.#dir, entry.file)], 'file_row_number = true'), metadata, names);
+    const pos = `${parseLsn(entry.maxLsn)}::HUGEINT * 4294967296 + file_row_number`;
+    const missing = unresolved ? `${systemIdentifier('unresolved', metadata.columns)} IS NOT NULL` : 'false';
+    await this.#insert(
+      `SELECT ${number}, file_row_number, ${pos}, ${keySql(metadata, key, text)}, false, ${missing} FROM ${from} WHERE ${conditionSql(selection, metadata)}`,
+      selection,
+    );
+  }
+
+  /** The rows of an open day that count: as in the views, over the files of the whole table where it began anew. */
+  async #openDay(state: ArchiveState, oid: number, day: string | null, names: ReadonlySet<string>, options: ChoosingOptions): Promise<void> {
+    const segments = await groupFiles(this.#dir, tableFiles(state, oid, 'segment', day));
+    const keys = await groupFiles(this.#dir, tableFiles(state, oid, 'keys'));
+    const others = (await this.#beganAnew(keys)) ? tableFiles(state, oid, 'segment').filter((entry) => entry.day !== day) : [];
+    const elsewhere = await groupFiles(this.#dir, others);
+    const memory = livesMemory([...segments, ...keys, ...elsewhere].flatMap(({ entries }) => entries).reduce((sum, entry) => sum + entry.rows, 0));
+    await this.#duckdb.run(`CREATE OR REPLACE TEMP TABLE lives AS ${livesSql({ segments, keys, elsewhere })}`, { memory });
+    const counts = options.deletes === 'keep' ? `NOT ${SUPERSEDED}` : `NOT ${SUPERSEDED} AND NOT ${USER_DELETED}`;
+    for (const [part, { entries, metadata }] of segments.entries()) {
+      const [lsn, ordinal] = (['lsn', 'ordinal'] as const).map((name) => `r.${systemIdentifier(name, metadata.columns)}`);
+      for (const entry of entries) {
+        const number = this.#sources.findIndex((source) => source.entry.file === entry.file);
+        const from = withColumns(parquet([path.join(this.#dir, entry.file)], 'file_row_number = true'), metadata, names);
+        await this.#insert(
+          `SELECT ${number}, r.file_row_number, l._lsn::HUGEINT * 4294967296 + l._ordinal, r.tidemark_key, ${oid === options.oid ? 'l.ended_by IS NULL' : 'false'}, l._unresolved IS NOT NULL
+             FROM (SELECT *, ${keySql(metadata, options.key, true)} AS tidemark_key FROM ${from} WHERE ${conditionSql(options.selection, metadata)}) r
+             JOIN (SELECT * FROM lives WHERE part = ${part} AND ${counts}) l ON ${lsn} = l._lsn AND ${ordinal} = l._ordinal`,
+          options.selection,
+        );
+      }
+    }
+    await this.#duckdb.run('DROP TABLE lives');
+  }
+
+  async #beganAnew(keys: readonly { readonly files: readonly string[]; readonly metadata: SegmentMetadata }[]): Promise<boolean> {
+    for (const { files, metadata } of keys) {
+      const op = systemIdentifier('op', metadata.columns);
+      const [found] = await this.#duckdb.query<{ any: boolean }>(`SELECT coalesce(bool_or(${op} = 'copied'), false) AS any FROM ${parquet(files)}`);
+      if (found?.any) return true;
+    }
+    return false;
+  }
+
+  async #insert(select: string, { where }: Selection): Promise<void> {
+    try {
+      await this.#duckdb.run(`INSERT INTO chosen ${select}`);
+    } catch (error) {
+      if (where === undefined || !/^(Parser|Binder|Catalog|Conversion|Invalid Input) Error/.test(messageOf(error))) throw error;
+      throw configError(`--where: ${messageOf(error).split('\n')[0]}`, "write a condition of DuckDB's SQL on the table's columns");
+    }
+  }
+
+  /** The chosen rows with all their values, file by file; living ones first where `livingFirst`. Those with a value that was never archived are not among them. */
+  async *parts(livingFirst: boolean): AsyncGenerator<ChosenPart> {
+    for (const living of livingFirst ? [true, false] : [undefined]) {
+      for (const [number, source] of this.#sources.entries()) {
+        const condition = `file = ${number} AND NOT unresolved${living === undefined ? '' : living ? ' AND living' : ' AND NOT living'}`;
+        yield* source.entry.kind === 'daily' ? this.#dailyParts(source, condition) : this.#segmentParts(source, condition);
+      }
+    }
+  }
+
+  /** Numbers of the chosen rows from `start` to before `end`, each with whether its life goes on. */
+  async #numbers(condition: string, start: number, end: number): Promise<Map<number, boolean>> {
+    const rows = await this.#duckdb.query<{ row: number; living: boolean }>(
+      `SELECT row::INTEGER AS row, living FROM chosen WHERE ${condition} AND row >= ${start} AND row < ${end}`,
+    );
+    return new Map(rows.map(({ row, living }) => [row, living]));
+  }
+
+  async *#segmentParts({ entry, metadata }: Source, condition: string): AsyncGenerator<ChosenPart> {
+    const reader = await SegmentReader.open(path.join(this.#dir, entry.file));
+    try {
+      let start = 0;
+      for (let group = 0; group < reader.rowGroupCount; group += 1) {
+        const end = start + reader.rowsOfGroup(group);
+        const wanted = await this.#numbers(condition, start, end);
+        const parts = new Parts(metadata);
+        if (wanted.size > 0) {
+          const rows = await reader.readRowGroup(group);
+          for (let row = 0; row < rows.rowCount; row += 1) {
+            const living = wanted.get(start + row);
+            if (living === undefined) continue;
+            parts.add(
+              reader.columns.map((name) => rows.text(name, row)),
+              living,
+            );
+          }
+        }
+        yield* parts.take();
+        start = end;
+      }
+    } finally {
+      await reader.close();
+    }
+  }
+
+  async *#dailyParts({ entry, metadata }: Source, condition: string): AsyncGenerator<ChosenPart> {
+    const reader = await DailyReader.open(path.join(this.#dir, entry.file));
+    for (const { start, end } of reader.rowGroups()) {
+      const wanted = await this.#numbers(condition, start, end);
+      const parts = new Parts(metadata);
+      if (wanted.size > 0) {
+        await reader.forEachRowOf(start, end, (texts, number) => {
+          const living = wanted.get(number);
+          if (living !== undefined) parts.add([...texts], living);
+        });
+      }
+      yield* parts.take();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#duckdb.close();
+    await rm(this.#temporary, { recursive: true, force: true });
+  }
+}
+
+/** Cuts the rows of a row group into parts. */
+class Parts {
+  readonly #metadata: SegmentMetadata;
+  readonly #done: ChosenPart[] = [];
+  #rows: ChosenRow[] = [];
+  #bytes = 0;
+
+  constructor(metadata: SegmentMetadata) {
+    this.#metadata = metadata;
+  }
+
+  add(texts: readonly (string | null)[], living: boolean): void {
+    this.#rows.push({ texts, living });
+    this.#bytes += texts.reduce((sum, text) => sum + (text?.length ?? 0), 0);
+    if (this.#rows.length >= PART_ROWS || this.#bytes >= PART_BYTES) this.#cut();
+  }
+
+  #cut(): void {
+    if (this.#rows.length > 0) this.#done.push({ metadata: this.#metadata, rows: this.#rows });
+    this.#rows = [];
+    this.#bytes = 0;
+  }
+
+  take(): ChosenPart[] {
+    this.#cut();
+    return this.#done;
+  }
+}
+
+/** SQL of the text that names a row by the key of the table it goes into; NULL when it has none, or the file lacks a column of it. */
+function keySql(metadata: SegmentMetadata, key: readonly string[], text: boolean): string {
+  const whole = key.length > 0 && key.every((name) => metadata.columns.some((column) => column.name === name));
+  return whole ? rowKey({ ...metadata, key }, text) : 'NULL';
+}

@@ -1,0 +1,226 @@
+/** One restore: choose among the archived rows of a table, and put them back, batch by batch. Killed, it is run again: what is back already is found there. */
+import { randomUUID } from 'node:crypto';
+import type pg from 'pg';
+import { ArchiveFollower, type ArchiveState, readKey } from '../archive/manifest.js';
+import type { FileEntry } from '../archive/manifest-format.js';
+import { recordOperation } from '../archive/operations.js';
+import { RestoreIndex, type RestoreRunReceipt, RestoreWriter } from '../archive/restores.js';
+import { parseLsn } from '../position/lsn.js';
+import { parsePosition } from '../position/position.js';
+import type { Config } from '../runtime/config.js';
+import { configError, describeError, TidemarkError } from '../runtime/errors.js';
+import { sleep } from '../runtime/service.js';
+import { parseTableKey } from '../runtime/table-key.js';
+import { closeClient } from '../wal/session.js';
+import type { BatchContext, ConflictPolicy } from './batch.js';
+import { ChosenRows } from './chosen-rows.js';
+import { Feed } from './feed.js';
+import { newestForm, tableFilesByName } from './files.js';
+import { mayHold, type Selection } from './selection.js';
+import { beginRestore, connectRestore, openTarget, settleRestores } from './session.js';
+import { Stage } from './stage.js';
+import { Tally } from './tally.js';
+import { requireUnprotected, type TableName, textOf } from './target.js';
+
+export type RestoreOptions = {
+  readonly config: Config;
+  /** As a person writes it. */
+  readonly table: string;
+  readonly selection: Selection;
+  /** `schema.table`, when it is another table than the archived one. */
+  readonly into?: string | undefined;
+  readonly policy: ConflictPolicy;
+  readonly dryRun: boolean;
+  /** Milliseconds that the pruner leaves the rows. */
+  readonly keepMs: number;
+  readonly signal: AbortSignal;
+  /** Rows looked at, and to be looked at. */
+  readonly progress: (done: number, all: number) => void;
+  /** What a person should know at once. */
+  readonly notice: (text: string) => void;
+};
+
+export type RestoreResult = RestoreRunReceipt & {
+  /** The table was not there. */
+  readonly created: boolean;
+  /** Rows that are versions of their own to the archive: its columns were retyped since. */
+  readonly changed: number;
+  readonly replaced: number;
+  /** Archived columns that the table has no more. */
+  readonly lost: readonly string[];
+};
+
+/** Restores. Throws `config` for what cannot be asked, PlaceTaken and what the database says; a receipt of what was done until then is written all the same. */
+export async function restoreTable(options: RestoreOptions): Promise<RestoreResult> {
+  const { config, policy, dryRun } = options;
+  const state = await openArchive(config);
+  const name = archivedName(config, state, options.table);
+  const into = options.into === undefined ? name : parseTableKey(options.into);
+  const own = into.schema === name.schema && into.table === name.table;
+  requireUnprotected(config, into);
+  if (!own && config.tables.some((one) => one.schema === into.schema && one.table === into.table))
+    throw configError(`--into: ${textOf(into)} is archived itself: the rows would be archived as its own`, 'give a table that is not, or leave out --into');
+  const files = tableFilesByName(state, name).filter((entry) => mayHold(entry, options.selection));
+  const run = new RestoreRun(options.config, 'restore', dryRun);
+  const client = await connectRestore(config);
+  const tally = new Tally();
+  try {
+    const server = await beginRestore(client, config.source.name);
+    const form = await newestForm(config.archive.dir, tableFilesByName(state, name));
+    if (form === undefined) throw configError(`the archive has no row of ${textOf(name)} yet`, 'see tidemark status');
+    const { target, created } = await openTarget(client, config, into, { form, replace: policy === 'replace', dryRun });
+    const record = own ? await run.record(state, server.systemId, client) : undefined;
+    const stage = await Stage.create(client, target);
+    const context: BatchContext = { client, config, stage, policy, dryRun, record, run: run.id, keepMs: options.keepMs };
+    const end = await run.guarded(async () => {
+      await using chosen = await choose(
+        options,
+        { state, files, client, name, oid: own ? target.oid : undefined, key: target.key.map((one) => one.name) },
+        tally,
+      );
+      const feed = new Feed(context, tally);
+      options.progress(0, chosen.rows);
+      for await (const part of chosen.source.parts(target.key.length === 0)) {
+        if (options.signal.aborted) return 'stopped before the end: run it again, it goes on';
+        await feed.take(part);
+        options.progress(tally.done, chosen.rows);
+      }
+      return null;
+    });
+    const receipt = await run.finish([{ ...name, into: textOf(into), restored: tally.restored, batches: tally.batches, left: tally.left }], end);
+    return { ...receipt, created, changed: tally.changed, replaced: tally.replaced, lost: [...tally.lost] };
+  } finally {
+    await closeClient(client);
+  }
+}
+
+/** The newest state. Throws `config` when there is none. */
+export async function openArchive(config: Config): Promise<ArchiveState> {
+  const state = await new ArchiveFollower(config.archive.dir).refresh();
+  if (state === undefined) throw configError(`there is no archive in ${config.archive.dir} yet`, 'correct archive.dir, or start the archiver');
+  return state;
+}
+
+/** The archived table that a name means: of the configuration, or one that was in it. */
+function archivedName(config: Config, state: ArchiveState, text: string): TableName {
+  const configured = config.tables.find((one) => one.key === text);
+  const { schema, table } = configured ?? parseTableKey(text);
+  if (configured !== undefined || tableFilesByName(state, { schema, table }).length > 0) return { schema, table };
+  const known = new Set([...config.tables.map((one) => one.key), ...state.tables.map((one) => textOf(one))]);
+  throw configError(`table ${JSON.stringify(text)} is not in the archive`, `name one of: ${[...known].join(', ')}`);
+}
+
+type Choice = {
+  readonly state: ArchiveState;
+  readonly files: readonly FileEntry[];
+  readonly client: pg.Client;
+  readonly name: TableName;
+  readonly oid: number | undefined;
+  readonly key: readonly string[];
+};
+
+/** The rows to restore. Of open days they are chosen once more when the archive has come to what was in Postgres at the start: else what was pruned a moment ago would pass for living. */
+async function choose(options: RestoreOptions, choice: Choice, tally: Tally): Promise<{ source: ChosenRows; rows: number } & AsyncDisposable> {
+  const { config, selection } = options;
+  const { client, name, oid, key } = choice;
+  let { state, files } = choice;
+  if (oid !== undefined && !options.dryRun && files.some((entry) => entry.oid === oid && entry.kind === 'segment')) {
+    state = await caughtUp(options, state, client);
+    files = tableFilesByName(state, name).filter((entry) => mayHold(entry, selection));
+  }
+  const deletes = config.tables.find((one) => one.schema === name.schema && one.table === name.table)?.deletes ?? 'history';
+  const source = await ChosenRows.open(config.archive.dir);
+  try {
+    const counts = await source.choose(state, files, { selection, oid, key, deletes });
+    tally.leave('older', counts.older);
+    tally.leave('unresolved', counts.unresolved);
+    return { source, rows: counts.rows + counts.older, [Symbol.asyncDispose]: () => source[Symbol.asyncDispose]() };
+  } catch (error) {
+    await source[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+const REACH_MS = 15_000;
+const LOOK_MS = 100;
+
+/** The state of the archive once it holds everything that Postgres has written up to now; or, when no archiver brings it there, as it is. */
+async function caughtUp({ config, signal, notice }: RestoreOptions, state: ArchiveState, client: pg.Client): Promise<ArchiveState> {
+  const { rows } = await client.query<{ lsn: string }>(`SELECT pg_logical_emit_message(true, 'tidemark.seal', '')::text AS lsn`);
+  const wanted = parseLsn(rows[0]?.lsn ?? '0/0');
+  const follower = new ArchiveFollower(config.archive.dir);
+  const reached = (now: ArchiveState): boolean => now.position !== null && parsePosition(now.position).lsn >= wanted;
+  const until = Date.now() + config.archive.flush.every + REACH_MS;
+  for (let now = state; ; await sleep(LOOK_MS, signal)) {
+    now = (await follower.refresh()) ?? now;
+    if (reached(now)) return now;
+    if (signal.aborted || Date.now() >= until) {
+      notice(`the archive stands at ${now.position ?? 'no position'}, before ${rows[0]?.lsn}: what was pruned or deleted since is taken for living`);
+      return now;
+    }
+  }
+}
+
+/** The record of one run: its id, its receipts, its end. */
+export class RestoreRun {
+  readonly id = randomUUID();
+  readonly #config: Config;
+  readonly #command: RestoreRunReceipt['command'];
+  readonly #dryRun: boolean;
+  readonly #at = new Date().toISOString();
+  readonly #receipts: RestoreWriter;
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(config: Config, command: RestoreRunReceipt['command'], dryRun: boolean) {
+    this.#config = config;
+    this.#command = command;
+    this.#dryRun = dryRun;
+    this.#receipts = new RestoreWriter(config.archive.dir);
+  }
+
+  /** What batches write down. Settles first what an earlier restore left open. */
+  async record(state: ArchiveState, systemId: string, client: pg.Client): Promise<NonNullable<BatchContext['record']>> {
+    const { dir } = this.#config.archive;
+    if (!this.#dryRun) await settleRestores(client, systemId, new RestoreIndex(dir), this.#receipts);
+    return { key: await readKey(dir), archive: state.archive, systemId, receipts: this.#receipts };
+  }
+
+  /** Why `body` stopped; null when it went through. Its failure is thrown by finish, behind the receipt. */
+  async guarded(body: () => Promise<string | null>): Promise<string | null> {
+    try {
+      return await body();
+    } catch (error) {
+      this.#failure = { error: explain(error) };
+      return describeError(this.#failure.error);
+    }
+  }
+
+  async finish(tables: RestoreRunReceipt['tables'], problem: string | null): Promise<RestoreRunReceipt> {
+    const receipt: RestoreRunReceipt = {
+      type: 'run',
+      run: this.id,
+      command: this.#command,
+      at: this.#at,
+      finishedAt: new Date().toISOString(),
+      dryRun: this.#dryRun,
+      tables,
+      problem,
+    };
+    if (!this.#dryRun) {
+      await this.#receipts.append(receipt);
+      const restored = tables.map(({ schema, table, into, restored }) => ({ schema, table, into, restored }));
+      await recordOperation(this.#config.archive.dir, { type: this.#command, run: this.id, restored, problem });
+    }
+    if (this.#failure !== undefined) throw this.#failure.error;
+    return receipt;
+  }
+}
+
+/** A file that was merged or sealed away while it was to be read is no loss. */
+function explain(error: unknown): unknown {
+  if ((error as NodeJS.ErrnoException).code !== 'ENOENT' && !/No files found|No such file/i.test(String(error))) return error;
+  return new TidemarkError('failed', 'files were merged or sealed while they were to be read', {
+    remedy: 'run it again: what is restored is found',
+    cause: error,
+  });
+}

@@ -1,0 +1,79 @@
+/** Which rows of a table a person means: a day, a span of its timestamp, a condition. Pure text for DuckDB, which reads the files. */
+import type { FileEntry } from '../archive/manifest-format.js';
+import { UNDATED } from '../archive/seal.js';
+import { configError } from '../runtime/errors.js';
+import { segmentColumn } from '../segment/columns.js';
+import type { SegmentMetadata } from '../segment/metadata.js';
+import { identifier, literal } from '../segment/sql.js';
+
+export type Selection = {
+  /** `2026-01-12`, or `undated`. */
+  readonly day?: string | undefined;
+  /** Instants: from here on, and before there. */
+  readonly from?: string | undefined;
+  readonly to?: string | undefined;
+  /** A condition of DuckDB's SQL on the table's columns. */
+  readonly where?: string | undefined;
+};
+
+const DAY = /^\d{4}-\d{2}-\d{2}$/;
+const TIME = /^(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?))?(Z|[+-]\d{2}(?::?\d{2})?)?$/;
+
+/** Checks what was written. Throws `config` with the option's name. */
+export function parseSelection({ day, from, to, where }: Selection): Selection {
+  if (day !== undefined && day !== UNDATED && (!DAY.test(day) || Number.isNaN(Date.parse(day))))
+    throw configError(`--day: ${JSON.stringify(day)} is not a day`, 'write it as 2026-01-12, or undated');
+  if (day !== undefined && (from !== undefined || to !== undefined)) throw configError('--day and --from, --to: one or the other', 'give a day, or a span');
+  for (const [name, time] of [
+    ['--from', from],
+    ['--to', to],
+  ] as const) {
+    if (time !== undefined && (!TIME.test(time) || Number.isNaN(Date.parse(day ?? time.slice(0, 10)))))
+      throw configError(`${name}: ${JSON.stringify(time)} is not a time`, "write for instance 2026-01-12, '2026-01-12 10:30' or 2026-01-12T10:30:00Z");
+  }
+  if (where !== undefined && where.trim() === '') throw configError('--where: it is empty', "write for instance --where 'id > 100'");
+  return { day, from, to, where };
+}
+
+/** May a file of this day hold rows of the selection? A day more on both sides: a time with an offset may be of the next. */
+export function mayHold(entry: Pick<FileEntry, 'day'>, { day, from, to }: Selection): boolean {
+  if (day !== undefined) return entry.day === (day === UNDATED ? null : day);
+  if (from === undefined && to === undefined) return true;
+  if (entry.day === null) return false;
+  return (from === undefined || entry.day >= shifted(from, -1)) && (to === undefined || entry.day <= shifted(to, 1));
+}
+
+function shifted(time: string, days: number): string {
+  return new Date(Date.parse(`${time.slice(0, 10)}T00:00:00Z`) + days * 86_400_000).toISOString().slice(0, 10);
+}
+
+/** SQL condition on the columns of a file. `names`: columns of all forms of the table; what this one lacks is NULL in `from`. */
+export function conditionSql({ from, to, where }: Selection, metadata: SegmentMetadata): string {
+  const parts: string[] = [];
+  const column = metadata.columns.find(({ name }) => name === metadata.timestamp);
+  for (const [operator, time] of [
+    ['>=', from],
+    ['<', to],
+  ] as const) {
+    if (time === undefined) continue;
+    if (column === undefined) return 'false';
+    parts.push(`${identifier(column.name)} ${operator} ${instant(time, segmentColumn(column, metadata).fileType, column.name)}`);
+  }
+  if (where !== undefined) parts.push(`(${where}\n)`);
+  return parts.length === 0 ? 'true' : parts.join(' AND ');
+}
+
+function instant(time: string, type: string, column: string): string {
+  const [, day, clock, zone] = TIME.exec(time) as unknown as [string, string, string | undefined, string | undefined];
+  if (type === 'TIMESTAMPTZ') return `CAST(${literal(`${day} ${clock ?? '00:00'}${zone === undefined || zone === 'Z' ? '+00' : zone}`)} AS TIMESTAMPTZ)`;
+  if (type !== 'TIMESTAMP' && type !== 'DATE') throw configError(`--from, --to: ${column} is kept as text`, 'use --where or --day');
+  if (zone !== undefined) throw configError(`--from, --to: ${column} has no time zone, ${time} has one`, 'write the time as it stands in the column');
+  return `CAST(${literal(`${day} ${clock ?? '00:00'}`)} AS TIMESTAMP)`;
+}
+
+/** SQL of a file's rows with every column of `names`; `file`: what read_parquet gives. */
+export function withColumns(file: string, metadata: SegmentMetadata, names: Iterable<string>): string {
+  const own = new Set(metadata.columns.map(({ name }) => name));
+  const missing = [...names].filter((name) => !own.has(name)).map((name) => `NULL AS ${identifier(name)}`);
+  return `(SELECT ${['*', ...missing].join(', ')} FROM ${file})`;
+}
