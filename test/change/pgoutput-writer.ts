@@ -3,7 +3,7 @@
  * For tests of what reads them. Source: PostgreSQL manual, "Logical Replication Message Formats".
  */
 import type { ChunkHeader } from '../../src/change/chunk.js';
-import { type FencePayload, PRUNE_PREFIX, type PrunePayload, signMessage } from '../../src/change/fence.js';
+import { type FencePayload, PRUNE_PREFIX, type PrunePayload, RESTORE_PREFIX, type RestorePayload, signMessage } from '../../src/change/fence.js';
 import type { Relation, TableDescription } from '../../src/change/relation.js';
 import type { Epoch } from '../../src/position/epoch.js';
 import { lsn } from '../../src/position/lsn.js';
@@ -216,6 +216,12 @@ export class WalWriter {
   pruneMark(run: string, batch: string, key = this.key): Buffer {
     const payload: PrunePayload = { run, batch, archive: this.archive };
     return logicalMessage(this.#next, PRUNE_PREFIX, signMessage(key, payload));
+  }
+
+  /** The message that marks a transaction of restored rows. */
+  restoreMark(run: string, batch: string, key = this.key): Buffer {
+    const payload: RestorePayload = { run, batch, archive: this.archive };
+    return logicalMessage(this.#next, RESTORE_PREFIX, signMessage(key, payload));
   }
 
   /** Several transactions in one chunk. */
