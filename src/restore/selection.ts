@@ -64,11 +64,17 @@ export function conditionSql({ from, to, where }: Selection, metadata: SegmentMe
 }
 
 function instant(time: string, type: string, column: string): string {
-  const [, day, clock, zone] = TIME.exec(time) as unknown as [string, string, string | undefined, string | undefined];
-  if (type === 'TIMESTAMPTZ') return `CAST(${literal(`${day} ${clock ?? '00:00'}${zone === undefined || zone === 'Z' ? '+00' : zone}`)} AS TIMESTAMPTZ)`;
+  const [, day, clock = '00:00', zone] = TIME.exec(time) as unknown as [string, string, string | undefined, string | undefined];
+  const wall = `${day} ${clock.length === 5 ? `${clock}:00` : clock}`;
+  if (type === 'TIMESTAMPTZ') return `CAST(${literal(wall + offset(zone))} AS TIMESTAMPTZ)`;
   if (type !== 'TIMESTAMP' && type !== 'DATE') throw configError(`--from, --to: ${column} is kept as text`, 'use --where or --day');
   if (zone !== undefined) throw configError(`--from, --to: ${column} has no time zone, ${time} has one`, 'write the time as it stands in the column');
-  return `CAST(${literal(`${day} ${clock ?? '00:00'}`)} AS TIMESTAMP)`;
+  return `CAST(${literal(wall)} AS TIMESTAMP)`;
+}
+
+/** `Z`, `+02`, `+0200` as `+02:00`. */
+function offset(zone = 'Z'): string {
+  return zone === 'Z' ? '+00:00' : `${zone.slice(0, 3)}:${zone.slice(3).replace(':', '') || '00'}`;
 }
 
 /** SQL of a file's rows with every column of `names`; `file`: what read_parquet gives. */

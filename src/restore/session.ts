@@ -6,6 +6,7 @@ import type pg from 'pg';
 import type { RestoreIndex, RestoreWriter } from '../archive/restores.js';
 import type { Config } from '../runtime/config.js';
 import { TidemarkError } from '../runtime/errors.js';
+import { sleep } from '../runtime/service.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
 import { applicationName } from '../wal/identifier.js';
 import { readServerIdentity, type ServerIdentity } from '../wal/identity.js';
@@ -14,22 +15,26 @@ import { createTableSql, findTable, type RestoreTarget, readTarget, type TableNa
 
 /** Longer than a batch takes. */
 const QUERY_MS = 10 * 60_000;
+/** One that was killed a moment ago is at work until the server has noticed. */
+const LOCK_PATIENCE_MS = 10_000;
+const LOCK_LOOK_MS = 200;
 
 /** Connects with the role of restores where there is one. */
 export function connectRestore(config: Config): Promise<pg.Client> {
   const { url, restoreUrl } = config.source;
   const field = restoreUrl === undefined ? 'source.url' : 'source.restoreUrl';
-  return connectClient((restoreUrl ?? url).reveal(), { field, applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: QUERY_MS });
+  return connectClient((restoreUrl ?? url).reveal(), { field, applicationName: applicationName(config.source.name, 'restore'), queryTimeoutMs: QUERY_MS });
 }
 
 /** The server, which must be one that can be written to. Throws when it is not, or another restore is at work. */
 export async function beginRestore(client: pg.Client, source: string): Promise<ServerIdentity> {
   const server = await readServerIdentity(client);
   if (server.inRecovery) throw new TidemarkError('failed', 'the server is in recovery: it is a standby', { remedy: 'restore into its primary' });
-  const { rows } = await client.query<{ got: string }>('SELECT pg_try_advisory_lock(hashtextextended($1, 0))::text AS got', [`tidemark:${source}:restore`]);
-  if (rows[0]?.got !== 'true')
-    throw new TidemarkError('failed', 'another restore of this source is at work (or one that was killed a moment ago)', { remedy: 'wait for its end' });
-  return server;
+  for (const until = performance.now() + LOCK_PATIENCE_MS; ; await sleep(LOCK_LOOK_MS)) {
+    const { rows } = await client.query<{ got: string }>('SELECT pg_try_advisory_lock(hashtextextended($1, 0))::text AS got', [`tidemark:${source}:restore`]);
+    if (rows[0]?.got === 'true') return server;
+    if (performance.now() > until) throw new TidemarkError('failed', 'another restore of this source is at work', { remedy: 'wait for its end' });
+  }
 }
 
 /** Writes down what became of restores that were killed at their COMMIT. A transaction that is not over, or too old for the server to know, stays open. */

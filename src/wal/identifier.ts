@@ -21,6 +21,6 @@ export function slotName(source: string): string {
 }
 
 /** application_name of a connection: fixed and unique, so that it can be told apart in pg_stat_activity and synchronous_standby_names. */
-export function applicationName(source: string, role: 'capture' | 'pruner' | 'control'): string {
+export function applicationName(source: string, role: 'capture' | 'pruner' | 'restore' | 'control'): string {
   return `tidemark_${source}_${role}`;
 }

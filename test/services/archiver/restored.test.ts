@@ -40,7 +40,13 @@ async function prune(bench: ArchiverBench, wal: WalWriter, batch: string, ids: r
 }
 
 /** The receipt of a restore of `ids` in the next transaction. */
-async function receipt(bench: ArchiverBench, wal: WalWriter, batch: string, ids: readonly number[], change: { xid?: number; known?: boolean } = {}): Promise<void> {
+async function receipt(
+  bench: ArchiverBench,
+  wal: WalWriter,
+  batch: string,
+  ids: readonly number[],
+  change: { xid?: number; known?: boolean } = {},
+): Promise<void> {
   await new RestoreWriter(bench.dir).append({
     type: 'restore', run: 'x', batch, xid: String(change.xid ?? wal.xid + 1), systemId: bench.epoch.systemId, oid: OID, schema: 'public', table: 'prices', rows: ids.length,
     keys: ids.map((id) => [String(id)]), digests: ids.map((id) => String(digestOfTexts(row(id)))), known: change.known ?? true, safeUntil: '', at: '',
@@ -62,7 +68,8 @@ async function restored(bench: ArchiverBench): Promise<string[]> {
   }
   return found.sort();
 }
-const shown = async (bench: ArchiverBench): Promise<string[]> => (await bench.versions()).map((version) => version.replace(/ [0-9a-f]+:/, ' ').replace(/\|.*/, ''));
+const shown = async (bench: ArchiverBench): Promise<string[]> =>
+  (await bench.versions()).map((version) => version.replace(/ [0-9a-f]+:/, ' ').replace(/\|.*/, ''));
 
 test('a restore counts as one only with its mark, its receipt, its transaction and the very rows', async () => {
   await using bench = await ArchiverBench.start();
@@ -70,7 +77,11 @@ test('a restore counts as one only with its mark, its receipt, its transaction a
   const wal = bench.wal();
   await bench.publish(...bench.copy([{ definition: prices, rows: [1, 2, 3, 4, 5, 6, 7, 8].map(row) }]));
   const chunks = await prune(bench, wal, 'p', [1, 2, 3, 4, 5, 6, 7, 8]);
-  const take = async (ids: readonly number[], batch: string, options: { mark?: Buffer; receipt?: Parameters<typeof receipt>[4]; cuts?: readonly number[] }): Promise<void> => {
+  const take = async (
+    ids: readonly number[],
+    batch: string,
+    options: { mark?: Buffer; receipt?: Parameters<typeof receipt>[4]; cuts?: readonly number[] },
+  ): Promise<void> => {
     await receipt(bench, wal, batch, ids, options.receipt);
     const first = options.mark ?? wal.restoreMark('x', batch);
     chunks.push(...wal.transaction([prices], ids.map(insert), { first, ...(options.cuts === undefined ? {} : { cuts: options.cuts }) }));
@@ -81,7 +92,9 @@ test('a restore counts as one only with its mark, its receipt, its transaction a
   await take([5], 'new version', { receipt: { known: false } });
   chunks.push(...wal.transaction([prices], [insert(6)], { first: wal.restoreMark('x', 'no receipt') }));
   await receipt(bench, wal, 'changed', [7]);
-  chunks.push(...wal.transaction([prices], [insertMessage(OID, ['7', `${DAY} 10:00:00+00`, 'by a trigger']), insert(8)], { first: wal.restoreMark('x', 'changed') }));
+  chunks.push(
+    ...wal.transaction([prices], [insertMessage(OID, ['7', `${DAY} 10:00:00+00`, 'by a trigger']), insert(8)], { first: wal.restoreMark('x', 'changed') }),
+  );
   await bench.publish(...chunks);
   await bench.archived(chunks.at(-1));
   assert.deepEqual(await restored(bench), ['restore 1', 'restore 2']);
@@ -115,13 +128,23 @@ test('restored rows through merge, rebuild and seal: nobody sees them twice; a d
   assert.match(String(early.reason), /no open segment/, 'they are in Postgres still');
   const changes = [
     ...wal.transaction([prices], [updateMessage(OID, ['1', `${DAY} 10:00:00+00`, 'edited']), remove(2)]),
-    ...(await prune(bench, wal, 'q', ids.filter((id) => id !== 2))),
+    ...(await prune(
+      bench,
+      wal,
+      'q',
+      ids.filter((id) => id !== 2),
+    )),
   ];
   await bench.publish(...changes);
   await bench.archived(changes.at(-1));
   const verified = await verifyArchive(bench.dir);
   assert.deepEqual([verified.ok, verified.rows], [true, 37]);
-  const again = await rebuildArchive(bench.config, { log: bench.log, signal: new AbortController().signal, check: true, into: path.join(bench.scratch, 'again') });
+  const again = await rebuildArchive(bench.config, {
+    log: bench.log,
+    signal: new AbortController().signal,
+    check: true,
+    into: path.join(bench.scratch, 'again'),
+  });
   assert.deepEqual([again.equal, again.differences, again.skipped], [true, [], []]);
   const second = await bench.seal({ day: DAY, asOf: wal.next });
   assert.deepEqual([second.ok, second.rows, second.history], [true, 1, 0]);
@@ -134,7 +157,10 @@ test('restored rows through merge, rebuild and seal: nobody sees them twice; a d
   const third = await bench.seal({ day: DAY, asOf: wal.next });
   assert.deepEqual([third.ok, third.file, third.rows], [true, null, 0]);
   const kinds = [...((await bench.state())?.files.values() ?? [])].map(({ kind }) => kind);
-  assert.deepEqual(kinds.filter((kind) => kind !== 'keys'), ['daily', 'daily']);
+  assert.deepEqual(
+    kinds.filter((kind) => kind !== 'keys'),
+    ['daily', 'daily'],
+  );
   await running.stop();
 });
 
@@ -155,21 +181,31 @@ test('a restored row that is copied again is not there a second time; what its r
   const span = { prev: wal.end, end: wal.end, epoch: wal.epoch, fragment: { n: 1, of: 1 } };
   const named = { id, oid: OID, schema: 'public', table: 'prices', whole: true, published: 'p', archive: bench.archive };
   await bench.publish(
-    { header: { kind: 'recopy-begin', ...span, recopy: { id, at: lsn(at), prev: 0, end: 0 } }, payload: Buffer.from(JSON.stringify({ ...named, at: formatLsn(lsn(at)), snapshot: '710:710:' })) },
+    {
+      header: { kind: 'recopy-begin', ...span, recopy: { id, at: lsn(at), prev: 0, end: 0 } },
+      payload: Buffer.from(JSON.stringify({ ...named, at: formatLsn(lsn(at)), snapshot: '710:710:' })),
+    },
     { header: { kind: 'recopy', ...span, recopy: { id, at: lsn(at), prev: 0, end: 3 } }, payload: rows },
     { header: { kind: 'recopy-end', ...span, recopy: { id, at: lsn(at), prev: 3, end: 3 } }, payload: Buffer.from(JSON.stringify({ rows: 3, form })) },
   );
   await until('it is complete', async () => (await bench.state())?.recopy?.state === 'complete');
   assert.deepEqual(await restored(bench), ['restore 1'], 'row 2 was restored after the snapshot');
   const copied = (await bench.versions()).filter((version) => version.startsWith(`copy ${(at - 1n).toString(16)}:`));
-  assert.deepEqual(copied.map((version) => version.split(':')[1]?.split('|')[0]), ['2 2', '3 3']);
+  assert.deepEqual(
+    copied.map((version) => version.split(':')[1]?.split('|')[0]),
+    ['2 2', '3 3'],
+  );
   await running.stop();
 });
 
 test('digests of tuples: the whole row, and as it was before columns were added behind', () => {
   const message = insertMessage(OID, ['1', 'x', null, null]);
   const digests = tupleDigests(message, 6);
-  const expected = [['1', 'x'], ['1', 'x', null], ['1', 'x', null, null]].map(digestOfTexts);
+  const expected = [
+    ['1', 'x'],
+    ['1', 'x', null],
+    ['1', 'x', null, null],
+  ].map(digestOfTexts);
   assert.deepEqual(digests, expected);
   const sorted = BigInt64Array.from(expected).sort();
   assert.deepEqual([hasDigest(sorted, digests), hasDigest(sorted, [digestOfTexts(['2'])]), hasDigest(new BigInt64Array(), digests)], [true, false, false]);
