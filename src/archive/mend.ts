@@ -74,13 +74,13 @@ async function missingFiles(dir: string, state: ArchiveState): Promise<string[]>
 
 /** Parquet files of this archive that its state does not name. Outside `_tidemark/` only those that say of themselves whose they are. */
 async function strayFiles(dir: string, state: ArchiveState): Promise<string[]> {
-  const { open, history, own } = archivePaths(dir);
+  const { open, history, restored, own } = archivePaths(dir);
   const strays: string[] = [];
   for (const entry of await readdir(dir, { recursive: true, withFileTypes: true })) {
     const file = path.join(entry.parentPath, entry.name);
     const name = path.relative(dir, file).split(path.sep).join('/');
     if (!entry.isFile() || !name.endsWith('.parquet') || state.files.has(name) || isEmptyFile(name)) continue;
-    const inside = [open, history].some((folder) => file.startsWith(`${folder}${path.sep}`));
+    const inside = [open, history, restored].some((folder) => file.startsWith(`${folder}${path.sep}`));
     if (!inside && file.startsWith(`${own}${path.sep}`)) continue;
     const owner = inside ? state.archive : await DailyReader.open(file).then((reader) => reader.metadata.archive, () => undefined); // biome-ignore format: one line
     if (owner === state.archive) strays.push(name);

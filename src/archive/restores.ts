@@ -142,8 +142,8 @@ export type RestoredTransaction = RestoreHead & {
   readonly xmin: string;
 };
 
-/** `xmin` says nothing any more when so many transactions have come since. */
-const COMPARABLE = 2n ** 31n;
+/** `xmin` says nothing any more when so many transactions have come since, and nothing of a transaction that this history of the server has not come to. */
+const isPast = (age: bigint): boolean => age > 0n && age < 2n ** 31n;
 
 /**
  * The transactions whose rows, as long as nobody changes them, are in Postgres and in the archive: a hot row of `table` (by OID) whose `xmin` is among them is a restored one. `known` ones only are
@@ -154,6 +154,6 @@ export async function restoredTransactions(
   table: { readonly oid: number; readonly systemId: string; readonly nextXid: string },
 ): Promise<RestoredTransaction[]> {
   return (await index.heads())
-    .filter(({ oid, systemId, xid }) => oid === table.oid && systemId === table.systemId && BigInt(table.nextXid) - BigInt(xid) < COMPARABLE)
+    .filter(({ oid, systemId, xid }) => oid === table.oid && systemId === table.systemId && isPast(BigInt(table.nextXid) - BigInt(xid)))
     .map((head) => ({ ...head, xmin: String(BigInt.asUintN(32, BigInt(head.xid))) }));
 }

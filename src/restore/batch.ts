@@ -114,7 +114,8 @@ async function takenPlaces(client: pg.Client, stage: Stage): Promise<{ same: num
   const text =
     target.key.length > 0
       ? `SELECT s.${stage.number} AS n, (${stage.sameValues()})::text AS same FROM ${stage.table} s JOIN ONLY ${quoted(target)} t ON ${stage.samePlace()}`
-      : `SELECT s.${stage.number} AS n, 'true' AS same FROM ${stage.table} s WHERE s.${stage.copies} <= (SELECT count(*) FROM ONLY ${quoted(target)} t WHERE ${stage.sameValues()})`;
+      : `SELECT s.n, 'true' AS same FROM (SELECT s.${stage.number} AS n, s.${stage.copies} AS copies, ${stage.wholeRow('s')} AS whole FROM ${stage.table} s) s
+           JOIN (SELECT ${stage.wholeRow('t')} AS whole, count(*) AS there FROM ONLY ${quoted(target)} t GROUP BY 1) t ON s.whole = t.whole WHERE s.copies <= t.there`;
   const { rows } = await client.query<{ n: string; same: string }>(text);
   const numbers = (same: string): number[] => rows.filter((row) => row.same === same).map(({ n }) => Number(n));
   return { same: numbers('true'), others: numbers('false') };

@@ -69,11 +69,14 @@ export class Stage {
     return rows;
   }
 
-  /** SQL condition: `t` is the row of the table that has the place of the staged `s`. By the key; without one by all values. */
+  /** SQL condition: `t` is the row of the table that has the place of the staged `s`, by the key. */
   samePlace(): string {
-    const { key } = this.target;
-    if (key.length === 0) return this.sameValues();
-    return key.map(({ name, equals }) => `t.${quoteIdentifier(name)} ${equals} s.${quoteIdentifier(name)}`).join(' AND ');
+    return this.target.key.map(({ name, equals }) => `t.${quoteIdentifier(name)} ${equals} s.${quoteIdentifier(name)}`).join(' AND ');
+  }
+
+  /** SQL of one text of all values of `alias`. */
+  wholeRow(alias: string): string {
+    return `ROW(${this.target.columns.map(({ name }) => `${alias}.${quoteIdentifier(name)}::text`).join(', ')})::text`;
   }
 
   /** SQL condition: all values of `t` and `s` print the same. */

@@ -4,6 +4,14 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import pino from 'pino';
+import { parseRestoreOptions } from '../../services/cli/restore-options.js';
+import { pruneOnce } from '../../services/pruner/loop.js';
+import { type RestoreResult, restoreTable } from '../../src/restore/run.js';
+import { undoPrune } from '../../src/restore/undo.js';
+import { loadConfig } from '../../src/runtime/config.js';
+import { Secret } from '../../src/runtime/config-values.js';
+import { describeError, type TidemarkError } from '../../src/runtime/errors.js';
 import { Pipeline, type Service, until } from '../pipeline/pipeline.js';
 import { Views } from '../services/archiver/views.js';
 import type { Finished } from '../services/cli/command.js';
@@ -23,7 +31,7 @@ before(async () => {
   pipeline = await Pipeline.start({ schema: '', tables: TABLES, flushEvery: '200ms', yaml: 'protected: [plays]' });
   typed = await TypesTable.create(pipeline);
   await pipeline.query(`CREATE TABLE ticks (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text, code text UNIQUE);
-    CREATE TABLE lines (at timestamptz, v text); ALTER TABLE lines REPLICA IDENTITY FULL; CREATE TABLE plays (id bigint PRIMARY KEY, at timestamptz);
+    CREATE TABLE lines (at timestamptz, v text); ALTER TABLE lines REPLICA IDENTITY FULL; CREATE TABLE plays (id bigint, at timestamptz, v text, code text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF plays DEFAULT;
     CREATE TABLE forms (id bigint PRIMARY KEY, at timestamptz NOT NULL, n int, old text); CREATE TABLE gone (a int, b text, at timestamptz NOT NULL, PRIMARY KEY (b, a));
     ALTER PUBLICATION tidemark_test ADD TABLE ticks, lines, forms, gone`);
   pipeline.service('archiver');
@@ -39,10 +47,34 @@ const done = async (...args: string[]): Promise<string> => {
   assert.equal(code, 0, stdout + stderr);
   return stdout;
 };
-const prune = async (table = 'ticks'): Promise<{ deleted: number; left: Record<string, number>; run: string }> => {
+const signal = new AbortController().signal;
+const nobody = (): void => undefined;
+/** As the command does; in this process. */
+const restore = async (
+  table: string,
+  options: Record<string, string | boolean> = {},
+  url?: string,
+): Promise<RestoreResult & { restored: number; left: Record<string, number> }> => {
+  const config = loadConfig(pipeline.configFile);
+  const result = await restoreTable({
+    config: url === undefined ? config : { ...config, source: { ...config.source, restoreUrl: new Secret(url) } },
+    table,
+    ...parseRestoreOptions(options),
+    into: options['into'] === undefined ? undefined : String(options['into']),
+    dryRun: options['dryRun'] === true,
+    signal,
+    progress: nobody,
+    notice: (text) => assert.fail(text),
+  });
+  return { ...result, ...(result.tables[0] as RestoreResult['tables'][number]) };
+};
+const prune = async (table = 'ticks'): Promise<{ deleted: number; left: Readonly<Record<string, number>>; run: string }> => {
   await pipeline.archived();
-  const result = JSON.parse(await done('prune', table, '--json'));
-  return { ...result.tables[0], run: result.run };
+  const { result } = await pruneOnce(loadConfig(pipeline.configFile), pino({ level: 'silent' }), { table }, signal);
+  assert.equal(result.problem, null);
+  const [only] = result.tables;
+  assert.ok(only && only.problem === null, JSON.stringify(result));
+  return { ...only, run: result.run };
 };
 const ids = async (): Promise<number[]> => (await pipeline.query<{ id: string }>('SELECT id FROM ticks ORDER BY id')).map(({ id }) => Number(id));
 const insert = (from: number, to: number, day = DAY): Promise<unknown> =>
@@ -68,11 +100,11 @@ test('law 9: every value of every type comes back as it was', async () => {
   await done('prune', 'typed');
   assert.equal((await typed.texts()).size, 0);
   await until('the day is sealed', async () => (await kinds('typed')).every((kind) => kind.startsWith('daily')));
-  const result = JSON.parse(await done('restore', 'typed', '--json'));
-  assert.deepEqual([result.tables[0].restored, result.changed, result.tables[0].left], [expected.size, 0, {}]);
+  const { restored, changed, left } = await restore('typed');
+  assert.deepEqual([restored, changed, left], [expected.size, 0, {}]);
   assert.deepEqual(await typed.texts(), expected);
   await pipeline.query('CREATE SCHEMA again');
-  await done('restore', 'typed', '--into', 'again.typed');
+  assert.equal((await restore('typed', { into: 'again.typed' })).created, true);
   const columns = `SELECT attname::text AS name, pg_catalog.format_type(atttypid, atttypmod) AS type, attnotnull::text AS required FROM pg_catalog.pg_attribute WHERE attnum > 0 AND attrelid =`;
   assert.deepEqual(
     await pipeline.query(`${columns} 'again.typed'::regclass ORDER BY attnum`),
@@ -90,17 +122,14 @@ test('restored rows are in the archive once, and safe from the pruner for their 
   const shown = await view('SELECT id, v FROM ticks ORDER BY id');
   assert.equal(shown.length, 40);
 
-  const dry = JSON.parse(await done('restore', 'ticks', '--day', DAY, '--dry-run', '--json'));
-  assert.deepEqual([dry.tables[0].restored, await ids()], [40, []]);
+  assert.deepEqual([(await restore('ticks', { day: DAY, dryRun: true })).restored, await ids()], [40, []]);
   assert.match(
     await done('restore', 'ticks', '--from', `${DAY} 10:00:11`, '--to', `${DAY}T12:00:21+0200`),
     /ticks: 10 rows restored in 1 batch\n {2}the pruner leaves them for 24h/,
   );
   assert.deepEqual(await ids(), upTo(20, 11));
-  assert.match(
-    await done('restore', 'ticks', '--day', DAY, '--where', "id <= 30 AND v <> 'v3'", '--keep', '0s'),
-    /19 rows restored.*\n {2}10 left: there already/,
-  );
+  const more = await restore('ticks', { day: DAY, where: "id <= 30 AND v <> 'v3'", keep: '0s' });
+  assert.deepEqual([more.restored, more.left], [19, { 'there already': 10 }]);
   await pipeline.archived();
   assert.deepEqual(await kinds('ticks'), [`daily ${DAY}`, `restored ${DAY}`]);
   assert.deepEqual(await view('SELECT id, v FROM ticks ORDER BY id'), shown);
@@ -116,10 +145,6 @@ test('restored rows are in the archive once, and safe from the pruner for their 
     await view('SELECT id, v FROM ticks ORDER BY id, v'),
     [...shown, '11|edited'].sort((a, b) => Number.parseInt(a, 10) - Number.parseInt(b, 10) || (a < b ? -1 : 1)),
   );
-  await pipeline.archived();
-  const deep = JSON.parse(await done('verify', '--deep', '--json'));
-  assert.equal(deep.deep.stream.equal, true);
-  assert.equal(deep.deep.postgres.find((one: { table: string }) => one.table === 'ticks').equal, 8);
 });
 
 test('a place that another row has: fail restores nothing, skip leaves it, replace puts the archived row there', async () => {
@@ -127,7 +152,7 @@ test('a place that another row has: fail restores nothing, skip leaves it, repla
   await insert(101, 110, day);
   await pipeline.query(`UPDATE ticks SET code = 'c' || id WHERE id > 100`);
   assert.equal((await prune()).deleted, 10);
-  await done('restore', 'ticks', '--day', day, '--where', 'id = 102');
+  await restore('ticks', { day, where: 'id = 102' });
   await pipeline.query(`INSERT INTO ticks VALUES (101, now(), 'mine', NULL), (900, now(), 'mine', 'c104')`);
   const failed = await cli('restore', 'ticks', '--day', day);
   assert.equal(failed.code, 1);
@@ -135,20 +160,13 @@ test('a place that another row has: fail restores nothing, skip leaves it, repla
   const hot = async (): Promise<string[]> =>
     (await pipeline.query<{ t: string }>('SELECT id || v AS t FROM ticks WHERE id > 100 ORDER BY id')).map(({ t }) => t);
   assert.deepEqual(await hot(), ['101mine', '102v102', '900mine']);
-  const dry = JSON.parse(await done('restore', 'ticks', '--day', day, '--on-conflict', 'skip', '--dry-run', '--json'));
-  assert.deepEqual(dry.tables[0].left, { 'there already': 1, 'place taken by another row': 1 });
-  const skipped = JSON.parse(await done('restore', 'ticks', '--day', day, '--on-conflict', 'skip', '--json'));
-  assert.deepEqual(
-    [skipped.tables[0].restored, skipped.tables[0].left],
-    [7, { 'there already': 1, 'place taken by another row': 2 }],
-    'another unique column counts',
-  );
-  assert.match(
-    await done('restore', 'ticks', '--day', day, '--where', 'id = 101', '--on-conflict', 'replace'),
-    /1 rows restored, 1 of them in the place of others/,
-  );
-  const unique = await cli('restore', 'ticks', '--day', day, '--where', 'id = 104', '--on-conflict', 'replace');
-  assert.match(unique.stderr, /have their place taken/);
+  const dry = await restore('ticks', { day, onConflict: 'skip', dryRun: true });
+  assert.deepEqual(dry.left, { 'there already': 1, 'place taken by another row': 1 });
+  const skipped = await restore('ticks', { day, onConflict: 'skip' });
+  assert.deepEqual([skipped.restored, skipped.left], [7, { 'there already': 1, 'place taken by another row': 2 }], 'another unique column counts');
+  const replaced = await restore('ticks', { day, where: 'id = 101', onConflict: 'replace' });
+  assert.deepEqual([replaced.restored, replaced.replaced], [1, 1]);
+  await assert.rejects(restore('ticks', { day, where: 'id = 104', onConflict: 'replace' }), /have their place taken/);
   assert.deepEqual(await hot(), [...upTo(103, 101), ...upTo(110, 105)].map((id) => `${id}v${id}`).concat('900mine'));
   await pipeline.archived();
   assert.deepEqual(await view(`SELECT id, v FROM ticks WHERE id > 100 ORDER BY id`), [...upTo(110, 101).map((id) => `${id}|v${id}`), '900|mine']);
@@ -173,9 +191,8 @@ test('undo-prune puts back exactly what one run deleted; a place that was taken 
     (await ids()).filter((id) => id > 200 && id < 300),
     upTo(219, 201),
   );
-  const again = JSON.parse(await done('undo-prune', run, '--yes', 'test', '--json'));
-  assert.deepEqual([again.tables[0].restored, again.tables[0].left], [0, { 'there already': 18, 'place taken by another row': 1 }]);
-  assert.equal((await cli('undo-prune', '11111111-2222-3333-4444-555555555555', '--yes', 'test')).code, 2);
+  const again = (await undoPrune({ config: loadConfig(pipeline.configFile), run, dryRun: false, keepMs: 1, signal, progress: nobody })).tables[0];
+  assert.deepEqual([again?.restored, again?.left], [0, { 'there already': 18, 'place taken by another row': 1 }]);
   assert.equal((await prune()).left['restored'], 35, '8 of the first day, 9 of the second, 18 of this');
   assert.deepEqual((await view('SELECT id FROM ticks WHERE id > 200 AND id < 300 ORDER BY id')).map(Number), [...upTo(205, 201), ...upTo(219, 205)]);
 });
@@ -183,10 +200,8 @@ test('undo-prune puts back exactly what one run deleted; a place that was taken 
 test('killed at any step, and run again: nothing is missing and nothing double', async () => {
   await insert(1001, 7000, '2026-01-15');
   assert.equal((await prune()).deleted, 6000);
-  const restore = (fault?: string): Promise<Finished> =>
-    pipeline.cli(['restore', 'ticks', '--day', '2026-01-15', '--json', '-c', pipeline.configFile], fault === undefined ? {} : { TIDEMARK_FAULT: fault });
   const killed = async (fault: string): Promise<number> => {
-    assert.equal((await restore(fault)).code, null, fault);
+    assert.equal((await pipeline.cli(['restore', 'ticks', '--day', '2026-01-15', '-c', pipeline.configFile], { TIDEMARK_FAULT: fault })).code, null, fault);
     await until(
       'its session is gone',
       async () => (await pipeline.query(`SELECT FROM pg_stat_activity WHERE application_name = 'tidemark_test_restore'`)).length === 0,
@@ -198,8 +213,8 @@ test('killed at any step, and run again: nothing is missing and nothing double',
   assert.equal(await killed('R3:kill:1'), 0, 'a receipt without its COMMIT');
   assert.equal(await killed('R3:kill:2'), 5000);
   await until('the second batch is there', async () => (await killed('R4:kill:1')) === 6000);
-  const end = JSON.parse((await restore()).stdout);
-  assert.deepEqual([end.tables[0].restored, end.tables[0].left], [0, { 'there already': 6000 }]);
+  const end = await restore('ticks', { day: '2026-01-15' });
+  assert.deepEqual([end.restored, end.left], [0, { 'there already': 6000 }]);
   await pipeline.archived();
   assert.deepEqual(await view('SELECT count(*), count(DISTINCT id) FROM ticks WHERE id > 1000'), ['6000|6000']);
   assert.equal((await prune()).left['restored'], 6035, 'safe across the crash');
@@ -210,10 +225,9 @@ test('a table without a key: as many equal rows as the archive has', async () =>
   await pipeline.archived();
   await pipeline.query(`DELETE FROM lines WHERE ctid IN (SELECT ctid FROM lines WHERE v = 'a' LIMIT 2) OR v = 'b'`);
   await pipeline.archived();
-  const first = JSON.parse(await done('restore', 'lines', '--json'));
-  assert.deepEqual([first.tables[0].restored, first.tables[0].left], [3, { 'still in Postgres, as far as is archived': 1 }]);
-  const second = JSON.parse(await done('restore', 'lines', '--json'));
-  assert.equal(second.tables[0].restored, 0, JSON.stringify(second));
+  const first = await restore('lines');
+  assert.deepEqual([first.restored, first.left], [3, { 'still in Postgres, as far as is archived': 1 }]);
+  assert.equal((await restore('lines')).restored, 0);
   assert.deepEqual(await pipeline.query('SELECT v FROM lines ORDER BY v'), [{ v: 'a' }, { v: 'a' }, { v: 'a' }, { v: 'b' }]);
   await pipeline.archived();
   assert.deepEqual(await view('SELECT v FROM lines ORDER BY v'), ['a', 'a', 'a', 'b']);
@@ -223,16 +237,15 @@ test('columns that have changed since: what prints the same is known, what does 
   await pipeline.query(`INSERT INTO forms SELECT i, '2026-01-12', i, 'o' || i FROM generate_series(1, 4) i`);
   assert.equal((await prune('forms')).deleted, 4);
   await pipeline.query('ALTER TABLE forms DROP old, ADD extra text, ALTER id TYPE numeric');
-  const same = JSON.parse(await done('restore', 'forms', '--where', 'id < 3', '--json'));
-  assert.deepEqual([same.tables[0].restored, same.changed, same.lost], [2, 0, ['old']]);
+  const same = await restore('forms', { where: 'id < 3' });
+  assert.deepEqual([same.restored, same.changed, same.lost], [2, 0, ['old']]);
   await pipeline.query('ALTER TABLE forms ALTER n TYPE numeric(6,2), ADD made text NOT NULL DEFAULT $$x$$');
-  const other = await done('restore', 'forms', '--where', 'id = 3');
-  assert.match(other, /1 rows restored in 1 batch\n {2}1 of them print otherwise than they are archived/);
+  const other = await restore('forms', { where: 'id = 3' });
+  assert.deepEqual([other.restored, other.changed], [1, 1]);
   await pipeline.query(
     `CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.v := upper(NEW.v); RETURN NEW; END $$; CREATE TRIGGER loud BEFORE INSERT ON ticks FOR EACH ROW EXECUTE FUNCTION shout()`,
   );
-  const loud = await cli('restore', 'ticks', '--day', DAY, '--where', 'id = 1');
-  assert.match(loud.stderr, /a row of ticks comes out as another than it is archived \(triggers on it: loud\)/);
+  await assert.rejects(restore('ticks', { day: DAY, where: 'id = 1' }), /a row of ticks comes out as another than it is archived \(triggers on it: loud\)/);
   await pipeline.query('DROP TRIGGER loud ON ticks');
   await pipeline.archived();
   assert.deepEqual(await view('SELECT id, n, made FROM forms ORDER BY id, made NULLS FIRST'), ['1|1.00|∅', '2|2.00|∅', '3|3.00|∅', '3|3.00|x', '4|4.00|∅']);
@@ -242,8 +255,8 @@ test('a dropped table is made again, and its rows, copied when it is archived ag
   await pipeline.query(`INSERT INTO gone SELECT i, 'b' || i, '2026-01-12' FROM generate_series(1, 5) i`);
   await pipeline.archived();
   await pipeline.query('DROP TABLE gone');
-  const dry = await done('restore', 'gone', '--dry-run');
-  assert.match(dry, /gone was not there: it would be made .*\ngone: 5 rows would be restored/);
+  const dry = await restore('gone', { dryRun: true });
+  assert.deepEqual([dry.created, dry.restored], [true, 5]);
   assert.match(await done('restore', 'gone'), /gone was not there: made .*\ngone: 5 rows restored/);
   await pipeline.query('ALTER PUBLICATION tidemark_test ADD TABLE gone');
   assert.equal((await capture.stop()).code, 0);
@@ -266,21 +279,22 @@ test('a dropped table is made again, and its rows, copied when it is archived ag
 });
 
 test('what cannot be asked is refused with one line', async () => {
-  const refused = async (message: RegExp, args: string[], env: Record<string, string> = {}): Promise<void> => {
-    const { code, stderr } = await pipeline.cli(['restore', ...args, '-c', pipeline.configFile], env);
-    assert.deepEqual([code, message.test(stderr) ? message : stderr], [2, message]);
-  };
-  await refused(/plays is protected/, ['ticks', '--into', 'plays']);
-  await refused(/--into: forms is archived itself/, ['ticks', '--into', 'forms']);
-  await refused(/table "nothing" is not in the archive → name one of: .*ticks/, ['nothing']);
-  await refused(/--day: "yesterday" is not a day/, ['ticks', '--day', 'yesterday']);
-  await refused(/--day and --from, --to/, ['ticks', '--day', DAY, '--to', DAY]);
-  await refused(/--from: "noon" is not a time/, ['ticks', '--from', 'noon']);
-  await refused(/--where: .*nowhere/, ['ticks', '--day', DAY, '--where', 'nowhere = 1']);
-  await refused(/--on-conflict: "merge"/, ['ticks', '--on-conflict', 'merge']);
-  await refused(/--keep: "long"/, ['ticks', '--keep', 'long']);
+  const refused = (message: RegExp, table: string, options: Record<string, string> = {}, url?: string): Promise<void> =>
+    assert.rejects(restore(table, options, url), (error: TidemarkError) => error.kind === 'config' && message.test(describeError(error)));
+  await refused(/plays is protected/, 'ticks', { into: 'plays' });
+  await refused(/plays is protected/, 'ticks', { into: 'part' });
+  await refused(/--into: forms is archived itself/, 'ticks', { into: 'forms' });
+  await refused(/table "nothing" is not in the archive → name one of: .*ticks/, 'nothing');
+  await refused(/--day: "yesterday" is not a day/, 'ticks', { day: 'yesterday' });
+  await refused(/--day and --from, --to/, 'ticks', { day: DAY, to: DAY });
+  await refused(/--from: "noon" is not a time/, 'ticks', { from: 'noon' });
+  await refused(/--where: .*nowhere/, 'ticks', { day: DAY, where: 'nowhere = 1' });
+  await refused(/--on-conflict: "merge"/, 'ticks', { onConflict: 'merge' });
+  await refused(/--keep: "long"/, 'ticks', { keep: 'long' });
   await pipeline.query(`CREATE ROLE lean LOGIN PASSWORD 'lean'; GRANT SELECT ON ticks TO lean`);
   const url = new URL(pipeline.databaseUrl);
   [url.username, url.password] = ['lean', 'lean'];
-  await refused(/lean lacks INSERT on ticks → GRANT INSERT ON "public"\."ticks" TO "lean"/, ['ticks'], { TIDEMARK_SOURCE_RESTORE_URL: url.href });
+  await refused(/lean lacks INSERT on ticks → GRANT INSERT ON "public"\."ticks" TO "lean"/, 'ticks', {}, url.href);
+  const { code, stderr } = await cli('undo-prune', '11111111-2222-3333-4444-555555555555', '--yes', 'test');
+  assert.deepEqual([code, /there is no prune run/.test(stderr)], [2, true]);
 });
