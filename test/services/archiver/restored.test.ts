@@ -168,7 +168,8 @@ test('a restored row that is copied again is not there a second time; what its r
   await using bench = await ArchiverBench.start();
   const running = bench.run();
   const wal = bench.wal();
-  await bench.publish(...bench.copy([{ definition: prices, rows: [1, 2, 3].map(row) }]));
+  await receipt(bench, wal, 'first', [4], { xid: 600 });
+  await bench.publish(...bench.copy([{ definition: prices, rows: [1, 2, 3, 4].map(row) }]));
   await receipt(bench, wal, 'a', [1], { xid: 705 });
   await receipt(bench, wal, 'b', [2], { xid: 720 });
   const start = await prune(bench, wal, 'p', [1, 2, 3]);
@@ -189,7 +190,7 @@ test('a restored row that is copied again is not there a second time; what its r
     { header: { kind: 'recopy-end', ...span, recopy: { id, at: lsn(at), prev: 3, end: 3 } }, payload: Buffer.from(JSON.stringify({ rows: 3, form })) },
   );
   await until('it is complete', async () => (await bench.state())?.recopy?.state === 'complete');
-  assert.deepEqual(await restored(bench), ['restore 1'], 'row 2 was restored after the snapshot');
+  assert.deepEqual(await restored(bench), ['restore 1', 'restore 4'], 'row 2 was restored after the snapshot, row 4 before the first copy');
   const copied = (await bench.versions()).filter((version) => version.startsWith(`copy ${(at - 1n).toString(16)}:`));
   assert.deepEqual(
     copied.map((version) => version.split(':')[1]?.split('|')[0]),
