@@ -27,14 +27,9 @@ export class Marks {
 
   /** Takes those of all marks in `payload` in the place of what it had. */
   async find(payload: Buffer): Promise<void> {
-    this.prunes.clear();
+    await findIntents(payload, this.#key, this.#receipts, this.prunes);
     this.restores.clear();
-    for (let at = 0; at + 4 < payload.length; at += 4 + payload.readUInt32BE(at)) {
-      if (payload[at + 4] !== TAG.message) continue;
-      const { prefix, content } = readMessage(payload, at + 4);
-      if (prefix === PRUNE_PREFIX) await this.#prune(openMessage<PrunePayload>(this.#key, content)?.batch);
-      else if (prefix === RESTORE_PREFIX) await this.#restore(openMessage<RestorePayload>(this.#key, content)?.batch);
-    }
+    for (const content of messages(payload, RESTORE_PREFIX)) await this.#restore(openMessage<RestorePayload>(this.#key, content)?.batch);
   }
 
   /** A mark that no receipt stands behind. */
@@ -42,15 +37,29 @@ export class Marks {
     this.#log.warn({ event: 'mark-without-receipt', transaction }, 'a mark of a prune or a restore without its receipt: its changes count as the user’s own');
   }
 
-  async #prune(batch: string | undefined): Promise<void> {
-    const intent = batch === undefined ? undefined : await this.#receipts.intent(batch);
-    if (intent !== undefined) this.prunes.set(intent.batch, intent);
-  }
-
   async #restore(batch: string | undefined): Promise<void> {
     const receipt = batch === undefined ? undefined : await this.#restored.receipt(batch);
     if (receipt?.known !== true) return;
     const { keys: _keys, digests, ...head } = receipt;
     this.restores.set(head.batch, { ...head, digests: new Set(digests.map(BigInt)) });
+  }
+}
+
+/** Fills `intents`, by batch, with those of all prune marks in `payload` that are signed with `key`. */
+export async function findIntents(payload: Buffer, key: Buffer, receipts: ReceiptIndex, intents: Map<string, IntentHead>): Promise<void> {
+  intents.clear();
+  for (const content of messages(payload, PRUNE_PREFIX)) {
+    const mark = openMessage<PrunePayload>(key, content);
+    const intent = mark === undefined ? undefined : await receipts.intent(mark.batch);
+    if (intent !== undefined) intents.set(intent.batch, intent);
+  }
+}
+
+/** Contents of the messages with this prefix in a payload. */
+function* messages(payload: Buffer, prefix: string): Generator<string> {
+  for (let at = 0; at + 4 < payload.length; at += 4 + payload.readUInt32BE(at)) {
+    if (payload[at + 4] !== TAG.message) continue;
+    const message = readMessage(payload, at + 4);
+    if (message.prefix === prefix) yield message.content;
   }
 }

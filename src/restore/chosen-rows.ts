@@ -16,15 +16,12 @@ import { SegmentEncoder } from '../segment/encoder.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
 import { SegmentReader } from '../segment/reader.js';
 import { systemIdentifier } from '../segment/sql.js';
+import { requireWhole } from './files.js';
+import { type ChosenPart, dailyParts, segmentParts, type Wanted } from './parts.js';
 import { conditionSql, type Selection, withColumns } from './selection.js';
 
 /** A file whose rows may be chosen. */
 type Source = { readonly entry: FileEntry; readonly metadata: SegmentMetadata; readonly text: boolean; readonly unresolved: boolean };
-
-/** Rows of one file, in its order. */
-export type ChosenPart = { readonly metadata: SegmentMetadata; readonly rows: readonly ChosenRow[] };
-/** `living`: as far as the archive knows, Postgres still holds it. */
-export type ChosenRow = { readonly texts: readonly (string | null)[]; readonly living: boolean };
 
 export type ChosenCounts = {
   readonly rows: number;
@@ -42,15 +39,13 @@ export type ChoosingOptions = {
   readonly deletes: 'history' | 'keep';
 };
 
-/** A part has at most so many rows, and about so many bytes of text. */
-const PART_ROWS = 5000;
-const PART_BYTES = 16 * 1024 * 1024;
-
 export class ChosenRows implements AsyncDisposable {
   readonly #dir: string;
   readonly #temporary: string;
   readonly #duckdb: SegmentEncoder;
   readonly #sources: Source[] = [];
+  /** Files that are what was written. */
+  readonly #sound = new Set<string>();
 
   private constructor(dir: string, temporary: string, duckdb: SegmentEncoder) {
     this.#dir = dir;
@@ -66,9 +61,9 @@ export class ChosenRows implements AsyncDisposable {
     return new ChosenRows(dir, temporary, duckdb);
   }
 
-  /** Chooses among the files of a table, whatever its OID was. Throws `config` when the condition is none. */
+  /** Chooses among the segments and daily files of a table, whatever its OID was. Throws `config` when the condition is none, Halt DIGEST for a damaged file. */
   async choose(state: ArchiveState, files: readonly FileEntry[], options: ChoosingOptions): Promise<ChosenCounts> {
-    for (const entry of files) if (entry.kind === 'segment' || entry.kind === 'daily') this.#sources.push(await this.#source(entry));
+    for (const entry of files) this.#sources.push(await this.#source(entry));
     const names = new Set(this.#sources.flatMap(({ metadata }) => metadata.columns.map(({ name }) => name)));
     const days = new Map(files.filter(({ kind }) => kind === 'segment').map(({ oid, day }) => [`${oid} ${day}`, { oid, day }]));
     for (const { oid, day } of days.values()) await this.#openDay(state, oid, day, names, options);
@@ -90,6 +85,7 @@ export class ChosenRows implements AsyncDisposable {
 
   async #source(entry: FileEntry): Promise<Source> {
     const file = path.join(this.#dir, entry.file);
+    await this.#whole([entry]);
     if (entry.kind === 'daily') {
       const { metadata, text, unresolved } = await DailyReader.open(file);
       return { entry, metadata, text: text !== undefined, unresolved: unresolved !== undefined };
@@ -97,6 +93,14 @@ export class ChosenRows implements AsyncDisposable {
     const reader = await SegmentReader.open(file);
     await reader.close();
     return { entry, metadata: reader.metadata, text: true, unresolved: true };
+  }
+
+  async #whole(entries: readonly FileEntry[]): Promise<readonly FileEntry[]> {
+    for (const entry of entries) {
+      if (!this.#sound.has(entry.file)) await requireWhole(this.#dir, entry);
+      this.#sound.add(entry.file);
+    }
+    return entries;
   }
 
   async #daily(number: number, names: ReadonlySet<string>, { selection, key }: ChoosingOptions): Promise<void> {
@@ -113,9 +117,9 @@ export class ChosenRows implements AsyncDisposable {
   /** The rows of an open day that count: as in the views, over the files of the whole table where it began anew. */
   async #openDay(state: ArchiveState, oid: number, day: string | null, names: ReadonlySet<string>, options: ChoosingOptions): Promise<void> {
     const segments = await groupFiles(this.#dir, tableFiles(state, oid, 'segment', day));
-    const keys = await groupFiles(this.#dir, tableFiles(state, oid, 'keys'));
+    const keys = await groupFiles(this.#dir, await this.#whole(tableFiles(state, oid, 'keys')));
     const others = (await this.#beganAnew(keys)) ? tableFiles(state, oid, 'segment').filter((entry) => entry.day !== day) : [];
-    const elsewhere = await groupFiles(this.#dir, others);
+    const elsewhere = await groupFiles(this.#dir, await this.#whole(others));
     const memory = livesMemory([...segments, ...keys, ...elsewhere].flatMap(({ entries }) => entries).reduce((sum, entry) => sum + entry.rows, 0));
     await this.#duckdb.run(`CREATE OR REPLACE TEMP TABLE lives AS ${livesSql({ segments, keys, elsewhere })}`, { memory });
     const counts = options.deletes === 'keep' ? `NOT ${SUPERSEDED}` : `NOT ${SUPERSEDED} AND NOT ${USER_DELETED}`;
@@ -158,7 +162,9 @@ export class ChosenRows implements AsyncDisposable {
     for (const living of livingFirst ? [true, false] : [undefined]) {
       for (const [number, source] of this.#sources.entries()) {
         const condition = `file = ${number} AND NOT unresolved${living === undefined ? '' : living ? ' AND living' : ' AND NOT living'}`;
-        yield* source.entry.kind === 'daily' ? this.#dailyParts(source, condition) : this.#segmentParts(source, condition);
+        const wanted: Wanted = (start, end) => this.#numbers(condition, start, end);
+        const file = path.join(this.#dir, source.entry.file);
+        yield* source.entry.kind === 'daily' ? dailyParts(file, wanted) : segmentParts(file, wanted);
       }
     }
   }
@@ -171,80 +177,9 @@ export class ChosenRows implements AsyncDisposable {
     return new Map(rows.map(({ row, living }) => [row, living]));
   }
 
-  async *#segmentParts({ entry, metadata }: Source, condition: string): AsyncGenerator<ChosenPart> {
-    const reader = await SegmentReader.open(path.join(this.#dir, entry.file));
-    try {
-      let start = 0;
-      for (let group = 0; group < reader.rowGroupCount; group += 1) {
-        const end = start + reader.rowsOfGroup(group);
-        const wanted = await this.#numbers(condition, start, end);
-        const parts = new Parts(metadata);
-        if (wanted.size > 0) {
-          const rows = await reader.readRowGroup(group);
-          for (let row = 0; row < rows.rowCount; row += 1) {
-            const living = wanted.get(start + row);
-            if (living === undefined) continue;
-            parts.add(
-              reader.columns.map((name) => rows.text(name, row)),
-              living,
-            );
-          }
-        }
-        yield* parts.take();
-        start = end;
-      }
-    } finally {
-      await reader.close();
-    }
-  }
-
-  async *#dailyParts({ entry, metadata }: Source, condition: string): AsyncGenerator<ChosenPart> {
-    const reader = await DailyReader.open(path.join(this.#dir, entry.file));
-    for (const { start, end } of reader.rowGroups()) {
-      const wanted = await this.#numbers(condition, start, end);
-      const parts = new Parts(metadata);
-      if (wanted.size > 0) {
-        await reader.forEachRowOf(start, end, (texts, number) => {
-          const living = wanted.get(number);
-          if (living !== undefined) parts.add([...texts], living);
-        });
-      }
-      yield* parts.take();
-    }
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     this.#duckdb.close();
     await rm(this.#temporary, { recursive: true, force: true });
-  }
-}
-
-/** Cuts the rows of a row group into parts. */
-class Parts {
-  readonly #metadata: SegmentMetadata;
-  readonly #done: ChosenPart[] = [];
-  #rows: ChosenRow[] = [];
-  #bytes = 0;
-
-  constructor(metadata: SegmentMetadata) {
-    this.#metadata = metadata;
-  }
-
-  add(texts: readonly (string | null)[], living: boolean): void {
-    this.#rows.push({ texts, living });
-    this.#bytes += texts.reduce((sum, text) => sum + (text?.length ?? 0), 0);
-    if (this.#rows.length >= PART_ROWS || this.#bytes >= PART_BYTES) this.#cut();
-  }
-
-  #cut(): void {
-    if (this.#rows.length > 0) this.#done.push({ metadata: this.#metadata, rows: this.#rows });
-    this.#rows = [];
-    this.#bytes = 0;
-  }
-
-  take(): ChosenPart[] {
-    this.#cut();
-    return this.#done;
   }
 }
 

@@ -3,8 +3,8 @@ import { randomUUID } from 'node:crypto';
 import { digestOfTexts } from '../segment/digest.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
 import { type BatchContext, restoreBatch } from './batch.js';
-import type { ChosenPart } from './chosen-rows.js';
 import { RowForm } from './form.js';
+import type { ChosenPart } from './parts.js';
 import type { StagedRow } from './stage.js';
 import type { Tally } from './tally.js';
 

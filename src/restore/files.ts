@@ -1,9 +1,11 @@
-/** The files of a table by its name, whatever its OID was, and what the newest of them says of its columns. */
+/** The files of a table by its name, whatever its OID was; that they are what was written; and what the newest of them says of its columns. */
 import path from 'node:path';
 import type { ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
 import { parseLsn } from '../position/lsn.js';
+import { Halt } from '../runtime/errors.js';
 import { DailyReader } from '../segment/daily-reader.js';
+import { hashFile } from '../segment/durable-file.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
 import { SegmentReader } from '../segment/reader.js';
 import type { TableName } from './target.js';
@@ -13,6 +15,16 @@ export function tableFilesByName(state: ArchiveState, { schema, table }: TableNa
   return [...state.files.values()].filter(
     (entry) => entry.schema === schema && entry.table === table && entry.pendingCopy === null && (entry.kind === 'segment' || entry.kind === 'daily'),
   );
+}
+
+/** Nothing is restored from a file whose bytes are not those that were written: some flipped bits read as another value. Throws Halt DIGEST. */
+export async function requireWhole(dir: string, entry: FileEntry): Promise<void> {
+  if ((await hashFile(path.join(dir, entry.file))) === entry.sha256) return;
+  throw new Halt('DIGEST', {
+    seen: `${entry.file}: its bytes are not those that were written, SHA-256 differs.`,
+    safe: 'Nothing of it was restored.',
+    remedy: 'run `tidemark verify` and bring the file back from a copy of the archive',
+  });
 }
 
 /** Metadata of the file with the newest change; undefined: there is none. */

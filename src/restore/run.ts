@@ -1,14 +1,12 @@
 /** One restore: choose among the archived rows of a table, and put them back, batch by batch. Killed, it is run again: what is back already is found there. */
-import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
-import { ArchiveFollower, type ArchiveState, readKey } from '../archive/manifest.js';
+import { ArchiveFollower, type ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
-import { recordOperation } from '../archive/operations.js';
-import { RestoreIndex, type RestoreRunReceipt, RestoreWriter } from '../archive/restores.js';
+import type { RestoreRunReceipt } from '../archive/restores.js';
 import { parseLsn } from '../position/lsn.js';
 import { parsePosition } from '../position/position.js';
 import type { Config } from '../runtime/config.js';
-import { configError, describeError, TidemarkError } from '../runtime/errors.js';
+import { configError } from '../runtime/errors.js';
 import { sleep } from '../runtime/service.js';
 import { parseTableKey } from '../runtime/table-key.js';
 import { closeClient } from '../wal/session.js';
@@ -16,8 +14,9 @@ import type { BatchContext, ConflictPolicy } from './batch.js';
 import { ChosenRows } from './chosen-rows.js';
 import { Feed } from './feed.js';
 import { newestForm, tableFilesByName } from './files.js';
+import { RestoreRun } from './record.js';
 import { mayHold, type Selection } from './selection.js';
-import { beginRestore, connectRestore, openTarget, settleRestores } from './session.js';
+import { beginRestore, connectRestore, openTarget } from './session.js';
 import { Stage } from './stage.js';
 import { Tally } from './tally.js';
 import { requireUnprotected, type TableName, textOf } from './target.js';
@@ -159,68 +158,4 @@ async function caughtUp({ config, signal, notice }: RestoreOptions, state: Archi
       return now;
     }
   }
-}
-
-/** The record of one run: its id, its receipts, its end. */
-export class RestoreRun {
-  readonly id = randomUUID();
-  readonly #config: Config;
-  readonly #command: RestoreRunReceipt['command'];
-  readonly #dryRun: boolean;
-  readonly #at = new Date().toISOString();
-  readonly #receipts: RestoreWriter;
-  #failure: { readonly error: unknown } | undefined;
-
-  constructor(config: Config, command: RestoreRunReceipt['command'], dryRun: boolean) {
-    this.#config = config;
-    this.#command = command;
-    this.#dryRun = dryRun;
-    this.#receipts = new RestoreWriter(config.archive.dir);
-  }
-
-  /** What batches write down. Settles first what an earlier restore left open. */
-  async record(state: ArchiveState, systemId: string, client: pg.Client): Promise<NonNullable<BatchContext['record']>> {
-    const { dir } = this.#config.archive;
-    if (!this.#dryRun) await settleRestores(client, systemId, new RestoreIndex(dir), this.#receipts);
-    return { key: await readKey(dir), archive: state.archive, systemId, receipts: this.#receipts };
-  }
-
-  /** Why `body` stopped; null when it went through. Its failure is thrown by finish, behind the receipt. */
-  async guarded(body: () => Promise<string | null>): Promise<string | null> {
-    try {
-      return await body();
-    } catch (error) {
-      this.#failure = { error: explain(error) };
-      return describeError(this.#failure.error);
-    }
-  }
-
-  async finish(tables: RestoreRunReceipt['tables'], problem: string | null): Promise<RestoreRunReceipt> {
-    const receipt: RestoreRunReceipt = {
-      type: 'run',
-      run: this.id,
-      command: this.#command,
-      at: this.#at,
-      finishedAt: new Date().toISOString(),
-      dryRun: this.#dryRun,
-      tables,
-      problem,
-    };
-    if (!this.#dryRun) {
-      await this.#receipts.append(receipt);
-      const restored = tables.map(({ schema, table, into, restored }) => ({ schema, table, into, restored }));
-      await recordOperation(this.#config.archive.dir, { type: this.#command, run: this.id, restored, problem });
-    }
-    if (this.#failure !== undefined) throw this.#failure.error;
-    return receipt;
-  }
-}
-
-/** A file that was merged or sealed away while it was to be read is no loss. */
-function explain(error: unknown): unknown {
-  if ((error as NodeJS.ErrnoException).code !== 'ENOENT' && !/No files found|No such file/i.test(String(error))) return error;
-  return new TidemarkError('failed', 'files were merged or sealed while they were to be read', {
-    remedy: 'run it again: what is restored is found',
-    cause: error,
-  });
 }

@@ -10,10 +10,11 @@ import { digestOfTexts } from '../segment/digest.js';
 import { SegmentReader } from '../segment/reader.js';
 import { closeClient } from '../wal/session.js';
 import type { BatchContext } from './batch.js';
-import type { ChosenPart, ChosenRow } from './chosen-rows.js';
 import { Feed } from './feed.js';
-import { newestForm, tableFilesByName } from './files.js';
-import { openArchive, type RestoreOptions, RestoreRun } from './run.js';
+import { newestForm, requireWhole, tableFilesByName } from './files.js';
+import { type ChosenPart, Parts } from './parts.js';
+import { RestoreRun } from './record.js';
+import { openArchive, type RestoreOptions } from './run.js';
 import { beginRestore, connectRestore, openTarget } from './session.js';
 import { Stage } from './stage.js';
 import { Tally } from './tally.js';
@@ -96,13 +97,12 @@ async function wantedDigests(index: ReceiptIndex, { batches }: PrunedTable): Pro
   return wanted;
 }
 
-const PART_ROWS = 5000;
-
 /** The archived versions with these digests, each once and taken out of `wanted`: open days first, then sealed ones, the newest first. Stops when all are found. */
 async function* findVersions(dir: string, files: readonly FileEntry[], wanted: Set<bigint>): AsyncGenerator<ChosenPart> {
   const order = ({ kind, day }: FileEntry): string => `${kind === 'daily' ? 'a' : 'b'} ${day ?? ''}`;
   for (const entry of [...files].sort((a, b) => (order(a) < order(b) ? 1 : -1))) {
     if (wanted.size === 0) return;
+    await requireWhole(dir, entry);
     yield* entry.kind === 'daily' ? inDaily(path.join(dir, entry.file), wanted) : inSegment(path.join(dir, entry.file), wanted);
   }
 }
@@ -115,8 +115,14 @@ async function* inSegment(file: string, wanted: Set<bigint>): AsyncGenerator<Cho
       const hits = Array.from({ length: system.rowCount }, (_, row) => row).filter((row) => !system.unresolved(row) && wanted.delete(system.digest(row)));
       if (hits.length === 0) continue;
       const rows = await reader.readRowGroup(group);
-      const found = hits.map((row): ChosenRow => ({ texts: reader.columns.map((name) => rows.text(name, row)), living: false }));
-      for (let from = 0; from < found.length; from += PART_ROWS) yield { metadata: reader.metadata, rows: found.slice(from, from + PART_ROWS) };
+      const parts = new Parts(reader.metadata);
+      for (const row of hits) {
+        parts.add(
+          reader.columns.map((name) => rows.text(name, row)),
+          false,
+        );
+      }
+      yield* parts.take();
     }
   } finally {
     await reader.close();
@@ -125,11 +131,11 @@ async function* inSegment(file: string, wanted: Set<bigint>): AsyncGenerator<Cho
 
 async function* inDaily(file: string, wanted: Set<bigint>): AsyncGenerator<ChosenPart> {
   const reader = await DailyReader.open(file);
+  const parts = new Parts(reader.metadata);
   for (const { start, end } of reader.rowGroups()) {
-    const found: ChosenRow[] = [];
     await reader.forEachRowOf(start, end, (texts) => {
-      if (wanted.delete(digestOfTexts(texts))) found.push({ texts: [...texts], living: false });
+      if (wanted.delete(digestOfTexts(texts))) parts.add([...texts], false);
     });
-    for (let from = 0; from < found.length; from += PART_ROWS) yield { metadata: reader.metadata, rows: found.slice(from, from + PART_ROWS) };
+    yield* parts.take();
   }
 }

@@ -3,6 +3,8 @@
  * pruner leaves them for their time and then prunes them like any others. One pipeline on real engines.
  */
 import assert from 'node:assert/strict';
+import { appendFile } from 'node:fs/promises';
+import path from 'node:path';
 import { after, before, test } from 'node:test';
 import pino from 'pino';
 import { parseRestoreOptions } from '../../services/cli/restore-options.js';
@@ -294,6 +296,9 @@ test('what cannot be asked is refused with one line', async () => {
   const url = new URL(pipeline.databaseUrl);
   [url.username, url.password] = ['lean', 'lean'];
   await refused(/lean lacks INSERT on ticks → GRANT INSERT ON "public"\."ticks" TO "lean"/, 'ticks', {}, url.href);
+  const [damaged] = [...((await pipeline.state())?.files.values() ?? [])].filter(({ kind, table }) => kind === 'segment' && table === 'lines');
+  await appendFile(path.join(pipeline.archiveDir, damaged?.file ?? ''), 'x');
+  await assert.rejects(restore('lines'), /DIGEST: .*SHA-256 differs/);
   const { code, stderr } = await cli('undo-prune', '11111111-2222-3333-4444-555555555555', '--yes', 'test');
   assert.deepEqual([code, /there is no prune run/.test(stderr)], [2, true]);
 });

@@ -1,5 +1,6 @@
 /** The archived history of one row, as explain shows it. Reads the archive only. */
 import type { ArchiveState } from '../../../src/archive/manifest.js';
+import type { FileEntry } from '../../../src/archive/manifest-format.js';
 import { prunesOfRow, type RowPrune } from '../../../src/archive/row-receipts.js';
 import { formatLsn, type Lsn } from '../../../src/position/lsn.js';
 import { type Ended, isoOf, type Life, livesOf } from './lives.js';
@@ -8,9 +9,9 @@ import { filesOf, readRow, type Sought } from './versions.js';
 export type ShownVersion = {
   /** The first is where a reader finds it; the second, if any, is the changes of a table with `history: true`. */
   readonly files: readonly string[];
-  readonly kind: 'segment' | 'daily' | 'history' | 'changes' | 'keys';
+  readonly kind: FileEntry['kind'];
   readonly day: string | null;
-  /** `insert`, `update`, `copy`; null where the file does not say. */
+  /** `insert`, `update`, `copy`, `restore`; null where the file does not say. */
   readonly op: string | null;
   readonly lsn: string | null;
   readonly ordinal: number | null;

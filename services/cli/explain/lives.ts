@@ -38,7 +38,7 @@ export function livesOf({ versions, events }: RowFiles, prunes: readonly RowPrun
       const prune = take(same);
       return { version, ended: prune === undefined ? { by: 'unknown', at: null, lsn: null, run: null } : pruned(prune, null) };
     }
-    if (version.kind !== 'segment') {
+    if (version.kind !== 'segment' && version.kind !== 'restored') {
       const { by = null, micros = null } = version.ended ?? {};
       if (by === 'prune') return { version, ended: pruned(take(same), micros) };
       return { version, ended: by === null ? null : { by: by as EndedBy, at: isoOf(micros), lsn: null, run: null } };
@@ -52,7 +52,9 @@ export function livesOf({ versions, events }: RowFiles, prunes: readonly RowPrun
     }
     return { version, ended: { by: op as EndedBy, at: isoOf(moment.micros), lsn: lsnText(moment.lsn), run: null } };
   });
-  return { lives, left: free.filter(({ outcome }) => outcome === 'committed') };
+  // What was restored and pruned again the archive holds once.
+  const held = new Set(sorted.map(({ digest }) => String(digest)));
+  return { lives, left: free.filter(({ outcome, digest }) => outcome === 'committed' && !held.has(digest)) };
 }
 
 function pruned(prune: RowPrune | undefined, micros: bigint | null): Ended {

@@ -28,7 +28,7 @@ export type Version = {
   readonly kind: FileEntry['kind'];
   readonly oid: number;
   readonly day: string | null;
-  /** `insert`, `update` or `copy`; null where the file does not say: daily files and history. */
+  /** `insert`, `update`, `copy` or `restore`; null where the file does not say: daily files and history. */
   readonly op: string | null;
   readonly moment: Moment | null;
   /** Sorts versions whose moment is not known. */
@@ -73,7 +73,7 @@ export async function readRow(dir: string, state: ArchiveState, sought: Sought):
     await reader.close();
   }
   for (const entry of entries) {
-    if (entry.kind === 'segment') versions.push(...(await versionsOfSegment(dir, entry, sought, [...identities])));
+    if (entry.kind === 'segment' || entry.kind === 'restored') versions.push(...(await versionsOfSegment(dir, entry, sought, [...identities])));
     else if (entry.kind !== 'keys') versions.push(...(await versionsOfDay(dir, entry, sought)));
   }
   const events: Event[] = [];
