@@ -24,7 +24,10 @@ export function render({ table, reasons, row }: Explanation): string {
 
 function versionLines(version: ShownVersion): string[] {
   const { files, kind, day, op, lsn, ordinal, committedAt, unresolved, earlierTable, ended } = version;
-  const place = [day === null ? 'undated' : `day ${day}`, kind === 'restored' ? 'restored: a reader finds it where it was' : kind === 'segment' ? 'open' : 'sealed'].join(', ');
+  const place = [
+    day === null ? 'undated' : `day ${day}`,
+    kind === 'restored' ? 'restored: a reader finds it where it was' : kind === 'segment' ? 'open' : 'sealed',
+  ].join(', ');
   const parts = [(op ?? 'last').padEnd(6), place, ...(lsn === null ? [] : [`${lsn}:${ordinal}`]), ...(committedAt === null ? [] : [committedAt])];
   if (earlierTable !== null) parts.push(`of an earlier table of that name, OID ${earlierTable}`);
   if (unresolved !== null) parts.push(`without ${unresolved}, which the stream did not carry`);

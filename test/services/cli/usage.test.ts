@@ -18,6 +18,7 @@ const COMMANDS = [
   'prune',
   'rebuild',
   'repair',
+  'restore',
   'resume',
   'resync',
   'run',
@@ -25,6 +26,7 @@ const COMMANDS = [
   'status',
   'tail',
   'teardown',
+  'undo-prune',
   'verify',
   'views',
 ];
@@ -47,7 +49,7 @@ async function configuration(text: string): Promise<string> {
 test('help lists exactly the commands that exist', async () => {
   const { code, stdout } = await tidemark(['--help']);
   assert.equal(code, 0);
-  const listed = [...(stdout.split('Commands:')[1] ?? '').matchAll(/^ {2}([a-z]+)\b/gm)].map((match) => match[1] as string);
+  const listed = [...(stdout.split('Commands:')[1] ?? '').matchAll(/^ {2}([a-z]+(?:-[a-z]+)?)\b/gm)].map((match) => match[1] as string);
   assert.deepEqual(listed.filter((name) => name !== 'help').sort(), [...COMMANDS].sort());
 });
 
