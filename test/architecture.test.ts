@@ -18,6 +18,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   segment: ['position', 'change', 'runtime'],
   archive: ['position', 'change', 'segment', 'runtime'],
   coverage: ['position', 'archive', 'runtime'],
+  import: ['position', 'change', 'archive', 'segment', 'runtime'],
   prune: [
     'position',
     'change',

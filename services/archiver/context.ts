@@ -6,9 +6,11 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { archivePaths } from '../../src/archive/layout.js';
 import type { ArchiveState, ManifestChange, ManifestWriter } from '../../src/archive/manifest.js';
+import { parsePosition } from '../../src/position/position.js';
 import type { Config } from '../../src/runtime/config.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
+import { sleep } from '../../src/runtime/service.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
 import { SegmentVerifier } from '../../src/segment/verifier.js';
 import { TELL_NOBODY, type Tell } from '../../src/stream/events.js';
@@ -21,6 +23,9 @@ export const GRACE_MS = 600_000;
 
 /** Who hears of the work; nobody of a replay into another folder. */
 export type Listeners = { readonly metrics: ArchiverMetrics; readonly tell: Tell };
+
+/** A request waits this long for the archive to reach its `asOf`. */
+const REACH_MS = 20_000;
 
 export class ArchiverContext {
   readonly config: Config;
@@ -53,7 +58,7 @@ export class ArchiverContext {
     this.whole = new WholeFiles(parts.dir);
     this.metrics = listeners?.metrics ?? new ArchiverMetrics(parts.config);
     this.tell = listeners?.tell ?? TELL_NOBODY;
-    this.emptyFiles = new EmptyFiles(parts.dir, parts.encoder, parts.writer.claim);
+    this.emptyFiles = new EmptyFiles(parts.dir, parts.encoder, String(parts.writer.claim));
   }
 
   get state(): ArchiveState {
@@ -82,6 +87,13 @@ export class ArchiverContext {
     });
     this.#commits = done.catch(() => undefined);
     return done;
+  }
+
+  /** True once everything below `asOf` is archived; false when that takes too long. Asked by who has seen Postgres at `asOf`. */
+  async reaches(asOf: bigint, signal: AbortSignal): Promise<boolean> {
+    const reached = (): boolean => this.state.position !== null && parsePosition(this.state.position).lsn >= asOf;
+    for (const until = Date.now() + REACH_MS; !reached() && Date.now() < until && !signal.aborted; ) await sleep(50, signal);
+    return reached();
   }
 
   /** Has a file removed when its grace is over. `at`: when it was dropped, milliseconds since 1970. */
@@ -117,6 +129,7 @@ export class ArchiverContext {
   async removeRetired(now = Date.now(), grace = GRACE_MS): Promise<void> {
     while (this.#retired[0] !== undefined && this.#retired[0].at + grace <= now) {
       const { file } = this.#retired.shift() as { file: string };
+      if (this.state.files.has(file)) continue; // never what a manifest names
       await rm(path.join(this.dir, file), { force: true });
       faultPoint('K3');
     }

@@ -13,15 +13,15 @@ import { identifier, literal, SYSTEM_TYPES, systemColumnsOf } from '../../src/se
 export class EmptyFiles {
   readonly #dir: string;
   readonly #encoder: SegmentEncoder;
-  readonly #claim: number;
+  readonly #mark: string;
   readonly #made = new Map<string, Promise<void>>();
   readonly #there = new Set<string>();
 
-  /** `dir`: the archive; `claim`: the writer's. */
-  constructor(dir: string, encoder: SegmentEncoder, claim: number) {
+  /** `dir`: the archive; `mark`: in the names of what it has not finished, its own. */
+  constructor(dir: string, encoder: SegmentEncoder, mark: string) {
     this.#dir = dir;
     this.#encoder = encoder;
-    this.#claim = claim;
+    this.#mark = mark;
   }
 
   /** Nothing is to be made of this form any more. */
@@ -64,7 +64,7 @@ export class EmptyFiles {
       () => false,
     );
     if (there) return;
-    const work = path.join(archivePaths(this.#dir).temporary, `empty-${this.#claim}-${path.basename(file)}`);
+    const work = path.join(archivePaths(this.#dir).temporary, `empty-${this.#mark}-${path.basename(file)}`);
     const list = columns.map(([name, type]) => `CAST(NULL AS ${type}) AS ${identifier(name)}`);
     await this.#encoder.run(`COPY (SELECT ${list.join(', ')} LIMIT 0) TO ${literal(work)} (FORMAT parquet)`);
     await syncFile(work);

@@ -5,6 +5,7 @@
 import { mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { comparable, dayContent, daysOf, type ReplayWindow, sealedFiles, unresolvedRows } from '../../src/archive/compare.js';
+import { readExpired } from '../../src/archive/expire.js';
 import { ArchiveFollower, type ArchiveState, createArchive, openIdentity, readKey } from '../../src/archive/manifest.js';
 import { formatLsn, LSN_ZERO, type Lsn } from '../../src/position/lsn.js';
 import { comparePositions, formatPosition, type Position, parsePosition } from '../../src/position/position.js';
@@ -159,6 +160,7 @@ async function compareArchives(
     for (const day of rebuilt.days) known.days.add(day);
     tables.set(name, known);
   }
+  const expired = new Set((await readExpired(dir, await state())).map(({ schema, table, day }) => `${schema}.${table} ${day}`));
   const encoder = await context.housekeeper();
   const all = [...tables.values()].reduce((sum, { oids, days }) => sum + oids.size * days.size, 0);
   for (const [name, { oids, days }] of tables) {
@@ -166,6 +168,10 @@ async function compareArchives(
     for (const oid of oids) {
       for (const day of days) {
         comparing(compared + skipped.length, all);
+        if (expired.has(`${name} ${day}`)) {
+          skipped.push({ schema, table, day, seen: 'the retention of the archive (keep) has let it go' });
+          continue;
+        }
         if (!comparable(sealedFiles(await state(), oid, day), then, window)) {
           skipped.push({ schema, table, day, seen: 'sealed from changes that are not all in the replay window' });
           continue;

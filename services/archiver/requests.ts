@@ -1,30 +1,55 @@
-/** Answers seal requests on `tidemark.<source>.seal`, one at a time. A request is refused with its reason; only what ends the archiver is thrown. */
-import { parseSealRequest, type SealReply } from '../../src/archive/seal.js';
+/** Answers requests on `tidemark.<source>.seal`, `.import` and `.expire`: of each kind one at a time. A request is refused with its reason; only what ends the archiver is thrown. */
+import { parseExpireRequest } from '../../src/archive/expire.js';
+import { parseImportRequest } from '../../src/archive/import.js';
+import { parseSealRequest } from '../../src/archive/seal.js';
 import { describeError, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
 import { takeRequests } from '../../src/stream/request.js';
 import { requestSubject, type StreamConnection } from '../../src/stream/topology.js';
 import type { ArchiverContext } from './context.js';
+import { expireAsked } from './expire.js';
+import { importStaged } from './import.js';
 import { sealDay } from './seal.js';
 
-/** Runs until the signal aborts. */
+type Answer = (context: ArchiverContext, body: string, signal: AbortSignal) => Promise<unknown>;
+
+const ANSWERS: Readonly<Record<'seal' | 'import' | 'expire', Answer>> = {
+  seal: (context, body, signal) => sealDay(context, parseSealRequest(body), signal),
+  import: (context, body, signal) => importStaged(context, parseImportRequest(body), signal),
+  expire: (context, body) => expireAsked(context, parseExpireRequest(body)),
+};
+
+/** Runs until the signal aborts, or one of them throws. */
 export async function answerRequests(context: ArchiverContext, stream: StreamConnection, signal: AbortSignal): Promise<void> {
-  const requests = takeRequests(stream.connection, requestSubject(context.config.source.name, 'seal'));
+  const stop = new AbortController();
+  const until = AbortSignal.any([signal, stop.signal]);
+  const kinds = Object.keys(ANSWERS) as (keyof typeof ANSWERS)[];
+  const fail = (error: unknown): never => {
+    stop.abort();
+    throw error;
+  };
+  // A user of NATS that may not hear one of them still hears the others.
+  const ended = await Promise.allSettled(kinds.map((kind) => answerKind(context, stream, kind, until).catch(fail)));
+  for (const one of ended) if (one.status === 'rejected') throw one.reason;
+}
+
+async function answerKind(context: ArchiverContext, stream: StreamConnection, kind: keyof typeof ANSWERS, signal: AbortSignal): Promise<void> {
+  const requests = takeRequests(stream.connection, requestSubject(context.config.source.name, kind));
   const end = (): void => requests.unsubscribe();
   signal.addEventListener('abort', end, { once: true });
   if (signal.aborted) end();
   try {
-    for await (const asked of requests) asked.answer(await answer(context, asked.body, signal));
+    for await (const asked of requests) asked.answer(await answer(context, kind, asked.body, signal));
   } finally {
     signal.removeEventListener('abort', end);
   }
 }
 
-async function answer(context: ArchiverContext, text: string, signal: AbortSignal): Promise<SealReply> {
+async function answer(context: ArchiverContext, kind: keyof typeof ANSWERS, text: string, signal: AbortSignal): Promise<unknown> {
   try {
-    return await sealDay(context, parseSealRequest(text), signal);
+    return await ANSWERS[kind](context, text, signal);
   } catch (error) {
     if (error instanceof TidemarkError && !mayRetry(error)) throw error;
-    context.log.warn({ event: 'seal-failed', reason: describeError(error) }, 'a day was not sealed');
+    context.log.warn({ event: `${kind}-failed`, reason: describeError(error) }, 'a request was not carried out');
     return { ok: false, reason: describeError(error) };
   }
 }

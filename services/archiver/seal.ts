@@ -2,13 +2,11 @@
  * A finished day → its daily file. Owns the order: lives computed, files written and checked by a reader that did not write them, one commit that puts them in the
  * place of the segments, and only then the segments go. A note in `_tidemark/tmp` lets the next start remove a daily file whose commit never came.
  */
-import { lstat, rm, writeFile } from 'node:fs/promises';
-import path from 'node:path';
 import { groupFiles, tableFiles } from '../../src/archive/groups.js';
 import { changesFile, dailyFile, historyFile } from '../../src/archive/layout.js';
 import type { ArchiveState } from '../../src/archive/manifest.js';
 import type { FileEntry, TableState } from '../../src/archive/manifest-format.js';
-import { storageError, syncFolder } from '../../src/archive/put.js';
+import { storageError } from '../../src/archive/put.js';
 import {
   type DayCounts,
   dayCountsSql,
@@ -21,22 +19,15 @@ import {
   spentKeys,
   UNDATED,
 } from '../../src/archive/seal.js';
-import { digestSum, type FileGroup, livesMemory, livesSql, parquet } from '../../src/archive/view.js';
-import { formatLsn, lsn, parseLsn } from '../../src/position/lsn.js';
-import { parsePosition } from '../../src/position/position.js';
-import { Halt } from '../../src/runtime/errors.js';
+import { type FileGroup, livesMemory, livesSql, parquet } from '../../src/archive/view.js';
+import type { SystemColumn } from '../../src/change/system-columns.js';
+import { parseLsn } from '../../src/position/lsn.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
-import { sleep } from '../../src/runtime/service.js';
-import { segmentColumn } from '../../src/segment/columns.js';
-import { DurableFile } from '../../src/segment/durable-file.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
-import { identifier, literal, rowGroupRows, systemIdentifier } from '../../src/segment/sql.js';
+import { systemIdentifier } from '../../src/segment/sql.js';
 import type { ArchiverContext } from './context.js';
-import type { SealNote } from './sweep.js';
+import { DailyFiles, goneNames } from './daily-file.js';
 import { BESIDE_MS } from './whole-files.js';
-
-/** A request waits this long for the archive to reach its `asOf`. */
-const REACH_MS = 20_000;
 
 const LIVES = 'lives';
 const COPIED_AGAIN: SealReply = { ok: false, reason: 'its rows are being copied again: seal it later' };
@@ -44,9 +35,8 @@ const COPIED_AGAIN: SealReply = { ok: false, reason: 'its rows are being copied 
 /** Seals a day, or says why not. Throws only what also ends the archiver: halts and errors of the volume. */
 export async function sealDay(context: ArchiverContext, request: SealRequest, signal: AbortSignal): Promise<SealReply> {
   const asOf = parseLsn(request.asOf);
-  const reached = (): boolean => context.state.position !== null && parsePosition(context.state.position).lsn >= asOf;
-  for (const until = Date.now() + REACH_MS; !reached() && Date.now() < until && !signal.aborted; ) await sleep(50, signal);
-  if (!reached()) return { ok: false, reason: `the archive stands at ${context.state.position ?? 'no position'}, before ${request.asOf}` };
+  if (!(await context.reaches(asOf, signal)))
+    return { ok: false, reason: `the archive stands at ${context.state.position ?? 'no position'}, before ${request.asOf}` };
   const table = context.state.tables.findLast((one) => one.schema === request.schema && one.table === request.table);
   if (table === undefined) return { ok: false, reason: 'this table is not archived' };
   return await context.housework(() => new DaySeal(context, table, request.day === UNDATED ? null : request.day, asOf).run());
@@ -85,7 +75,7 @@ class DaySeal {
     const keys = await groupFiles(dir, ofKeys);
     const encoder = await this.#context.housekeeper();
     const restored = await this.#restored(encoder, state, keys);
-    if (segments.length === 0 && restored.length > 0) return await this.#commit([], [], restored);
+    if (segments.length === 0 && restored.length > 0) return await this.#commit(this.#context, [], [], restored);
     const configured = config.tables.find((one) => one.schema === this.#table.schema && one.table === this.#table.table);
     const wanted = { deletes: configured?.deletes ?? 'history', changes: configured?.history ?? false } as const;
     try {
@@ -144,50 +134,31 @@ class DaySeal {
   }
 
   async #write(encoder: SegmentEncoder, segments: readonly Group[], restored: readonly FileEntry[], wanted: Wanted): Promise<SealReply> {
-    const { dir, temporary, writer } = this.#context;
-    const plan = this.#plan(segments);
+    const plan = this.#plan(segments, await goneNames(this.#context));
     const names = plan.flatMap(({ files }) => [...files.values()]);
-    for (const name of names) {
-      // What is there and not in the manifest is not ours: it is neither written over nor, after a crash, removed.
-      if (await exists(path.join(dir, name))) return { ok: false, reason: `${name} is there already and is not part of the archive: move it away` };
-    }
-    const note = path.join(temporary, `seal-${writer.claim}-${this.#context.nextCounter()}.json`);
-    const noted: SealNote = { files: names };
-    await writeFile(note, JSON.stringify(noted), { flush: true, mode: 0o640 });
-    await syncFolder(temporary);
+    const files = await DailyFiles.begin(this.#context, encoder, names);
+    if (typeof files === 'string') return { ok: false, reason: `${files} is there already and is not part of the archive: move it away` };
     const add: FileEntry[] = [];
-    const written = new Map<string, DurableFile>();
-    // Only what is ours: stopped meanwhile, this archiver may have a successor that sealed the day under these names.
-    const takeBack = async (): Promise<void> => {
-      for (const [name, output] of written) await output.withdraw(path.join(dir, name));
-      await rm(note, { force: true });
-    };
     try {
-      for (const { group, part, files } of plan) {
-        for (const [fate, file] of files) {
+      for (const { group, part, files: named } of plan) {
+        for (const [fate, file] of named) {
           if (fate === 'changes' && !wanted.changes) continue;
-          const entry = await this.#writeFile(encoder, group, `part = ${part} AND ${fateCondition(fate, wanted.deletes)}`, fate, { file, written });
+          const entry = await this.#writeFile(files, group, `part = ${part} AND ${fateCondition(fate, wanted.deletes)}`, fate, file);
           if (entry !== undefined) add.push(entry);
         }
       }
       faultPoint('K1');
     } catch (error) {
-      await takeBack();
+      await files.takeBack();
       throw storageError(error);
     }
-    const done = await this.#commit(segments, add, restored).catch(async (error: unknown) => {
-      if (error instanceof Halt && error.halt === 'SUPERSEDED') await takeBack(); // after another error the manifest may be there
-      throw error;
-    });
-    if (!done.ok) await takeBack();
-    await rm(note, { force: true });
-    return done;
+    return await this.#commit(files, segments, add, restored);
   }
 
   /** One part for each version of the table's columns: a daily file has the columns that its rows were written with. */
-  #plan(segments: readonly Group[]): { readonly group: Group; readonly part: number; readonly files: ReadonlyMap<Fate, string> }[] {
+  #plan(segments: readonly Group[], gone: ReadonlySet<string>): { readonly group: Group; readonly part: number; readonly files: ReadonlyMap<Fate, string> }[] {
     const { group: folder, table } = this.#table;
-    const first = nextPart(this.#context.state.files, { group: folder, table, day: this.#day });
+    const first = nextPart(this.#context.state.files, { group: folder, table, day: this.#day }, gone);
     return segments.map((group, part) => ({
       group,
       part,
@@ -200,78 +171,33 @@ class DaySeal {
   }
 
   /** Writes the rows of `group` whose lives meet `condition`, checked by the other reader. Undefined: there are none. */
-  async #writeFile(
-    encoder: SegmentEncoder,
-    group: Group,
-    condition: string,
-    fate: Fate,
-    { file, written }: { readonly file: string; readonly written: Map<string, DurableFile> },
-  ): Promise<FileEntry | undefined> {
+  async #writeFile(files: DailyFiles, group: Group, condition: string, fate: Fate, file: string): Promise<FileEntry | undefined> {
     const { metadata, entries } = group;
-    type Facts = { rows: number; sum: string; texts: number; unresolved: number; least: string; most: string; earliest: string | null; latest: string | null };
-    const [lsnColumn, ordinal, text, digest, unresolved] = (['lsn', 'ordinal', 'text', 'digest', 'unresolved'] as const).map(
-      (name) => `s.${systemIdentifier(name, metadata.columns)}`,
-    );
-    const joined = `FROM ${parquet(group.files)} s JOIN (SELECT _lsn, _ordinal, ended_by, ended_at FROM ${LIVES} WHERE ${condition}) l ON ${lsnColumn} = l._lsn AND ${ordinal} = l._ordinal`;
-    const [facts] = await encoder.query<Facts>(
-      `SELECT count(*)::INTEGER AS rows, ${digestSum(digest)} AS sum, count(${text})::INTEGER AS texts, count(${unresolved})::INTEGER AS unresolved,
-        min(l._lsn)::VARCHAR AS least, max(l._lsn)::VARCHAR AS most, ${timeText('min', metadata.timestamp)} AS earliest, ${timeText('max', metadata.timestamp)} AS latest ${joined}`,
-    );
-    if (facts === undefined || facts.rows === 0) return undefined;
-    const columns = metadata.columns.map((column) => {
-      const { name, fileType, dailyType = fileType } = segmentColumn(column, metadata);
-      return dailyType === fileType ? `s.${identifier(name)}` : `CAST(s.${identifier(name)} AS ${dailyType}) AS ${identifier(name)}`;
-    });
-    if (facts.texts > 0) columns.push(`${text}`);
-    if (facts.unresolved > 0) columns.push(`${unresolved}`);
-    if (fate === 'history') columns.push(`l.ended_at AS ${systemIdentifier('deleted_at', metadata.columns)}`);
+    const named = (name: SystemColumn): string => systemIdentifier(name, metadata.columns);
+    const more: string[] = [];
+    if (fate === 'history') more.push(`l.ended_at AS ${named('deleted_at')}`);
     if (fate === 'changes') {
-      columns.push(...(['op', 'lsn', 'ordinal', 'xid', 'committed_at'] as const).map((name) => `s.${systemIdentifier(name, metadata.columns)}`));
-      columns.push(...(['ended_by', 'ended_at'] as const).map((name) => `l.${name} AS ${systemIdentifier(name, metadata.columns)}`));
+      more.push(...(['op', 'lsn', 'ordinal', 'xid', 'committed_at'] as const).map((name) => `s.${named(name)}`));
+      more.push(...(['ended_by', 'ended_at'] as const).map((name) => `l.${name} AS ${named(name)}`));
     }
-    const order = [metadata.timestamp, ...metadata.key]
-      .filter((name) => metadata.columns.some((column) => column.name === name))
-      .map((name) => `s.${identifier(name)}`);
-    const bytes = entries.reduce((sum, entry) => sum + entry.bytes, 0) * 4;
-    const options = [
-      `FORMAT parquet, USE_TMP_FILE false, PARQUET_VERSION V1, COMPRESSION ${this.#context.config.archive.compression}`,
-      `ROW_GROUP_SIZE ${rowGroupRows(facts.rows, bytes)}`,
-      `KV_METADATA {tidemark: ${literal(JSON.stringify({ ...metadata, kind: fate }))}}`,
-    ].join(', ');
-    const output = await DurableFile.create(path.join(this.#context.temporary, `${fate}-${this.#context.writer.claim}-${this.#context.nextCounter()}.parquet`));
-    try {
-      await encoder.run(
-        `COPY (SELECT ${columns.join(', ')} ${joined} ORDER BY ${[...order, lsnColumn, ordinal].join(', ')}) TO ${literal(output.temporary)} (${options})`,
-        { again: () => output.renew() },
-      );
-    } catch (error) {
-      await output.abandon();
-      throw error;
-    }
-    written.set(file, output);
-    const published = await output.publish(path.join(this.#context.dir, file), (temporary) =>
-      this.#context.verifier.verifyDaily(temporary, { rows: facts.rows, digestSum: facts.sum }),
-    );
-    return {
-      ...(entries[0] as FileEntry),
-      file,
+    const facts = await files.write({
       kind: fate,
-      rows: facts.rows,
-      bytes: published.bytes,
-      sha256: published.sha256,
-      digestSum: facts.sum,
-      minTimestamp: facts.earliest,
-      maxTimestamp: facts.latest,
-      minLsn: formatLsn(lsn(BigInt(facts.least))),
-      maxLsn: formatLsn(lsn(BigInt(facts.most))),
-    };
+      file,
+      day: this.#day,
+      segments: group.files,
+      bytes: entries.reduce((sum, entry) => sum + entry.bytes, 0),
+      metadata,
+      rows: `SELECT _lsn, _ordinal, ended_by, ended_at FROM ${LIVES} WHERE ${condition}`,
+      more,
+    });
+    return facts && { ...(entries[0] as FileEntry), ...facts };
   }
 
-  async #commit(segments: readonly Group[], add: readonly FileEntry[], restored: readonly FileEntry[]): Promise<SealReply> {
+  async #commit(files: Pick<DailyFiles, 'commit'>, segments: readonly Group[], add: readonly FileEntry[], restored: readonly FileEntry[]): Promise<SealReply> {
     const sealed = new Set([...segments.flatMap((group) => group.entries), ...restored].map((entry) => entry.file));
     const { oid } = this.#table;
     let refused = false;
-    const state = await this.#context.commit((before) => {
+    const state = await files.commit((before) => {
       refused = this.#isCopiedAgain(before);
       if (refused) return undefined;
       const open = tableFiles(before, oid, 'segment').filter((entry) => !sealed.has(entry.file));
@@ -288,16 +214,4 @@ class DaySeal {
     this.#context.log.info({ event: 'seal', manifest: state.number, table: this.#table.table, day: this.#day, ...reply }, 'sealed');
     return reply;
   }
-}
-
-async function exists(file: string): Promise<boolean> {
-  return await lstat(file).then(
-    () => true,
-    () => false,
-  );
-}
-
-/** The timestamp as Postgres prints it, near enough for a range: DuckDB's text of it. */
-function timeText(which: 'min' | 'max', column: string): string {
-  return `CAST(${which}(s.${identifier(column)}) AS VARCHAR)`;
 }

@@ -1,10 +1,12 @@
 /**
  * Removes what an earlier archiver left unfinished: temporary files, and files under `_tidemark/` that no manifest names. Only after this incarnation's claim: from then
- * on no earlier archiver can name them; and only what was there before a later one claimed. Outside `_tidemark/` it removes only a daily file whose own seal note says that it was being made.
+ * on no earlier archiver can name them; and only what was there before a later one claimed. Outside `_tidemark/` it removes only a daily file whose own note says that it was being
+ * made, or whose receipt says that the retention of the archive has let it go.
  */
 import type { Dirent, Stats } from 'node:fs';
 import { lstat, readdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { readExpired } from '../../src/archive/expire.js';
 import { archivePaths, isEmptyFile } from '../../src/archive/layout.js';
 import { droppedLately } from '../../src/archive/manifest.js';
 import { type ArchiverContext, GRACE_MS } from './context.js';
@@ -32,6 +34,10 @@ export async function sweep(context: ArchiverContext): Promise<void> {
       const name = path.relative(context.dir, file).split(path.sep).join('/');
       if (entry.isFile() && !live.has(name) && !isEmptyFile(name) && !context.isRetired(name)) await leave(file);
     }
+  }
+  for (const { file, bytes } of await readExpired(context.dir, context.state)) {
+    const daily = path.join(context.dir, file);
+    if ((await statOf(daily))?.size === bytes && !context.isRetired(file)) await leave(daily);
   }
   await context.writer.requireNewest(); // what was found was there before a successor's claim, if there is one by now: all it has made since is not among it
   for (const { file, found } of unnamed) if (isSame(await statOf(file), found)) await rm(file, { force: true });

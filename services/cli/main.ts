@@ -130,6 +130,21 @@ command(
   .option('--yes <name>', 'confirm by the name of the source, for scripts')
   .option('--json', 'as JSON');
 command(
+  'import <dir>',
+  'take over the files of the script that was there before: each row under its own day, none twice, the originals untouched',
+  'tidemark import /srv/old_archive --dry-run',
+  () => import('./commands/import.js'),
+)
+  .option('--table <name>', 'only this table')
+  .option('--dry-run', 'read, check and count, import nothing')
+  .option('--accept-inexact', 'take what is nearest to a value that cannot be carried exactly, or NULL')
+  .option('--timezone <zone>', 'what times without a zone mean in the files; default: source.timezone')
+  .option('--json', 'as JSON');
+command('expire [table]', 'drop sealed days from the archive that are older than keep', 'tidemark expire --dry-run', () => import('./commands/expire.js'))
+  .option('--dry-run', 'show what would go')
+  .option('--yes <name>', 'confirm by the name of the source, for scripts')
+  .option('--json', 'as JSON');
+command(
   'pause',
   'stop pruning until resume, through every restart; archiving goes on',
   "tidemark pause --reason 'month-end close'",

@@ -30,7 +30,7 @@ export type ComparedArchive = {
 export function daysOf(state: ArchiveState): Map<string, { oids: Set<number>; days: Set<string | null> }> {
   const tables = new Map<string, { oids: Set<number>; days: Set<string | null> }>();
   for (const entry of state.files.values()) {
-    if (entry.kind === 'keys' || entry.kind === 'changes' || entry.kind === 'restored' || entry.pendingCopy !== null) continue;
+    if (entry.kind === 'keys' || entry.kind === 'changes' || entry.kind === 'restored' || entry.pendingCopy !== null || entry.origin !== undefined) continue;
     const name = `${entry.schema}.${entry.table}`;
     const known = tables.get(name) ?? { oids: new Set(), days: new Set() };
     known.oids.add(entry.oid);
@@ -40,9 +40,9 @@ export function daysOf(state: ArchiveState): Map<string, { oids: Set<number>; da
   return tables;
 }
 
-/** Sealed files of a day: their rows count as they are. */
+/** Sealed files of a day: their rows count as they are. What was imported is not among them: it never was in a stream. */
 export function sealedFiles(state: ArchiveState, oid: number, day: string | null): FileEntry[] {
-  return [...tableFiles(state, oid, 'daily', day), ...tableFiles(state, oid, 'history', day)];
+  return [...tableFiles(state, oid, 'daily', day), ...tableFiles(state, oid, 'history', day)].filter(({ origin }) => origin === undefined);
 }
 
 /** A day of a table, and the changes of it that are compared. */

@@ -114,7 +114,10 @@ async function refuseForeign(dir: string): Promise<void> {
   if (manifests.length > 0) throw wrongVolume(dir, `${archivePaths(dir).identity} is missing, but there are ${manifests.length} manifests`);
   const foreign = await findParquet(dir, 0);
   if (foreign === undefined) return;
-  throw configError(`archive.dir: ${dir} already holds Parquet files that are not Tidemark's (${path.relative(dir, foreign)})`, 'give an empty folder');
+  throw configError(
+    `archive.dir: ${dir} already holds Parquet files that are not Tidemark's (${path.relative(dir, foreign)})`,
+    `give an empty folder; then \`tidemark import ${dir}\` takes them over`,
+  );
 }
 
 /** Any `*.parquet` outside `_tidemark/`, at most four folders deep. Also used by doctor. */

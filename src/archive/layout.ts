@@ -21,6 +21,14 @@ export function archivePaths(dir: string) {
     settings: path.join(own, 'settings.json'),
     /** When the machine booted, by the clock as it was at the last prune. */
     clock: path.join(own, 'clock.json'),
+    /** Which files were imported, a JSON line each. */
+    imports: path.join(own, 'imports.jsonl'),
+    /** Which files the retention of the archive took, a JSON line each. */
+    expired: path.join(own, 'expired.jsonl'),
+    /** How long tables are kept, as a person confirmed it. */
+    keep: path.join(own, 'keep.json'),
+    /** Rows of old files on their way in: of the `import` command, which removes them. */
+    staging: path.join(own, 'import'),
     manifests: path.join(own, 'manifest'),
     open: path.join(own, 'open'),
     history: path.join(own, 'history'),

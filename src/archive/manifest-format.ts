@@ -36,7 +36,12 @@ export type FileEntry = {
   readonly maxLsn: string;
   /** Copy generation or id of the re-copy, when its rows came from one that is not complete yet; null otherwise. */
   readonly pendingCopy: string | null;
+  /** Files that its rows were imported from, in the order of their names; absent for rows that came through the stream. */
+  readonly origin?: readonly Original[];
 };
+
+/** A file that was there before Tidemark: its path in the folder that was imported, and the SHA-256 of its bytes. */
+export type Original = { readonly file: string; readonly sha256: string };
 
 /** The fence whose arrival in the archive proves coverage. */
 export type ArchivedFence = {
@@ -106,7 +111,7 @@ export type Manifest = {
   readonly archive: string;
   readonly writer: { readonly incarnation: string /** The number of this writer's claim manifest. */; readonly claim: number; readonly pid: number };
   readonly writtenAt: string;
-  readonly reason: 'claim' | 'flush' | 'copy-begin' | 'copy-end' | 'merge' | 'seal' | 'resync' | 'fork';
+  readonly reason: 'claim' | 'flush' | 'copy-begin' | 'copy-end' | 'merge' | 'seal' | 'resync' | 'fork' | 'import' | 'expire';
   readonly epoch: Epoch | null;
   /** The newest planned switchover that `epoch` came from, with what was seen; absent before the first. */
   readonly forked?: ForkState;

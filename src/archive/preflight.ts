@@ -53,5 +53,10 @@ async function contentCheck(dir: string): Promise<Check> {
   }
   const foreign = await findParquet(dir);
   if (foreign === undefined) return { name, status: 'ok', seen: 'empty of Parquet files' };
-  return { name, status: 'failed', seen: `holds Parquet files that are not of an archive (${foreign})`, remedy: 'set archive.dir to an empty folder' };
+  return {
+    name,
+    status: 'failed',
+    seen: `holds Parquet files that are not of an archive (${foreign})`,
+    remedy: `set archive.dir to an empty folder; when the services run, \`tidemark import ${dir}\` takes them over`,
+  };
 }

@@ -69,13 +69,15 @@ export function fateCondition(fate: Fate, deletes: 'history' | 'keep'): string {
   return deletes === 'keep' ? last : `(${last} AND NOT ${USER_DELETED})`;
 }
 
-/** The first free part number of a day: rows that come after a seal go into the next part, never into a file that is there. */
+/** The first free part number of a day: rows that come after a seal go into the next part, never into a file that is there, or under a name that was another's (`gone`). */
 export function nextPart(
   files: ReadonlyMap<string, FileEntry>,
   place: { readonly group: string; readonly table: string; readonly day: string | null },
+  gone: ReadonlySet<string> = new Set(),
 ): number {
   for (let part = 1; ; part += 1) {
-    if (![dailyFile, historyFile, changesFile].some((name) => files.has(name(place.group, place.table, place.day, part)))) return part;
+    const names = [dailyFile, historyFile, changesFile].map((name) => name(place.group, place.table, place.day, part));
+    if (!names.some((name) => files.has(name) || gone.has(name))) return part;
   }
 }
 

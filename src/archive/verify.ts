@@ -8,6 +8,7 @@ import { describeError } from '../runtime/errors.js';
 import { MediaHasher } from '../segment/media-hash.js';
 import { verifyDaily, verifySegment } from '../segment/verify.js';
 import { type ArchiveState, nextState, readManifest, stateOfCheckpoint } from './chain.js';
+import { readExpired } from './expire.js';
 import { openIdentity } from './identity.js';
 import { archivePaths, manifestNumber } from './layout.js';
 import type { FileEntry, Manifest } from './manifest-format.js';
@@ -40,6 +41,8 @@ export type VerifyResult = {
   readonly bytes: number;
   /** Files whose bytes were read from the medium itself, past the page cache; the others' file system has no such reading. */
   readonly direct: number;
+  /** Files that the retention of the archive (`keep`) has let go: they are missing on purpose. */
+  readonly expired: number;
   readonly damages: readonly Damage[];
 };
 
@@ -87,6 +90,7 @@ export async function verifyArchive(dir: string, options: VerifyOptions = {}): P
     rows: entries.reduce((sum, entry) => sum + (COUNTED.has(entry.kind) ? entry.rows : 0), 0),
     bytes,
     direct,
+    expired: state === undefined ? 0 : (await readExpired(dir, state)).length,
     damages,
   };
 }

@@ -1,5 +1,6 @@
 /** Rules of tidemark.yaml that need two fields at once. Pure. */
 import type { Parsed } from './config-schema.js';
+import { DURATION_MS, keepOf } from './config-values.js';
 import { clash, placeOfFiles } from './table-files.js';
 import { parseTableKey } from './table-key.js';
 
@@ -54,6 +55,9 @@ export function crossCheck(data: Parsed): string[] {
     files.set(place, key);
     if (/[/\\\0]/.test(name) || name === '.' || name === '..') problems.push(`tables.${key}: the name cannot be a file name`);
     const retention = table.retention ?? data.prune.retention;
+    const keep = keepOf(table.keep ?? data.archive.keep);
+    if (keep !== undefined && keep < Math.max(retention, DURATION_MS.d))
+      problems.push(`tables.${key}: keep is shorter than ${keep < retention ? 'its retention' : 'a day'}; keep sealed days longer, or leave keep out`);
     if (retention < 1000) problems.push(`tables.${key}.retention: shorter than a second; the least is 1s`);
   }
   return problems;

@@ -1,6 +1,6 @@
 /** The sections of tidemark.yaml, their fields and defaults. The JSON Schema for editors is made from it. */
 import { z } from 'zod';
-import { cron, DURATION_MS, duration, port, SIZE_BYTES, secretText, size, timezone, whole } from './config-values.js';
+import { cron, DURATION_MS, duration, keep, port, SIZE_BYTES, secretText, size, timezone, whole } from './config-values.js';
 
 const tableSchema = z.strictObject({
   timestamp: z.string().min(1),
@@ -13,6 +13,7 @@ const tableSchema = z.strictObject({
   keepWhile: z.string().min(1).optional(),
   deletes: z.enum(['history', 'keep']).default('history'),
   history: z.boolean().default(false),
+  keep: keep.optional(),
 });
 
 export const configSchema = z.strictObject({
@@ -47,6 +48,10 @@ export const configSchema = z.strictObject({
     .strictObject({
       dir: z.string().min(1).default('./archived_data'),
       compression: z.enum(['zstd', 'snappy', 'gzip']).default('zstd'),
+      /** Sealed days stay this long. */
+      keep: keep.default('forever'),
+      /** Older ones go by themselves, once a person has confirmed `keep`. */
+      expire: z.boolean().default(false),
       flush: z.strictObject({ rows: whole.default(250_000), bytes: size.default(64 * SIZE_BYTES.MB), every: duration.default(60_000) }).prefault({}),
     })
     .prefault({}),

@@ -67,3 +67,11 @@ export const timezone = z.string().superRefine((text, context) => {
     context.addIssue({ code: 'custom', message: `${JSON.stringify(text)} is not a time zone; write for instance UTC or Europe/Berlin` });
   }
 });
+
+/** How long sealed days stay: a duration, or for ever. */
+export const keep = z.union([z.literal('forever'), duration]);
+
+/** Milliseconds; undefined: for ever. */
+export function keepOf(value: z.output<typeof keep>): number | undefined {
+  return value === 'forever' ? undefined : value;
+}

@@ -11,6 +11,7 @@ import { z } from 'zod';
 import { describeIssue } from './config-problem.js';
 import { crossCheck } from './config-rules.js';
 import { configSchema, type Parsed } from './config-schema.js';
+import { keepOf } from './config-values.js';
 import { applyEnvironment, type Environment, expandVariables, section } from './environment.js';
 import { configError } from './errors.js';
 import { parseTableKey } from './table-key.js';
@@ -30,6 +31,8 @@ export type TableConfig = {
   readonly deletes: 'history' | 'keep';
   /** Every version of a sealed day is kept apart. */
   readonly history: boolean;
+  /** Sealed days that ended longer ago may leave the archive; undefined: none ever. */
+  readonly keepMs?: number | undefined;
 };
 
 export type Config = Omit<Parsed, 'tables' | 'protected'> & {
@@ -92,6 +95,10 @@ export function configJsonSchema(): unknown {
   return z.toJSONSchema(configSchema, { io: 'input', unrepresentable: 'any' });
 }
 
+function keptFor(keepMs: number | undefined): Pick<TableConfig, 'keepMs'> {
+  return keepMs === undefined ? {} : { keepMs };
+}
+
 function freeze(data: Parsed, file: string, notices: string[]): Config {
   const tables = Object.entries(data.tables).map(
     ([key, table]): TableConfig => ({
@@ -103,6 +110,7 @@ function freeze(data: Parsed, file: string, notices: string[]): Config {
       keepWhile: table.keepWhile,
       deletes: table.deletes,
       history: table.history,
+      ...keptFor(keepOf(table.keep ?? data.archive.keep)),
     }),
   );
   const resolved = (name: string): string => path.resolve(path.dirname(path.resolve(file)), name);

@@ -44,7 +44,7 @@ export type SegmentColumn = {
 };
 
 /** pg_type OIDs of the built-in types that get a Parquet type of their own. Source: pg_type.dat. */
-const OID = {
+export const OID = {
   bool: 16, bytea: 17, int8: 20, int2: 21, int4: 23, float4: 700, float8: 701, date: 1082, time: 1083, timestamp: 1114, timestamptz: 1184, numeric: 1700,
 } as const; // biome-ignore format: a table
 
@@ -198,9 +198,11 @@ export function segmentColumn(column: RelationColumn, { types = {}, dimensions =
   return { name: column.name, ...listForm(scalarForm(withoutDomain(element, types)), dimensions[column.name] ?? 1) };
 }
 
-type TypeOf = Pick<RelationColumn, 'typeOid' | 'typmod'>;
+/** A type as a column has it. */
+export type TypeOf = Pick<RelationColumn, 'typeOid' | 'typmod'>;
 
-function withoutDomain(type: TypeOf, types: TableDescription['types']): TypeOf {
+/** The type that a domain rests on; any other as it is. */
+export function withoutDomain(type: TypeOf, types: TableDescription['types']): TypeOf {
   let { typeOid, typmod } = type;
   for (let described = types[typeOid]; described?.kind === 'd' && described.baseOid !== undefined; described = types[typeOid]) {
     typeOid = described.baseOid;
@@ -209,8 +211,8 @@ function withoutDomain(type: TypeOf, types: TableDescription['types']): TypeOf {
   return { typeOid, typmod };
 }
 
-/** An array's type modifier is its elements'. */
-function elementOf({ typeOid, typmod }: TypeOf, types: TableDescription['types']): TypeOf | undefined {
+/** The type of an array's elements, whose type modifier is the array's; undefined for any other type. */
+export function elementOf({ typeOid, typmod }: TypeOf, types: TableDescription['types']): TypeOf | undefined {
   const elementOid = ELEMENT_OID.get(typeOid) ?? types[typeOid]?.elementOid;
   return elementOid === undefined ? undefined : { typeOid: elementOid, typmod };
 }

@@ -3,7 +3,7 @@
  * durable-file.ts, proving them is verify.ts. One statement at a time: callers wait for the last one.
  */
 import { totalmem } from 'node:os';
-import { type DuckDBConnection, DuckDBInstance, type Json } from '@duckdb/node-api';
+import { type DuckDBConnection, DuckDBInstance, type DuckDBResult, type Json } from '@duckdb/node-api';
 import type { Spool } from './builder.js';
 import { segmentMetadata } from './metadata.js';
 import { literal, rowGroupRows, segmentOptions, selectSpool } from './sql.js';
@@ -136,6 +136,11 @@ export class SegmentEncoder {
   async query<T extends Record<string, Json>>(sql: string): Promise<T[]> {
     const reader = await this.#withMemory({}, () => this.#connection.runAndReadAll(sql)).catch(rethrowWithoutValue);
     return reader.getRowObjectsJson() as T[];
+  }
+
+  /** The rows of a query as they are asked for, a chunk at a time: for more of them than memory holds. */
+  async stream(sql: string): Promise<DuckDBResult> {
+    return await this.#connection.stream(sql).catch(rethrowWithoutValue);
   }
 
   /** Runs a statement with at least `memory` bytes, again with twice as much as long as it has too little: what a row group of wide rows takes cannot be told beforehand. */

@@ -10,8 +10,8 @@ export function walSubject(source: string): string {
   return `tidemark.${source}.wal`;
 }
 
-/** Request–reply: `prune` is answered by the pruner, `seal` by the archiver, `recopy` by capture. */
-export function requestSubject(source: string, what: 'prune' | 'seal' | 'recopy'): string {
+/** Request–reply: `prune` is answered by the pruner, `seal`, `import` and `expire` by the archiver, `recopy` by capture. */
+export function requestSubject(source: string, what: 'prune' | 'seal' | 'import' | 'expire' | 'recopy'): string {
   return `tidemark.${source}.${what}`;
 }
 

@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { oldFilesReport } from './old-files.js';
 import { findPython } from './python.js';
 import { readingReport } from './reading.js';
 import { typesReport } from './types.js';
@@ -24,6 +25,9 @@ process.stdout.write(
   `reading: ${reading.blocks} blocks run, ${reading.wrong.length} wrong${reading.skipped === undefined ? '' : `; Spark skipped: ${reading.skipped}`}\n`,
 );
 say('reading.md', reading.document);
+const old = await oldFilesReport(found.python, 18);
+problems.push(...old.wrong);
+process.stdout.write(`old files: ${old.rows} rows of pandas taken over, ${old.wrong.length} wrong\n`);
 for (const problem of problems.slice(0, 50)) process.stdout.write(`${problem}\n`);
 process.exit(problems.length === 0 ? 0 : 1);
 

@@ -30,6 +30,8 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
     process.stdout.write(
       `${result.ok ? 'verified' : `${result.damages.length} damaged`}: ${result.manifests} manifests, ${result.files} files, ${result.rows} rows, ${bytesText(result.bytes)}, archived position ${result.position ?? 'none yet'}\n`,
     );
+    if (result.expired > 0)
+      process.stdout.write(`note      ${result.expired} files of sealed days left the archive by its retention (keep): _tidemark/expired.jsonl\n`);
     if (result.direct < result.files)
       process.stdout.write(
         `note      ${result.files - result.direct} files were read through the page cache, which may hide what the disk has lost: their file system has no direct reading\n`,
