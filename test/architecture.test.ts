@@ -34,6 +34,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'wal/slot',
   ],
   restore: ['position', 'change', 'archive', 'segment', 'runtime', 'wal/session', 'wal/identity', 'wal/identifier'],
+  query: ['position', 'change', 'archive', 'segment', 'runtime', 'wal/session', 'wal/identity', 'wal/identifier', 'wal/describe', 'wal/table-rows'],
 };
 
 /** Services that may use other services: the command line runs them all, the demo starts them. */

@@ -94,6 +94,20 @@ command(
   .option('--follow', 'go on as changes come (default)')
   .option('--no-follow', 'end with what is in the stream now')
   .option('--all', 'also fences, other messages of Tidemark, and copied rows');
+command(
+  'query [sql]',
+  'one SQL (of DuckDB) over the hot rows in Postgres and the cold rows in the archive, each row once; without SQL a shell',
+  `tidemark query 'SELECT count(*) FROM prices WHERE "timestamp" >= current_date'`,
+  () => import('./commands/query.js'),
+)
+  .option('--format <format>', 'table, csv, json, jsonl or parquet (default: table on a terminal, else csv)')
+  .option('--out <file>', 'write into a file; parquet needs one')
+  .option('--cold', 'the archive alone, as of its position, when Postgres is away')
+  .option('--hot', 'Postgres alone, when the archive is away')
+  .option('--memory <size>', 'memory of the query; what is more goes to disk', '1GB')
+  .option('--temp <dir>', 'where its temporary folder is made (default: that of the system)')
+  .option('--stats', 'say on standard error what was read')
+  .option('-i, --interactive', 'the shell, also without a terminal');
 command('rebuild', 'replay the stream into an empty folder', 'tidemark rebuild --into /tmp/again --check', () => import('./commands/rebuild.js'))
   .requiredOption('--into <dir>', 'an empty or missing folder')
   .option('--check', 'compare it with the archive')

@@ -20,6 +20,8 @@ export type LivesOptions = {
   readonly before?: Lsn;
   /** With a column `_row` of rowKey. */
   readonly rowKeys?: boolean;
+  /** SQL condition on a row of keys of a table with these columns: the change is left out, as if it had not come yet. */
+  readonly unseen?: (columns: SegmentMetadata['columns']) => string;
 };
 
 /** What ended a version: null = it is the last one known and its life goes on. */
@@ -53,7 +55,8 @@ export function livesSql(options: LivesOptions): string {
   });
   const events = keys.map((group) => {
     const { key } = group.metadata;
-    return `SELECT ${eventColumns(identities, group.metadata, placed(group), key, key.length === 0)} ${read(group)}`;
+    const seen = options.unseen === undefined ? read(group) : `FROM (SELECT * ${read(group)}) WHERE NOT ${options.unseen(group.metadata.columns)}`;
+    return `SELECT ${eventColumns(identities, group.metadata, placed(group), key, key.length === 0)} ${seen}`;
   });
   const elsewhere = (options.elsewhere ?? []).map((group) => {
     const copied = `${systemIdentifier('op', group.metadata.columns)} = 'copy'`;

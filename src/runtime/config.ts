@@ -5,6 +5,7 @@
  * `process.env` is read here and in fault-point.ts, nowhere else.
  */
 import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
 import path from 'node:path';
 import { parseDocument } from 'yaml';
 import { z } from 'zod';
@@ -88,6 +89,12 @@ export function parseConfig(text: string, options: { file: string; overrides?: O
     );
   }
   return freeze(result.data, file, notices);
+}
+
+/** Where what a user's own sessions leave belongs (a shell's history): `$XDG_STATE_HOME/tidemark`, or ~/.local/state/tidemark. */
+export function userStateFolder(env: Environment = process.env): string {
+  const base = env['XDG_STATE_HOME'];
+  return path.join(base !== undefined && path.isAbsolute(base) ? base : path.join(homedir(), '.local', 'state'), 'tidemark');
 }
 
 /** JSON Schema of the file, for editors. */

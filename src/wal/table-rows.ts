@@ -41,18 +41,30 @@ async function* heard(client: pg.Client, copy: AsyncIterable<Buffer>): AsyncGene
 export async function* tableRows(client: pg.Client, relation: Relation, conditions: readonly string[] = ['true']): AsyncGenerator<CopyPart> {
   const head = await tableForm(client, relation);
   const rows = new CopyRows(relation.oid, relation.columns.length);
-  const columns = relation.columns.map((column) => quoteIdentifier(column.name)).join(', ');
   const part = (): CopyPart => {
     const taken = rows.take();
     return { oid: relation.oid, payload: Buffer.concat([head, taken.frames]), rows: taken.rows };
   };
   for (const condition of conditions) {
-    const sql = `COPY (SELECT ${columns} FROM ONLY ${quoteTable(relation.schema, relation.table)} WHERE ${condition}) TO STDOUT`;
-    for await (const data of heard(client, client.query(copyTo(sql)))) {
-      rows.push(data);
-      if (rows.bytes >= CHUNK_BYTES) yield part();
-    }
-    if (!rows.complete) throw new SyntaxError(`COPY of ${relation.schema}.${relation.table} ended within a row`);
+    for await (const _ of copied(client, relation, condition, rows)) if (rows.bytes >= CHUNK_BYTES) yield part();
   }
   if (rows.rows > 0) yield part();
+}
+
+/** The same rows without their form: frames (`u32 length` + Insert message), about 256 KB at a time. `relation`: with the wanted columns only. */
+export async function* tableFrames(client: pg.Client, relation: Relation, condition = 'true'): AsyncGenerator<Buffer> {
+  const rows = new CopyRows(relation.oid, relation.columns.length);
+  for await (const _ of copied(client, relation, condition, rows)) if (rows.bytes >= CHUNK_BYTES) yield rows.take().frames;
+  if (rows.rows > 0) yield rows.take().frames;
+}
+
+/** Copies the rows that meet a condition into `rows`; yields after each piece, for whoever takes them out. */
+async function* copied(client: pg.Client, { schema, table, columns }: Relation, condition: string, rows: CopyRows): AsyncGenerator<void> {
+  const names = columns.map(({ name }) => quoteIdentifier(name)).join(', ');
+  const sql = `COPY (SELECT ${names} FROM ONLY ${quoteTable(schema, table)} WHERE ${condition}) TO STDOUT`;
+  for await (const data of heard(client, client.query(copyTo(sql)))) {
+    rows.push(data);
+    yield;
+  }
+  if (!rows.complete) throw new SyntaxError(`COPY of ${schema}.${table} ended within a row`);
 }

@@ -1,0 +1,88 @@
+/**
+ * A DuckDB that holds empty tables and runs nothing: it says whether a statement is one that may run, and what it would read. Locked before it sees the statement, with no file at all to read, so that a
+ * statement that names one fails here.
+ */
+import { StatementType } from '@duckdb/node-api';
+import { configError, TidemarkError } from '../runtime/errors.js';
+import { identifier } from '../segment/sql.js';
+import { Engine } from './engine.js';
+import { type Reading, readings } from './reading.js';
+import { explained } from './statements.js';
+import { placeSql, planName, type QueriedTable, type Shape } from './table.js';
+
+const MEMORY = 128 * 1024 * 1024;
+
+/** Statistics of empty tables would make every plan empty, and a table read again by row number would hide the range of the first reading. */
+const SETTINGS = [`SET disabled_optimizers = 'statistics_propagation,late_materialization'`, 'SET threads = 1'];
+
+export type Plan = {
+  /** Names of the result's columns. */
+  readonly columns: readonly string[];
+  /** It is an EXPLAIN: its result is text. */
+  readonly explains: boolean;
+  /** By table; one that is not read has no entry. */
+  readonly readings: ReadonlyMap<QueriedTable, Reading>;
+};
+
+const ONLY_SELECT =
+  'one SELECT (or WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN) is what a query can be; nothing can be written, attached, loaded or set';
+
+/** Plans a statement over these tables. Throws `config` for what is wrong with it, in one line. */
+export async function planStatement(sql: string, tables: ReadonlyMap<QueriedTable, Shape>, names: readonly string[], signal: AbortSignal): Promise<Plan> {
+  using engine = await Engine.open({ memory: MEMORY, settings: SETTINGS }, signal);
+  for (const [table, shape] of tables) {
+    await engine.run(`CREATE SCHEMA IF NOT EXISTS ${identifier(table.place.schema)}`);
+    await engine.run(`CREATE TABLE ${placeSql(table)} AS ${shape.emptySql()}`);
+  }
+  await engine.lock([]);
+  const inner = explained(sql);
+  const columns = await check(engine, inner ?? sql, names);
+  if (inner !== undefined) await check(engine, sql, names, StatementType.EXPLAIN);
+  const rows = await engine.connection.runAndReadAll(`EXPLAIN (FORMAT json) ${inner ?? sql}`);
+  const plan = String(rows.getRows().at(-1)?.[1]);
+  const scanned = [...tables].map(([table, shape]) => ({ planName: planName(table), columns: shape.columns, timestamp: table.timestamp }));
+  const found = readings(plan, sql, scanned);
+  const read = [...tables.keys()].flatMap((table) => {
+    const reading = found.get(planName(table));
+    return reading === undefined ? [] : [[table, reading] as const];
+  });
+  return { columns, explains: inner !== undefined, readings: new Map(read) };
+}
+
+/** Throws what is wrong with the text as SQL, before anything is asked of anyone. */
+export async function checkSyntax(sql: string, signal: AbortSignal): Promise<void> {
+  using engine = await Engine.open({ memory: MEMORY, settings: SETTINGS }, signal);
+  await engine.lock([]);
+  const statements = await engine.connection.extractStatements(explained(sql) ?? sql).catch((error: Error) => {
+    throw sqlError(error, []);
+  });
+  if (statements.count !== 1) throw configError(`this is ${statements.count} statements in one`, ONLY_SELECT);
+}
+
+async function check(engine: Engine, sql: string, names: readonly string[], wanted = StatementType.SELECT): Promise<string[]> {
+  try {
+    const statements = await engine.connection.extractStatements(sql);
+    if (statements.count !== 1) throw configError(`this is ${statements.count} statements in one`, ONLY_SELECT);
+    const statement = await statements.prepare(0);
+    if (statement.statementType !== wanted) throw configError(`this is a ${StatementType[statement.statementType]} statement`, ONLY_SELECT);
+    if (statement.parameterCount > 0) throw configError('the statement has parameters, which have no value here', 'write the values themselves');
+    return Array.from({ length: statement.columnCount }, (_, i) => statement.columnName(i));
+  } catch (error) {
+    throw sqlError(error as Error, names);
+  }
+}
+
+const FORBIDDEN = /^(Permission Error|Invalid Input Error: Cannot change configuration|Invalid Configuration Error)/;
+
+/** What DuckDB says of a statement, in one line with what to do. `names`: the tables that there are. */
+export function sqlError(error: Error, names: readonly string[]): Error {
+  if (error instanceof TidemarkError) return error;
+  const [first = '', ...others] = error.message.split('\n');
+  const place = /^LINE (\d+):/.exec(others.find((line) => line.startsWith('LINE ')) ?? '')?.[1];
+  const said = `${first.replace(/^(Parser|Binder|Catalog) Error: /, '')}${place === undefined || place === '1' ? '' : ` (line ${place})`}`;
+  if (FORBIDDEN.test(first)) return configError(first, 'a query reads the listed tables and nothing else: no other file, no network, no setting');
+  const unknown = /^Catalog Error: Table with name (.*) does not exist/.exec(first);
+  if (unknown !== null) return configError(`there is no table ${unknown[1]}`, names.length === 0 ? 'none is listed' : `name one of: ${names.join(', ')}`);
+  if (/^(Parser|Binder|Catalog) Error/.test(first)) return configError(`SQL: ${said}`);
+  return new TidemarkError('failed', `SQL: ${said}`, { cause: error });
+}

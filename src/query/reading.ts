@@ -1,0 +1,89 @@
+/**
+ * What a statement reads of each table, taken from DuckDB's own plan of it: the columns, and the range of the timestamp outside which no row can matter. Pure. Where the plan says
+ * something that is not understood, everything is read: a reading is too wide at worst, never too narrow.
+ */
+
+/** Texts of timestamps as DuckDB prints them in UTC, both inclusive; undefined: open. A row whose timestamp is NULL is outside every range that has an end. */
+export type Range = { readonly from: string | undefined; readonly to: string | undefined };
+
+export type Reading = { readonly columns: ReadonlySet<string>; readonly range: Range };
+
+/** A scanned table, as a plan names it. `columns`: all that it has, in their order. */
+export type Scanned = { readonly planName: string; readonly columns: readonly string[]; readonly timestamp: string };
+
+type PlanNode = { readonly name: string; readonly children?: readonly PlanNode[]; readonly extra_info?: Readonly<Record<string, unknown>> };
+
+export const EVERYTHING: Range = { from: undefined, to: undefined };
+const DAY_MS = 86_400_000;
+
+/** The clock of a plan is not that of its execution: what is compared with it may move meanwhile. */
+const CLOCK = /\b(now|today|yesterday|tomorrow|age|current_\w+|get_current_\w+|local_?time\w*|transaction_timestamp)\b/i;
+
+/** By planName; a table that is not scanned has no entry. `plan`: JSON of EXPLAIN; `sql`: the statement. */
+export function readings(plan: string, sql: string, tables: readonly Scanned[]): Map<string, Reading> {
+  const found = new Map<string, Reading>();
+  const visit = (node: PlanNode): void => {
+    const info = node.extra_info ?? {};
+    const named = tables.filter(({ planName }) => planName === info['Table']);
+    for (const table of named) found.set(table.planName, united(found.get(table.planName), readingOf(info, table)));
+    for (const child of node.children ?? []) visit(child);
+  };
+  for (const node of JSON.parse(plan) as PlanNode[]) visit(node);
+  if (CLOCK.test(sql)) for (const [name, { columns, range }] of found) found.set(name, { columns, range: widened(range) });
+  return found;
+}
+
+function readingOf(info: Readonly<Record<string, unknown>>, { columns, timestamp }: Scanned): Reading {
+  const filters = texts(info['Filters']);
+  const projected = new Set(texts(info['Projections']).map((name) => name.toLowerCase()));
+  const wanted = columns.filter((name) => projected.has(name.toLowerCase()) || filters.some((filter) => filter.toLowerCase().includes(name.toLowerCase())));
+  return { columns: new Set(wanted), range: filters.map((filter) => rangeOf(filter, timestamp)).reduce(narrowed, EVERYTHING) };
+}
+
+function texts(value: unknown): string[] {
+  if (Array.isArray(value)) return value.map(String);
+  return typeof value === 'string' && value !== '' ? [value] : [];
+}
+
+const COMPARISON = /^(>=|<=|>|<|=)'(\d{4}-\d{2}-\d{2}(?: \d{2}:\d{2}:\d{2}(?:\.\d+)?(?:\+00)?)?)'::(?:TIMESTAMP WITH TIME ZONE|TIMESTAMP|DATE)$/;
+
+/** The range that one filter leaves: `at>='2026-01-12 00:00:00'::TIMESTAMP AND at<'…'::TIMESTAMP`. All of a filter is about the column that it begins with; parts of another form are left out of account. */
+export function rangeOf(filter: string, timestamp: string): Range {
+  if (!filter.startsWith(timestamp) || / OR /i.test(filter)) return EVERYTHING;
+  const parts = filter.split(' AND ').map((part) => (part.startsWith(timestamp) ? COMPARISON.exec(part.slice(timestamp.length)) : null));
+  if (parts[0] === null && !filter.slice(timestamp.length).startsWith('!=')) return EVERYTHING;
+  return parts.reduce((range: Range, part) => {
+    if (part === null) return range;
+    const [, operator, value] = part as unknown as [string, string, string];
+    const ends: Range = { from: /[>=]/.test(operator) && !operator.startsWith('<') ? value : undefined, to: /^(<|=)/.test(operator) ? value : undefined };
+    return narrowed(range, ends);
+  }, EVERYTHING);
+}
+
+function narrowed(a: Range, b: Range): Range {
+  const later = a.from === undefined || (b.from !== undefined && b.from > a.from) ? b.from : a.from;
+  const earlier = a.to === undefined || (b.to !== undefined && b.to < a.to) ? b.to : a.to;
+  return { from: later, to: earlier };
+}
+
+function united(a: Reading | undefined, b: Reading): Reading {
+  if (a === undefined) return b;
+  const from = a.range.from === undefined || b.range.from === undefined ? undefined : a.range.from < b.range.from ? a.range.from : b.range.from;
+  const to = a.range.to === undefined || b.range.to === undefined ? undefined : a.range.to > b.range.to ? a.range.to : b.range.to;
+  return { columns: new Set([...a.columns, ...b.columns]), range: { from, to } };
+}
+
+/** By a day on each side. */
+function widened({ from, to }: Range): Range {
+  const moved = (text: string | undefined, days: number): string | undefined => {
+    const day = Date.parse(`${text?.slice(0, 10)}T00:00:00Z`) + days * DAY_MS;
+    return text === undefined || Number.isNaN(day) ? undefined : new Date(day).toISOString().slice(0, 10);
+  };
+  return { from: moved(from, -1), to: moved(to, 2) };
+}
+
+/** True when rows of that UTC day can lie in the range; null: rows without a day. */
+export function dayMatches(day: string | null, { from, to }: Range): boolean {
+  if (day === null) return from === undefined && to === undefined;
+  return (from === undefined || day >= from.slice(0, 10)) && (to === undefined || day <= to.slice(0, 10));
+}
