@@ -27,36 +27,50 @@ export type Plan = {
 const ONLY_SELECT =
   'one SELECT (or WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN) is what a query can be; nothing can be written, attached, loaded or set';
 
-/** Plans a statement over these tables. Throws `config` for what is wrong with it, in one line. */
-export async function planStatement(sql: string, tables: ReadonlyMap<QueriedTable, Shape>, names: readonly string[], signal: AbortSignal): Promise<Plan> {
-  using engine = await Engine.open({ memory: MEMORY, settings: SETTINGS }, signal);
-  for (const [table, shape] of tables) {
-    await engine.run(`CREATE SCHEMA IF NOT EXISTS ${identifier(table.place.schema)}`);
-    await engine.run(`CREATE TABLE ${placeSql(table)} AS ${shape.emptySql()}`);
-  }
-  await engine.lock([]);
-  const inner = explained(sql);
-  const columns = await check(engine, inner ?? sql, names);
-  if (inner !== undefined) await check(engine, sql, names, StatementType.EXPLAIN);
-  const rows = await engine.connection.runAndReadAll(`EXPLAIN (FORMAT json) ${inner ?? sql}`);
-  const plan = String(rows.getRows().at(-1)?.[1]);
-  const scanned = [...tables].map(([table, shape]) => ({ planName: planName(table), columns: shape.columns, timestamp: table.timestamp }));
-  const found = readings(plan, sql, scanned);
-  const read = [...tables.keys()].flatMap((table) => {
-    const reading = found.get(planName(table));
-    return reading === undefined ? [] : [[table, reading] as const];
-  });
-  return { columns, explains: inner !== undefined, readings: new Map(read) };
-}
+export class Planner implements Disposable {
+  readonly #engine: Engine;
 
-/** Throws what is wrong with the text as SQL, before anything is asked of anyone. */
-export async function checkSyntax(sql: string, signal: AbortSignal): Promise<void> {
-  using engine = await Engine.open({ memory: MEMORY, settings: SETTINGS }, signal);
-  await engine.lock([]);
-  const statements = await engine.connection.extractStatements(explained(sql) ?? sql).catch((error: Error) => {
-    throw sqlError(error, []);
-  });
-  if (statements.count !== 1) throw configError(`this is ${statements.count} statements in one`, ONLY_SELECT);
+  private constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  static async open(signal: AbortSignal): Promise<Planner> {
+    return new Planner(await Engine.open({ memory: MEMORY, settings: SETTINGS }, signal));
+  }
+
+  /** Throws what is wrong with the text as SQL, before anything is asked of anyone: it is only parsed. */
+  async checkSyntax(sql: string): Promise<void> {
+    const { count } = await this.#engine.connection.extractStatements(explained(sql) ?? sql).catch((error: Error) => {
+      throw sqlError(error, []);
+    });
+    if (count !== 1) throw configError(`this is ${count} statements in one`, ONLY_SELECT);
+  }
+
+  /** Plans a statement over these tables, once. Throws `config` for what is wrong with it, in one line. */
+  async plan(sql: string, tables: ReadonlyMap<QueriedTable, Shape>, names: readonly string[]): Promise<Plan> {
+    const engine = this.#engine;
+    for (const [table, shape] of tables)
+      await engine.run(`CREATE SCHEMA IF NOT EXISTS ${identifier(table.place.schema)}; CREATE TABLE ${placeSql(table)} AS ${shape.emptySql()}`);
+    await engine.lock([]);
+    const inner = explained(sql);
+    const columns = await check(engine, inner ?? sql, names);
+    if (inner !== undefined) await check(engine, sql, names, StatementType.EXPLAIN);
+    const rows = await engine.connection.runAndReadAll(`EXPLAIN (FORMAT json) ${inner ?? sql}`).catch((error: Error) => {
+      throw sqlError(error, names);
+    });
+    const plan = String(rows.getRows().at(-1)?.[1]);
+    const scanned = [...tables].map(([table, shape]) => ({ planName: planName(table), columns: shape.columns, timestamp: table.timestamp }));
+    const found = readings(plan, sql, scanned);
+    const read = [...tables.keys()].flatMap((table) => {
+      const reading = found.get(planName(table));
+      return reading === undefined ? [] : [[table, reading] as const];
+    });
+    return { columns, explains: inner !== undefined, readings: new Map(read) };
+  }
+
+  [Symbol.dispose](): void {
+    this.#engine[Symbol.dispose]();
+  }
 }
 
 async function check(engine: Engine, sql: string, names: readonly string[], wanted = StatementType.SELECT): Promise<string[]> {
@@ -77,7 +91,7 @@ const FORBIDDEN = /^(Permission Error|Invalid Input Error: Cannot change configu
 /** What DuckDB says of a statement, in one line with what to do. `names`: the tables that there are. */
 export function sqlError(error: Error, names: readonly string[]): Error {
   if (error instanceof TidemarkError) return error;
-  const [first = '', ...others] = error.message.split('\n');
+  const [first = '', ...others] = error.message.replace(/^Failed to extract statements: /, '').split('\n');
   const place = /^LINE (\d+):/.exec(others.find((line) => line.startsWith('LINE ')) ?? '')?.[1];
   const said = `${first.replace(/^(Parser|Binder|Catalog) Error: /, '')}${place === undefined || place === '1' ? '' : ` (line ${place})`}`;
   if (FORBIDDEN.test(first)) return configError(first, 'a query reads the listed tables and nothing else: no other file, no network, no setting');

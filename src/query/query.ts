@@ -25,7 +25,7 @@ import { archivedForms, type Ends, findColdRows } from './cold.js';
 import { Engine } from './engine.js';
 import { hotForm, loadHotRows } from './hot.js';
 import { Moment, sees } from './moment.js';
-import { checkSyntax, type Plan, planStatement, sqlError } from './planner.js';
+import { type Plan, Planner, sqlError } from './planner.js';
 import { type Form, mentioned, OWN_SCHEMA, placed, placeSql, type QueriedTable, Shape } from './table.js';
 
 /** `both`; `hot`: Postgres alone; `cold`: the archive alone, every row that it knows of, as of its position. */
@@ -60,12 +60,12 @@ type Sources = { readonly moment: Moment | undefined; readonly state: ArchiveSta
 export class Query {
   readonly #config: Config;
   readonly #options: QueryOptions;
-  readonly #follower: ArchiveFollower;
+  readonly #follower: Pick<ArchiveFollower, 'refresh'>;
 
-  constructor(config: Config, options: QueryOptions) {
+  constructor(config: Config, options: QueryOptions, follower: Pick<ArchiveFollower, 'refresh'> = new ArchiveFollower(config.archive.dir)) {
     this.#config = config;
     this.#options = options;
-    this.#follower = new ArchiveFollower(config.archive.dir);
+    this.#follower = follower;
   }
 
   /** The tables that can be asked for: those of the configuration; of the archive alone all that it holds. */
@@ -107,19 +107,20 @@ export class Query {
     files: readonly string[],
     then: (engine: Engine, plan: Plan, facts: QueryFacts) => Promise<void>,
   ): Promise<void> {
-    await checkSyntax(sql, signal);
     const folder = await mkdtemp(path.join(this.#options.temporary, 'tidemark-query-'));
     try {
+      using planner = await Planner.open(signal);
+      await planner.checkSyntax(sql);
       using engine = await Engine.open({ memory: this.#options.memory, spill: folder }, signal);
       const all = await this.tables();
       const tables = mentioned(sql, all);
       const names = all.map(({ key }) => key);
       let read: { plan: Plan; files: string[]; facts: QueryFacts };
-      if (tables.length === 0) read = { plan: await planStatement(sql, new Map(), names, signal), files: [], facts: NOTHING_READ };
+      if (tables.length === 0) read = { plan: await planner.plan(sql, new Map(), names), files: [], facts: NOTHING_READ };
       else {
         await using moment = await this.#moment(signal);
         const sources = { moment, state: await this.#settle(moment, tables) };
-        read = await this.#fill(engine, sql, { tables, names, sources, folder, signal });
+        read = await this.#fill(engine, planner, sql, { tables, names, sources, folder });
       }
       await engine.lock([...read.files, ...files]);
       await then(engine, read.plan, read.facts);
@@ -175,8 +176,9 @@ export class Query {
 
   async #fill(
     engine: Engine,
+    planner: Planner,
     sql: string,
-    from: { tables: readonly QueriedTable[]; names: readonly string[]; sources: Sources; folder: string; signal: AbortSignal },
+    from: { tables: readonly QueriedTable[]; names: readonly string[]; sources: Sources; folder: string },
   ): Promise<{ plan: Plan; files: string[]; facts: QueryFacts }> {
     const { moment, state } = from.sources;
     const { dir } = this.#config.archive;
@@ -189,7 +191,7 @@ export class Query {
       const forms = [...(now === undefined ? [] : [hot.get(table) as Form]), ...(archived.get(table) ?? [])];
       if (forms.length > 0) shapes.set(table, new Shape(table, forms));
     }
-    const plan = await planStatement(sql, shapes, from.names, from.signal);
+    const plan = await planner.plan(sql, shapes, from.names);
     const ends = await this.#ends(from.sources, [...plan.readings.keys()]);
     const files: string[] = [];
     let facts = NOTHING_READ;

@@ -55,9 +55,19 @@ export function rangeOf(filter: string, timestamp: string): Range {
   return parts.reduce((range: Range, part) => {
     if (part === null) return range;
     const [, operator, value] = part as unknown as [string, string, string];
-    const ends: Range = { from: /[>=]/.test(operator) && !operator.startsWith('<') ? value : undefined, to: /^(<|=)/.test(operator) ? value : undefined };
-    return narrowed(range, ends);
+    const from = operator.startsWith('<') ? undefined : value;
+    const to = operator.startsWith('>') ? undefined : operator === '<' ? lastBefore(value) : value;
+    return narrowed(range, { from, to });
   }, EVERYTHING);
+}
+
+/** What lies before a midnight, ends with the day before; any other end may stay inside. */
+function lastBefore(text: string): string {
+  const midnight = /^(\d{4}-\d{2}-\d{2})( 00:00:00)?(\+00)?$/.exec(text);
+  if (midnight === null) return text;
+  const [, day, time, zone = ''] = midnight as unknown as [string, string, string | undefined, string | undefined];
+  const before = new Date(Date.parse(`${day}T00:00:00Z`) - DAY_MS).toISOString().slice(0, 10);
+  return time === undefined ? before : `${before} 23:59:59.999999${zone}`;
 }
 
 function narrowed(a: Range, b: Range): Range {
