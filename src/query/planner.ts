@@ -88,15 +88,21 @@ async function check(engine: Engine, sql: string, names: readonly string[], want
 
 const FORBIDDEN = /^(Permission Error|Invalid Input Error: Cannot change configuration|Invalid Configuration Error)/;
 
-/** What DuckDB says of a statement, in one line with what to do. `names`: the tables that there are. */
+/** The refusal of a locked DuckDB in our words; undefined for any other message. */
+export function refusal(message: string): TidemarkError | undefined {
+  const [first = ''] = message.split('\n');
+  return FORBIDDEN.test(first) ? configError(first, 'a query reads the listed tables and nothing else: no other file, no network, no setting') : undefined;
+}
+
+/** What DuckDB says against a statement before it runs, in one line with what to do. `names`: the tables that there are. */
 export function sqlError(error: Error, names: readonly string[]): Error {
   if (error instanceof TidemarkError) return error;
   const [first = '', ...others] = error.message.replace(/^Failed to extract statements: /, '').split('\n');
   const place = /^LINE (\d+):/.exec(others.find((line) => line.startsWith('LINE ')) ?? '')?.[1];
   const said = `${first.replace(/^(Parser|Binder|Catalog) Error: /, '')}${place === undefined || place === '1' ? '' : ` (line ${place})`}`;
-  if (FORBIDDEN.test(first)) return configError(first, 'a query reads the listed tables and nothing else: no other file, no network, no setting');
+  const refused = refusal(first);
+  if (refused !== undefined) return refused;
   const unknown = /^Catalog Error: Table with name (.*) does not exist/.exec(first);
   if (unknown !== null) return configError(`there is no table ${unknown[1]}`, names.length === 0 ? 'none is listed' : `name one of: ${names.join(', ')}`);
-  if (/^(Parser|Binder|Catalog) Error/.test(first)) return configError(`SQL: ${said}`);
-  return new TidemarkError('failed', `SQL: ${said}`, { cause: error });
+  return configError(`SQL: ${said}`);
 }

@@ -25,7 +25,7 @@ import { archivedForms, type Ends, findColdRows } from './cold.js';
 import { Engine } from './engine.js';
 import { hotForm, loadHotRows } from './hot.js';
 import { Moment, sees } from './moment.js';
-import { type Plan, Planner, sqlError } from './planner.js';
+import { type Plan, Planner, refusal } from './planner.js';
 import { type Form, mentioned, OWN_SCHEMA, placed, placeSql, type QueriedTable, Shape } from './table.js';
 
 /** `both`; `hot`: Postgres alone; `cold`: the archive alone, every row that it knows of, as of its position. */
@@ -256,14 +256,20 @@ async function executed<T>(running: Promise<T>): Promise<T> {
   try {
     return await running;
   } catch (error) {
-    throw /No such file|No files found|Cannot open file/.test((error as Error).message) ? error : sqlError(error as Error, []);
+    const { message } = error as Error;
+    if (GONE.test(message)) throw error;
+    const [first = ''] = message.split('\n');
+    const remedy = /^Out of Memory/.test(first) ? 'give it more with --memory, or room for its temporary folder with --temp' : undefined;
+    throw refusal(first) ?? new TidemarkError('failed', `SQL: ${first}`, { ...(remedy === undefined ? {} : { remedy }), cause: error });
   }
 }
+
+const GONE = /No such file|No files found|Cannot open file/;
 
 /** Files that a manifest dropped stay for ten minutes. */
 function goneFile(error: unknown): unknown {
   const { message, code } = error as { message?: string; code?: string };
-  if (error instanceof TidemarkError || !(code === 'ENOENT' || /No such file|No files found|Cannot open file/.test(message ?? ''))) return error;
+  if (error instanceof TidemarkError || !(code === 'ENOENT' || GONE.test(message ?? ''))) return error;
   return new TidemarkError('failed', `a file of the archive went away while the query ran (${message?.split('\n')[0]})`, {
     remedy: 'ask again: merged and sealed files stay for ten minutes, a query that runs longer may lose one; if it comes again, tidemark verify',
     cause: error,

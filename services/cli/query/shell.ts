@@ -75,7 +75,7 @@ class Shell {
     this.#typed = '';
     process.stdout.write('\n');
     this.#prompt.setPrompt(PROMPT);
-    this.#prompt.write(null, { ctrl: true, name: 'u' });
+    if (this.#prompt.terminal) this.#prompt.write(null, { ctrl: true, name: 'u' });
     this.#prompt.prompt();
   }
 

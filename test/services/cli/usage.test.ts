@@ -18,6 +18,7 @@ const COMMANDS = [
   'init',
   'pause',
   'prune',
+  'query',
   'rebuild',
   'repair',
   'restore',
