@@ -45,20 +45,36 @@ function texts(value: unknown): string[] {
   return typeof value === 'string' && value !== '' ? [value] : [];
 }
 
-const COMPARISON = /^(>=|<=|>|<|=)'(\d{4}-\d{2}-\d{2}(?: \d{2}:\d{2}:\d{2}(?:\.\d+)?(?:\+00)?)?)'::(?:TIMESTAMP WITH TIME ZONE|TIMESTAMP|DATE)$/;
+const TIME = String.raw`'(\d{4}-\d{2}-\d{2}(?: \d{2}:\d{2}:\d{2}(?:\.\d+)?(?:\+00)?)?)'::(?:TIMESTAMP WITH TIME ZONE|TIMESTAMP|DATE)`;
+const COMPARISON = new RegExp(`^(>=|<=|>|<|=)${TIME}$`);
+/** A comparison with another type of time, as of a `timestamp` with now(): in UTC it is one of the column itself. */
+const CAST_COMPARISON = new RegExp(String.raw`^(TIMESTAMP WITH TIME ZONE|TIMESTAMP|DATE)\) (?:(>=|<=|>|<|=) ${TIME}|BETWEEN ${TIME} AND ${TIME})\)$`);
 
-/** The range that one filter leaves: `at>='2026-01-12 00:00:00'::TIMESTAMP AND at<'…'::TIMESTAMP`. All of a filter is about the column that it begins with; parts of another form are left out of account. */
+/**
+ * The range that one filter leaves: `at>='2026-01-12 00:00:00'::TIMESTAMP AND at<'…'::TIMESTAMP`, or `(CAST(at AS DATE) = '2026-01-12'::DATE)`. All of a filter is about the column that it begins
+ * with; parts of another form are left out of account.
+ */
 export function rangeOf(filter: string, timestamp: string): Range {
+  const cast = `(CAST(${timestamp} AS `;
+  if (filter.startsWith(cast)) return castRange(filter.slice(cast.length));
   if (!filter.startsWith(timestamp) || / OR /i.test(filter)) return EVERYTHING;
   const parts = filter.split(' AND ').map((part) => (part.startsWith(timestamp) ? COMPARISON.exec(part.slice(timestamp.length)) : null));
   if (parts[0] === null && !filter.slice(timestamp.length).startsWith('!=')) return EVERYTHING;
-  return parts.reduce((range: Range, part) => {
-    if (part === null) return range;
-    const [, operator, value] = part as unknown as [string, string, string];
-    const from = operator.startsWith('<') ? undefined : value;
-    const to = operator.startsWith('>') ? undefined : operator === '<' ? lastBefore(value) : value;
-    return narrowed(range, { from, to });
-  }, EVERYTHING);
+  return parts.map((part) => (part === null ? EVERYTHING : ends(part[1] as string, part[2] as string))).reduce(narrowed, EVERYTHING);
+}
+
+function castRange(comparison: string): Range {
+  const match = CAST_COMPARISON.exec(comparison);
+  if (match === null) return EVERYTHING;
+  const [, type, operator, value, least, most] = match as unknown as [string, string, string | undefined, string, string, string];
+  const { from, to } = operator === undefined ? { from: least, to: most } : ends(operator, value);
+  return { from, to: type === 'DATE' && to !== undefined ? `${to.slice(0, 10)} 23:59:59.999999` : to };
+}
+
+function ends(operator: string, value: string): Range {
+  const from = operator.startsWith('<') ? undefined : value;
+  const to = operator.startsWith('>') ? undefined : operator === '<' ? lastBefore(value) : value;
+  return { from, to };
 }
 
 /** What lies before a midnight, ends with the day before; any other end may stay inside. */

@@ -176,7 +176,8 @@ test('a query reads the listed tables and nothing else, and writes nothing', asy
   const file = path.join(pipeline.dir, 'a.csv');
   await writeFile(file, 'x\n1\n');
   const daily = [...((await pipeline.state())?.files.values() ?? [])].find(({ kind, table }) => kind === 'daily' && table === 'prices');
-  const archived = path.join(pipeline.archiveDir, daily?.file ?? '');
+  assert.ok(daily, 'a day of prices is sealed');
+  const archived = path.join(pipeline.archiveDir, daily.file);
   const before = await readFile(archived);
   const escapes = [
     `SELECT * FROM read_csv('${file}')`,
