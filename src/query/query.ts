@@ -19,7 +19,7 @@ import path from 'node:path';
 import { lateIntents } from '../archive/late-intents.js';
 import { ArchiveFollower, type ArchiveState } from '../archive/manifest.js';
 import type { Config } from '../runtime/config.js';
-import { TidemarkError } from '../runtime/errors.js';
+import { configError, TidemarkError } from '../runtime/errors.js';
 import { identifier } from '../segment/sql.js';
 import { archivedForms, type Ends, findColdRows } from './cold.js';
 import { Engine } from './engine.js';
@@ -107,7 +107,7 @@ export class Query {
     files: readonly string[],
     then: (engine: Engine, plan: Plan, facts: QueryFacts) => Promise<void>,
   ): Promise<void> {
-    const folder = await mkdtemp(path.join(this.#options.temporary, 'tidemark-query-'));
+    const folder = await temporaryFolder(this.#options.temporary);
     try {
       using planner = await Planner.open(signal);
       await planner.checkSyntax(sql);
@@ -262,6 +262,12 @@ async function executed<T>(running: Promise<T>): Promise<T> {
     const remedy = /^Out of Memory/.test(first) ? 'give it more with --memory, or room for its temporary folder with --temp' : undefined;
     throw refusal(first) ?? new TidemarkError('failed', `SQL: ${first}`, { ...(remedy === undefined ? {} : { remedy }), cause: error });
   }
+}
+
+async function temporaryFolder(within: string): Promise<string> {
+  return await mkdtemp(path.join(within, 'tidemark-query-')).catch((error: Error) => {
+    throw configError(`no temporary folder can be made in ${within} (${error.message.split(',')[0]})`, 'name another one with --temp');
+  });
 }
 
 const GONE = /No such file|No files found|Cannot open file/;

@@ -57,9 +57,14 @@ export function planName({ place }: QueriedTable): string {
   return `memory.${place.schema}.${place.name}`;
 }
 
-/** The columns of all forms together. */
+/** Types of which the larger holds every value of the smaller; of any others that met in one column DuckDB would round, or refuse. */
+const FAMILIES: readonly RegExp[] = [/^(SMALLINT|INTEGER|BIGINT|DECIMAL\(.*\))$/, /^(FLOAT|DOUBLE)$/, /^(DATE|TIMESTAMP|TIMESTAMPTZ)$/];
+
+/** The columns of all forms together. A column that had types of several kinds is text. */
 export class Shape {
   readonly forms: readonly Form[];
+  /** Names, in lower case, of the columns that are text for all forms. */
+  readonly #mixed: ReadonlySet<string>;
   /** In order, with the column of texts last. */
   readonly columns: readonly string[];
   /** Name of the column of values that no type can hold. */
@@ -68,11 +73,17 @@ export class Shape {
   /** `forms`: the newest first. Throws for column names that cannot stand beside each other. */
   constructor(table: QueriedTable, forms: readonly Form[]) {
     const names = new Map<string, string>();
+    const types = new Map<string, Set<string>>();
     for (const { columns } of forms) {
       const collision = nameCollision(columns.map(({ name }) => name));
       if (collision !== undefined) throw new TidemarkError('failed', `${table.key}: ${collision}`, { remedy: 'rename the column' });
       for (const { name } of columns) if (!names.has(name.toLowerCase())) names.set(name.toLowerCase(), name);
     }
+    for (const form of forms)
+      for (const { name, fileType, dailyType = fileType } of form.columns.map((one) => segmentColumn(one, form)))
+        types.set(name.toLowerCase(), (types.get(name.toLowerCase()) ?? new Set()).add(dailyType));
+    const kept = (found: ReadonlySet<string>): boolean => found.size === 1 || FAMILIES.some((family) => [...found].every((type) => family.test(type)));
+    this.#mixed = new Set([...types].filter(([, found]) => !kept(found)).map(([name]) => name));
     this.forms = forms;
     this.text = systemName('text', [...names.values()]);
     this.columns = [...names.values(), this.text];
@@ -110,7 +121,8 @@ export class Shape {
   #list(form: Form, column: (one: { name: string; type: string }) => string, text: string): string {
     const own = form.columns.map((one) => {
       const { name, fileType, dailyType } = segmentColumn(one, form);
-      return `${column({ name, type: dailyType ?? fileType })} AS ${identifier(name)}`;
+      const typed = column({ name, type: dailyType ?? fileType });
+      return `${this.#mixed.has(name.toLowerCase()) ? `CAST(${typed} AS VARCHAR)` : typed} AS ${identifier(name)}`;
     });
     return [...own, `${text} AS ${identifier(this.text)}`].join(', ');
   }

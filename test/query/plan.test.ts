@@ -1,6 +1,7 @@
 /** What a statement reads, taken from its plan, and what is no statement of a query: without any server. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { Engine } from '../../src/query/engine.js';
 import { Planner } from '../../src/query/planner.js';
 import { dayMatches, type Range, type Reading, rangeOf } from '../../src/query/reading.js';
 import { explained, splitStatements } from '../../src/query/statements.js';
@@ -82,6 +83,19 @@ test('a filter counts only when it begins with the column and compares with a pl
     `at>='0044-03-15 (BC)'::DATE`,
   ])
     assert.deepEqual(rangeOf(filter, 'at'), all, filter);
+});
+
+test('a column that had several types has one that holds all its values', async () => {
+  const older: Form = {
+    columns: [column('ID', 23), column('timestamp', 1082), column('token', 23), column('price', 1700), column('lost', 16)],
+    types: {},
+    key: ['ID'],
+  };
+  using engine = await Engine.open({ memory: 64 * 1024 * 1024 }, signal);
+  const shape = new Shape(prices, [FORM, older]);
+  assert.deepEqual(shape.columns, ['id', 'timestamp', 'token', 'price', 'lost', '_text']);
+  const types = await engine.query<{ column_type: string }>(`SELECT column_type FROM (DESCRIBE ${shape.emptySql()})`);
+  assert.deepEqual(types.map(({ column_type: type }) => type), ['BIGINT', 'TIMESTAMP', 'VARCHAR', 'VARCHAR', 'BOOLEAN', 'VARCHAR']); // biome-ignore format: one line
 });
 
 test('days of a range', () => {

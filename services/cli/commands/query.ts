@@ -19,9 +19,12 @@ export async function run([text]: readonly (string | undefined)[], options: Opti
   const config = loadConfig(String(options['config']));
   const query = new Query(config, { sides: sidesOf(options), memory: memoryOf(options), temporary: path.resolve(String(options['temp'] ?? tmpdir())) });
   const output = outputOf(config, options);
+  const stop = new AbortController();
+  let enough = false;
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code === 'EPIPE') process.exit(0); // whoever reads has enough
-    throw error;
+    if (error.code !== 'EPIPE') throw error;
+    enough = true; // whoever reads has seen enough
+    stop.abort();
   });
   if (options['interactive'] === true || (text === undefined && process.stdin.isTTY === true)) {
     await shell(query, output);
@@ -31,10 +34,13 @@ export async function run([text]: readonly (string | undefined)[], options: Opti
   const all = blank ? [...statements] : [...statements, rest];
   if (all.length === 0) throw configError('there is no SQL', 'give it as an argument, on standard input, or use the shell on a terminal');
   if (all.length > 1 && output.file !== undefined) throw configError(`--out: these are ${all.length} statements`, 'write one statement into one file');
-  const stop = new AbortController();
   const end = (): void => stop.abort();
   process.once('SIGINT', end).once('SIGTERM', end); // a second one ends the process at once
-  for (const sql of all) await runStatement(query, sql, output, stop.signal);
+  try {
+    for (const sql of all) await runStatement(query, sql, output, stop.signal);
+  } catch (error) {
+    if (!enough) throw error;
+  }
   return 0;
 }
 
