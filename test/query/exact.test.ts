@@ -107,7 +107,7 @@ test('each row exactly once while rows come, change, go, are pruned, merged and 
   const writing = writers.map(async (writer) => {
     for (let n = 1; going; n += 1) {
       await change(writer.sql, writer.name, writer.random);
-      if (n % 12 === 0) await pipeline.archived(); // else there would be ever less to prune
+      if (n % 8 === 0) await pipeline.archived(); // else there would be ever less to prune
     }
   });
   const pruning = (async () => {
@@ -116,7 +116,7 @@ test('each row exactly once while rows come, change, go, are pruned, merged and 
   let asked = 0;
   const sealed = (state: ArchiveState | undefined): number => [...(state?.files.values() ?? [])].filter(({ kind }) => kind === 'daily').length;
   try {
-    while (asked < 16 || pruned < 500 || sealed(await pipeline.state()) < 1) {
+    while (asked < 12 || pruned < 500 || sealed(await pipeline.state()) < 1) {
       assert.ok(asked < 200, `${asked} queries, but ${pruned} pruned rows and ${sealed(await pipeline.state())} daily files`);
       const name = random.pick(MIRRORED);
       const day = (ago: number): string => new Date(Date.now() - ago * 86_400_000).toISOString().slice(0, 10);
