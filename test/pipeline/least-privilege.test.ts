@@ -101,6 +101,7 @@ for (const major of [15, NEWEST]) {
         ['status'],
         ['doctor'],
         ['tail', '--from', 'start', '--no-follow'],
+        ['query', 'SELECT count(*) FROM prices'],
         ['explain', 'prices', '1'],
         ['repair', 'prices', '--yes', 'test'],
       ];
