@@ -4,6 +4,7 @@ import pino from 'pino';
 import { recopyRequester, sealRequester } from '../../services/pruner/requesters.js';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
 import { type PruneResult, runPrune } from '../../src/prune/run.js';
+import { Query, type Sides } from '../../src/query/query.js';
 import { loadConfig } from '../../src/runtime/config.js';
 import { connectStream, type StreamConnection } from '../../src/stream/topology.js';
 import { Pipeline, type Service, until } from '../pipeline/pipeline.js';
@@ -11,7 +12,7 @@ import { auditFiles, auditView, describeDifference, Views } from './audit.js';
 import { Random } from './chance.js';
 import { dayText, Journal } from './journal.js';
 import { Load } from './load.js';
-import { configLines, KINDS, schemaSql } from './tables.js';
+import { configLines, KINDS, type Kind, schemaSql } from './tables.js';
 
 const FAULTS = ['K1:kill:1', 'K2:kill:1', 'A3:kill:2', 'A7:kill:2', 'A8:kill:3', 'A9:kill:2', 'A1:kill:9'] as const;
 const CAPTURE_FAULTS = ['C2:kill:9', 'C3:kill:5', 'C5:kill:3'] as const;
@@ -212,6 +213,24 @@ export class Run implements AsyncDisposable {
       120_000,
     );
     await this.#pipeline.archived();
+  }
+
+  /** At rest the archive knows everything: what it holds alone is what Postgres and the archive hold together. */
+  async askBoth(): Promise<void> {
+    const config = loadConfig(this.#pipeline.configFile);
+    const options = { memory: 256 * 1024 * 1024, temporary: this.#pipeline.dir };
+    const ask = async (sides: Sides, { name }: Kind): Promise<string[]> => {
+      const found: string[] = [];
+      await new Query(config, { sides, ...options }).run(`SELECT ver FROM ${name} ORDER BY ver`, new AbortController().signal, async ({ kept }) => {
+        for await (const rows of kept((column) => column)) found.push(...rows.map(([ver]) => String(ver)));
+      });
+      return found;
+    };
+    for (const kind of KINDS) {
+      const [both, alone] = [await ask('both', kind), await ask('cold', kind)];
+      this.counts['rows asked for'] = (this.counts['rows asked for'] ?? 0) + both.length;
+      assert.deepEqual(both, alone, `${kind.name}: hot and cold rows together`);
+    }
   }
 
   /** Somebody empties what the pruner leaves, and every finished day is sealed. */

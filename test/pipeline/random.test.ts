@@ -18,6 +18,7 @@ for (const major of MAJOR === undefined ? [15, 18] : [Number(MAJOR)]) {
         try {
           await run.chaos(rounds);
           await run.rest();
+          await run.askBoth();
           await run.sealAll();
           await run.audit();
           context.diagnostic(JSON.stringify(run.counts));
