@@ -5,7 +5,7 @@
 import type pg from 'pg';
 import type { ChunkHeader, ForkFound } from '../../src/change/chunk.js';
 import { TAG } from '../../src/change/pgoutput.js';
-import type { Epoch } from '../../src/position/epoch.js';
+import { type Epoch, sameEpoch } from '../../src/position/epoch.js';
 import { formatLsn, type Lsn } from '../../src/position/lsn.js';
 import { boundary, formatPosition, type Position } from '../../src/position/position.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
@@ -190,7 +190,8 @@ export class Streaming {
     const { archive, epoch, anchor, log } = this.#parts;
     const archived = await this.#parts.archived();
     this.#parts.metrics.archived(archived?.position ?? null);
-    const lsn = confirmable({ archive, epoch, archived, received: this.#replication.received, confirmed: this.#confirmed, anchored: anchor.proved });
+    const ours = archived?.epoch != null && sameEpoch(archived.epoch, epoch) ? { ...archived, fences: anchor.sent(archived.fences) } : undefined;
+    const lsn = confirmable({ archive, epoch, archived: ours, received: this.#replication.received, confirmed: this.#confirmed, anchored: anchor.proved });
     if (lsn === undefined) return;
     faultPoint('C6');
     this.#replication.confirm(lsn);

@@ -1,7 +1,8 @@
 /**
  * Proves on each connection that the server writes the very history that was archived: the slot stands at an archived fence, so that fence must come first, and every
  * newer archived fence, and the transaction the stream ends in, must come again at their own places. A server restored from a copy fails here (IDENTITY).
- * Must see every message before the framer; nothing is confirmed until it is `proved`.
+ * Must see every message before the framer; nothing is confirmed until it is `proved`, and then only fences that came on this very connection: those that the stream brings to the archive later may
+ * be of the history that was lost.
  */
 import { FENCE_PREFIX, type FencePayload, openMessage } from '../change/fence.js';
 import { readBegin, readLsn, readMessage, TAG } from '../change/pgoutput.js';
@@ -19,6 +20,8 @@ export type AnchorFacts = {
   readonly tailBegin: Buffer | undefined;
 };
 
+const FENCE = Buffer.from(`${FENCE_PREFIX}\0`);
+
 type Expected = { readonly lsn: Lsn; readonly end: Lsn; readonly nonce: string };
 
 export class AnchorCheck {
@@ -32,6 +35,8 @@ export class AnchorCheck {
   /** The running transaction must bring this fence. */
   #due: Expected | undefined;
   #firstDue = false;
+  /** Fences that came: place and nonce. */
+  readonly #came = new Map<string, Lsn>();
 
   constructor(facts: AnchorFacts) {
     this.#facts = facts;
@@ -69,6 +74,19 @@ export class AnchorCheck {
     if (next !== undefined && next.end <= walEnd) this.#missing(next, `everything up to ${formatLsn(walEnd)} came without it`);
   }
 
+  /** Those of the archived fences that came on this connection. Throws Halt IDENTITY when it has gone past the place of one that did not. */
+  sent<Fence extends AnchorFacts['fences'][number]>(fences: readonly Fence[]): Fence[] {
+    const oldest = parseLsn(fences[0]?.lsn ?? '0/0');
+    for (const [came, lsn] of this.#came) if (lsn < oldest) this.#came.delete(came);
+    return fences.filter((fence) => {
+      const [lsn, end] = [parseLsn(fence.lsn), parseLsn(fence.end)];
+      const came = this.#came.has(`${fence.lsn} ${fence.nonce}`);
+      if (!came && lsn > this.#facts.slotAt && this.#at !== undefined && lsn < this.#at)
+        this.#missing({ lsn, end, nonce: fence.nonce }, `a transaction at ${formatLsn(this.#at)} came without it`);
+      return came;
+    });
+  }
+
   #begin(bytes: Buffer, at: Lsn): void {
     this.#at = at;
     if (this.#first) {
@@ -95,11 +113,11 @@ export class AnchorCheck {
   }
 
   #message(bytes: Buffer): void {
-    if (this.#due === undefined && !this.#firstDue) return;
-    const message = readMessage(bytes, 0);
-    if (message.prefix !== FENCE_PREFIX || !message.transactional) return;
-    const fence = openMessage<FencePayload>(this.#facts.key, message.content);
+    if (bytes[1] !== 1 || !bytes.subarray(10, 10 + FENCE.length).equals(FENCE) || this.#at === undefined) return;
+    const fence = openMessage<FencePayload>(this.#facts.key, readMessage(bytes, 0).content);
     if (fence === undefined) return;
+    if (fence.archive === this.#facts.archive) this.#came.set(`${formatLsn(this.#at)} ${fence.nonce}`, this.#at);
+    if (this.#due === undefined && !this.#firstDue) return;
     if (fence.archive !== this.#facts.archive) {
       throw this.#identity(`the slot belongs to archive ${fence.archive}, the folder holds archive ${this.#facts.archive}`);
     }
