@@ -37,6 +37,7 @@ export async function newestForm(dir: string, files: readonly FileEntry[]): Prom
 }
 
 async function metadataOf(dir: string, entry: FileEntry): Promise<SegmentMetadata> {
+  await requireWhole(dir, entry);
   const file = path.join(dir, entry.file);
   if (entry.kind === 'daily') return (await DailyReader.open(file)).metadata;
   const reader = await SegmentReader.open(file);
