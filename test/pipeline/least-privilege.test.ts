@@ -62,7 +62,7 @@ for (const major of [15, NEWEST]) {
     };
     const tidemark = async (...args: string[]): Promise<{ code: number | null; stdout: string }> => {
       const { code, stdout, stderr } = await pipeline.cli([...args, '-c', pipeline.configFile], { TIDEMARK_LOG_LEVEL: 'trace', ...login('person') });
-      logs += stdout + stderr;
+      logs += args[0] === 'tail' ? stderr : stdout + stderr; // rows are what tail is asked for
       return { code, stdout: stdout + stderr };
     };
 
