@@ -59,7 +59,7 @@ export const PLANTS: readonly Plant[] = [
   {
     name: 'slot-confirmed-at-puback',
     file: 'services/capture/streaming.js',
-    find: 'const lsn = confirmable({ archive, epoch, archived, received: this.#replication.received, confirmed: this.#confirmed, anchored: anchor.proved });',
+    find: 'const lsn = confirmable({ archive, epoch, archived: ours, received: this.#replication.received, confirmed: this.#confirmed, anchored: anchor.proved });',
     replace: 'const lsn = anchor.proved && this.#boundary.lsn > this.#confirmed ? this.#boundary.lsn : undefined;',
     by: { faults: [] },
   },
@@ -126,8 +126,8 @@ export const PLANTS: readonly Plant[] = [
   {
     name: 'prune-taken-for-user-delete',
     file: 'services/archiver/transactions.js',
-    find: `change.op === 'delete' && this.#prune?.oid === change.oid ? 'prune' : change.op;`,
-    replace: 'change.op;',
+    find: `if (op === 'delete' && this.#pruned === oid)`,
+    replace: 'if (false)',
     by: { faults: [] },
   },
   {
