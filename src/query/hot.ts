@@ -36,7 +36,15 @@ export function hotForm({ relation, description }: HotTable, state: ArchiveState
 export async function loadHotRows(
   engine: Engine,
   client: pg.Client,
-  from: { readonly table: QueriedTable; readonly hot: HotTable; readonly form: Form; readonly shape: Shape; readonly reading: Reading; readonly name: string },
+  from: {
+    readonly table: QueriedTable;
+    readonly hot: HotTable;
+    readonly form: Form;
+    readonly shape: Shape;
+    readonly reading: Reading;
+    readonly name: string /** `xmin`, as Postgres prints it, of rows that count in the archive. */;
+    readonly restored: readonly string[];
+  },
   folder: string,
 ): Promise<HotRows> {
   const { table, hot, form, shape, reading, name } = from;
@@ -75,7 +83,11 @@ export async function loadHotRows(
   };
   let builder = begin();
   try {
-    for await (const frames of tableFrames(client, segment.relation, rangeSql(table, form.columns, reading.range))) {
+    for await (const frames of tableFrames(
+      client,
+      segment.relation,
+      [rangeSql(table, form.columns, reading.range), ...from.restored.map((xmin) => `xmin <> ${quoteLiteral(xmin)}::xid`)].join(' AND '),
+    )) {
       for (let at = 0; at < frames.length; at += 4 + frames.readUInt32BE(at)) builder.append(frames, at + TUPLE_AT, ORIGIN);
       if (builder.bytes < SPOOL_BYTES) continue;
       await take(builder);

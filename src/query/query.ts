@@ -11,6 +11,7 @@
  *   4. Daily files do not tell which prune ended a row. A day is sealed when Postgres holds no row of it, so what was sealed before S is cold. A day that is sealed (or a table copied again) between the
  *      manifest read before S and N makes S be taken again.
  *   5. Postgres must be the server, on the timeline, that the archive's epoch names: else the two could not be held together, and the query is refused.
+ *   6. A restored row that nobody changed since is in Postgres and in the archive: its transaction's receipt says so, and it counts in the archive.
  *
  * Rows that somebody else deleted are in neither, but for tables with `deletes: keep`: those are cold from when the archive holds the delete. Must never write anything but its own temporary folder.
  */
@@ -18,13 +19,14 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { lateIntents } from '../archive/late-intents.js';
 import { ArchiveFollower, type ArchiveState } from '../archive/manifest.js';
+import { RestoreIndex, restoredTransactions } from '../archive/restores.js';
 import type { Config } from '../runtime/config.js';
 import { configError, TidemarkError } from '../runtime/errors.js';
 import { identifier } from '../segment/sql.js';
 import { archivedForms, type Ends, findColdRows } from './cold.js';
 import { Engine } from './engine.js';
 import { hotForm, loadHotRows } from './hot.js';
-import { Moment, sees } from './moment.js';
+import { type HotTable, Moment, sees } from './moment.js';
 import { type Plan, Planner, refusal } from './planner.js';
 import { type Form, mentioned, OWN_SCHEMA, placed, placeSql, type QueriedTable, Shape } from './table.js';
 
@@ -207,13 +209,26 @@ export class Query {
       }
       const now = moment?.table(table);
       if (reading !== undefined && moment !== undefined && now !== undefined) {
-        const rows = await loadHotRows(engine, moment.client, { table, hot: now, form: hot.get(table) as Form, shape, reading, name: `hot_${i}` }, from.folder);
+        const rows = await loadHotRows(
+          engine,
+          moment.client,
+          { table, hot: now, form: hot.get(table) as Form, shape, reading, name: `hot_${i}`, restored: await this.#restored(from.sources, now) },
+          from.folder,
+        );
         branches.push(rows.sql);
         facts = { ...facts, hotRows: facts.hotRows + rows.rows, hotTables: facts.hotTables + 1 };
       }
       await engine.run(`CREATE VIEW ${placeSql(table)} AS ${shape.unitedSql(branches)}`);
     }
     return { plan, files, facts };
+  }
+
+  /** Transactions whose rows, as long as nobody changes them, are in the archive as they stand: there they count, and not as hot ones. */
+  async #restored({ moment, state }: Sources, { relation }: HotTable): Promise<string[]> {
+    if (moment === undefined || state === undefined) return [];
+    const table = { oid: relation.oid, systemId: moment.server.systemId, nextXid: moment.snapshot.xmax.toString() };
+    const found = await restoredTransactions(new RestoreIndex(this.#config.archive.dir), table);
+    return found.filter(({ known }) => known).map(({ xmin }) => xmin);
   }
 
   /** Which prunes count: those that S sees; of the newest the receipts and Postgres are asked. */

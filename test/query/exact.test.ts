@@ -227,3 +227,18 @@ test('rows that somebody else deleted count where they are kept, and only there'
   assert.deepEqual((await rows('SELECT count(*) FROM kept WHERE id > 3000')).rows, [['10']]);
   await until('the pruned ones alone', async () => Number((await rows('SELECT count(*) FROM quotes')).rows[0]?.[0]) > 0);
 });
+
+test('a restored row counts once, and once more when it is changed', async () => {
+  const before = (await rows('SELECT count(*), count(DISTINCT id) FROM quotes')).rows;
+  const { code, stdout, stderr } = await pipeline.cli(['restore', 'quotes', '--on-conflict', 'skip', '-c', pipeline.configFile]);
+  assert.equal(code, 0, stdout + stderr);
+  const hot = Number((await pipeline.query<{ n: string }>('SELECT count(*) AS n FROM quotes'))[0]?.n);
+  assert.ok(hot > 0, stdout);
+  assert.deepEqual((await rows('SELECT count(*), count(DISTINCT id) FROM quotes')).rows, before, 'before the archive knows of it');
+  await pipeline.archived();
+  assert.deepEqual((await rows('SELECT count(*), count(DISTINCT id) FROM quotes')).rows, before);
+  const changed = (await pipeline.query(`UPDATE quotes SET v = 'new' WHERE id % 2 = 0 RETURNING id`)).length;
+  assert.deepEqual((await rows(`SELECT count(*), count(*) FILTER (v = 'new') FROM quotes`)).rows, [
+    [String(Number(before[0]?.[0]) + changed), String(changed)],
+  ]);
+});
