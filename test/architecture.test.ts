@@ -35,6 +35,19 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
   ],
   restore: ['position', 'change', 'archive', 'segment', 'runtime', 'wal/session', 'wal/identity', 'wal/identifier'],
   query: ['position', 'change', 'archive', 'segment', 'runtime', 'wal/session', 'wal/identity', 'wal/identifier', 'wal/describe', 'wal/table-rows'],
+  status: [
+    'position',
+    'change',
+    'coverage',
+    'archive',
+    'runtime',
+    'stream',
+    'prune/target',
+    'wal/session',
+    'wal/identity',
+    'wal/identifier',
+    'wal/slot-health',
+  ],
 };
 
 /** Services that may use other services: the command line runs them all, the demo starts them. */

@@ -1,7 +1,7 @@
 /** How fast the stages go, from two looks at the pipeline. Pure. */
 import { parseLsn } from '../../src/position/lsn.js';
 import { parsePosition } from '../../src/position/position.js';
-import type { PipelineStatus } from './pipeline-state.js';
+import type { PipelineStatus } from '../../src/status/pipeline-state.js';
 
 /** By the second; null where one of the two looks does not know it, or it went back (a new epoch). */
 export type Rates = {

@@ -1,8 +1,8 @@
 /** The screen of `tidemark status --watch`: every stage from WAL to prune, the room that is left, and the tables, in the width and height that there are. Pure. */
 import type { Colors } from 'picocolors/types.js';
+import type { PipelineStatus, TableStatus } from '../../src/status/pipeline-state.js';
 import { THRESHOLDS } from '../../src/wal/slot-health.js';
 import { type Cell, cell, columns, cut, type Line, lineText } from './grid.js';
-import type { PipelineStatus, TableStatus } from './pipeline-state.js';
 import { bytesText, durationText } from './print.js';
 import type { Rates } from './rates.js';
 import type { Size } from './screen.js';

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import pc from 'picocolors';
 import { cut, widthOf } from '../../../services/cli/grid.js';
-import type { PipelineStatus, TableStatus } from '../../../services/cli/pipeline-state.js';
 import { Looks, ratesBetween } from '../../../services/cli/rates.js';
 import { statusScreen } from '../../../services/cli/status-screen.js';
+import type { PipelineStatus, TableStatus } from '../../../src/status/pipeline-state.js';
 
 const PLAIN = pc.createColors(false);
 const table = (name: string, change: Partial<TableStatus> = {}): TableStatus => ({

@@ -1,7 +1,7 @@
 /** When the volume of the archive and the stream are full, as status shows it. Pure. */
-import type { VolumeForecast } from '../../src/archive/growth.js';
-import { perDay } from '../../src/runtime/forecast.js';
-import type { StreamForecast } from '../../src/stream/forecast.js';
+import type { VolumeForecast } from '../archive/growth.js';
+import { perDay } from '../runtime/forecast.js';
+import type { StreamForecast } from '../stream/forecast.js';
 
 /** Null where nothing is known. Bytes, and seconds from now; `fullInSeconds` null: not known yet (ten minutes are needed), or never, as it goes. */
 export type Forecast = {

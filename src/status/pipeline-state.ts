@@ -1,22 +1,22 @@
 /** What the pipeline looks like now, gathered from Postgres, the stream and the archive: for status and explain. Each part may be missing, with its reason. */
 import type pg from 'pg';
-import { ArchiveGrowth, archiveBytes } from '../../src/archive/growth.js';
-import { ArchiveFollower, type ArchiveState } from '../../src/archive/manifest.js';
-import { describePause, readPause } from '../../src/archive/operations.js';
-import { ReceiptIndex, type RunReceipt } from '../../src/archive/receipts.js';
-import { decodeChunkHeader } from '../../src/change/chunk.js';
-import { tableCoverage } from '../../src/coverage/coverage.js';
-import { formatLsn, type Lsn, parseLsn } from '../../src/position/lsn.js';
-import { parsePosition } from '../../src/position/position.js';
-import { readTarget } from '../../src/prune/target.js';
-import type { Config } from '../../src/runtime/config.js';
-import { describeError } from '../../src/runtime/errors.js';
-import { type StreamForecast, streamForecast } from '../../src/stream/forecast.js';
-import { connectStream, findStream, walSubject } from '../../src/stream/topology.js';
-import { applicationName, slotName } from '../../src/wal/identifier.js';
-import { readServerIdentity } from '../../src/wal/identity.js';
-import { closeClient, connectClient } from '../../src/wal/session.js';
-import { slotAlarm } from '../../src/wal/slot-health.js';
+import { ArchiveGrowth, archiveBytes } from '../archive/growth.js';
+import { ArchiveFollower, type ArchiveState } from '../archive/manifest.js';
+import { describePause, readPause } from '../archive/operations.js';
+import { ReceiptIndex, type RunReceipt } from '../archive/receipts.js';
+import { decodeChunkHeader } from '../change/chunk.js';
+import { tableCoverage } from '../coverage/coverage.js';
+import { formatLsn, type Lsn, parseLsn } from '../position/lsn.js';
+import { parsePosition } from '../position/position.js';
+import { readTarget } from '../prune/target.js';
+import type { Config } from '../runtime/config.js';
+import { describeError } from '../runtime/errors.js';
+import { type StreamForecast, streamForecast } from '../stream/forecast.js';
+import { connectStream, findStream, walSubject } from '../stream/topology.js';
+import { applicationName, slotName } from '../wal/identifier.js';
+import { readServerIdentity } from '../wal/identity.js';
+import { closeClient, connectClient } from '../wal/session.js';
+import { slotAlarm } from '../wal/slot-health.js';
 import { type Forecast, forecastOf } from './forecast.js';
 
 export type TableStatus = {
