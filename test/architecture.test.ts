@@ -46,6 +46,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'wal/session',
     'wal/identity',
     'wal/identifier',
+    'wal/slot',
     'wal/slot-health',
   ],
 };
@@ -136,6 +137,15 @@ test('the environment is read in few places', () => {
 test('files stay small enough to be read', () => {
   const long = all.filter(({ text }) => text.split('\n').length > LONGEST_FILE).map(({ file, text }) => `${file}: ${text.split('\n').length}`);
   assert.deepEqual(long, []);
+});
+
+test('the files of the console’s page stay small and say at their head what they are', () => {
+  const folder = path.join(ROOT, 'services/console/page');
+  for (const name of readdirSync(folder).filter((file) => /\.(js|css)$/.test(file))) {
+    const text = readFileSync(path.join(folder, name), 'utf8');
+    assert.match(text, /^(\/\*|\/\/ )/, `${name} has no head comment`);
+    assert.ok(text.split('\n').length <= LONGEST_FILE, name);
+  }
 });
 
 test('every law names tests that exist, and there are fifteen', () => {

@@ -134,6 +134,7 @@ test('the image’s build steps give a program that runs, without tests and with
     ['services', 'src'],
   );
   for (const name of ['typescript', '@biomejs', 'ajv']) assert.ok(!existsSync(path.join(app, 'node_modules', name)), `${name} is in the image`);
+  assert.ok(existsSync(path.join(app, 'services', 'console', 'page', 'index.html')), 'the page of the console');
   const main = path.join(app, 'dist', 'services', 'cli', 'main.js');
   const { version } = JSON.parse(read('package.json')) as { version: string };
   const asked = spawnSync(process.execPath, [main, '--version'], { encoding: 'utf8', cwd: dir });

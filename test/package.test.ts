@@ -67,6 +67,7 @@ test('the package carries its licence and deployment files, and no test', () => 
     'README.md',
     'CHANGELOG.md',
     'docker-compose.yml',
+    'services/console/page/index.html',
     'infra/Dockerfile',
     'infra/postgres/roles.sql',
     'infra/nats/nats.conf',

@@ -49,7 +49,7 @@ command('doctor', 'check every precondition at once, each with its remedy', 'tid
   .option('--json', 'as JSON');
 command(
   'run [service]',
-  'run all services under one supervisor, or one of: capture, archiver, pruner',
+  'run all services under one supervisor, or one of: capture, archiver, pruner, console',
   'tidemark run -c /etc/tidemark.yaml',
   () => import('./commands/run.js'),
 );
@@ -64,6 +64,12 @@ command(
 )
   .option('--watch', 'again every two seconds: a screen on a terminal, text in a pipe')
   .option('--json', 'as JSON, with --watch one object a look');
+command(
+  'console',
+  'show the pipeline in a browser: http://127.0.0.1:9470 where the configuration does not say otherwise',
+  'tidemark console --port 9480',
+  () => import('./commands/console.js'),
+).option('--port <n>', 'another port than console.port');
 command(
   'explain <table> [key...]',
   'why a table or a row is not prunable yet; every archived version of a row, how it ended, which run pruned it',

@@ -1,5 +1,5 @@
 /**
- * Runs the three services as child processes: restarts what died, leaves alone what halted, stops all in order. A child that loses its IPC channel stops by itself, so
+ * Runs the three services as child processes, and the console where the configuration has one: restarts what died, leaves alone what halted, stops all in order. A child that loses its IPC channel stops by itself, so
  * nothing outlives the supervisor, however it ends.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
@@ -13,9 +13,10 @@ import { applicationName, slotName } from '../../src/wal/identifier.js';
 import { closeClient, connectClient } from '../../src/wal/session.js';
 import { readSlot } from '../../src/wal/slot.js';
 import { showCopy } from './copy-bar.js';
+import { ServiceReports } from './service-reports.js';
 
 /** In the order of stopping: what deletes first, what makes durable last. */
-const SERVICES = ['pruner', 'capture', 'archiver'] as const;
+const SERVICES = ['console', 'pruner', 'capture', 'archiver'] as const;
 type ServiceName = (typeof SERVICES)[number];
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
@@ -44,7 +45,9 @@ export async function supervise(config: Config, log: Log): Promise<number> {
     });
   }
   const children = new Map<ServiceName, ChildProcess>();
-  const kept = SERVICES.map((name) => keepRunning(name, config, log, controller, children));
+  const reports = new ServiceReports();
+  const wanted = SERVICES.filter((name) => name !== 'console' || config.console !== undefined);
+  const kept = wanted.map((name) => keepRunning(name, { config, log, controller, children, reports }));
   const over = new AbortController();
   const shown = showCopy(config, AbortSignal.any([controller.signal, over.signal]));
   const stopping = once(controller.signal, 'abort').then(() => stopInOrder(children));
@@ -56,33 +59,44 @@ export async function supervise(config: Config, log: Log): Promise<number> {
   return Math.max(...codes);
 }
 
+type Supervision = {
+  readonly config: Config;
+  readonly log: Log;
+  readonly controller: AbortController;
+  readonly children: Map<ServiceName, ChildProcess>;
+  readonly reports: ServiceReports;
+};
+
 /** Starts a service again and again. Resolves with its exit code when it ended for good. */
-async function keepRunning(
-  name: ServiceName,
-  config: Config,
-  log: Log,
-  controller: AbortController,
-  children: Map<ServiceName, ChildProcess>,
-): Promise<number> {
+async function keepRunning(name: ServiceName, { config, log, controller, children, reports }: Supervision): Promise<number> {
   const { signal } = controller;
   for (let attempt = 0; !signal.aborted; attempt += 1) {
     const started = Date.now();
     const child = startService(name, config);
     children.set(name, child);
+    reports.started(name, child);
     log.info({ event: 'service-started', child: name, childPid: child.pid }, `${name} started`);
     const [code, killedBy] = await endOf(child);
     children.delete(name);
-    if (signal.aborted) return code ?? EXIT_FAILED;
+    if (signal.aborted) {
+      reports.ended(name, 'stopped');
+      return code ?? EXIT_FAILED;
+    }
     if (code === EXIT_CONFIG || code === EXIT_HALT) {
       log.error(
         { event: 'service-exited', child: name, code, signal: killedBy },
-        code === EXIT_HALT ? `${name} HALTED and needs a person; the others go on` : `${name} refuses to run as it is configured; everything stops`,
+        code === EXIT_HALT
+          ? `${name} HALTED and needs a person; the others go on`
+          : `${name} refuses to run as it is configured; ${name === 'console' ? 'the others go on' : 'everything stops'}`,
       );
-      if (code === EXIT_CONFIG) controller.abort();
+      reports.ended(name, code === EXIT_HALT ? 'halted' : 'refused');
+      // Nobody's rows depend on the console.
+      if (code === EXIT_CONFIG && name !== 'console') controller.abort();
       return code;
     }
     if (Date.now() - started > STEADY_MS) attempt = 0;
     const restartInMs = backoffMs(attempt);
+    reports.ended(name, 'waiting');
     log.warn({ event: 'service-exited', child: name, code, signal: killedBy, restartInMs }, `${name} ended; it starts again`);
     await sleep(restartInMs, signal);
   }

@@ -20,6 +20,7 @@ import { Comparison, type Ours } from './compare/comparison.js';
 import { drain } from './drain.js';
 import { startNats } from './engines/nats.js';
 import { startPostgres } from './engines/postgres.js';
+import { freePort, isFree } from './engines/process.js';
 import { listFiles } from './folder.js';
 import { allRows } from './hot-rows.js';
 import { fingerprintOf, TableJournal } from './journal.js';
@@ -47,6 +48,7 @@ const DEFAULT_RATE = 400;
 const KILL_EVERY_MS = 4000;
 /** What was an hour: ours prunes, and the old script runs, as often. */
 const HOUR_MS = 10_000;
+const CONSOLE_PORT = 9470;
 /** The same Ctrl-C may come from the terminal and again from who started us. */
 const ONE_WISH_MS = 1000;
 
@@ -110,10 +112,16 @@ async function writeConfig(home: string, url: string, stream: string): Promise<s
   document.setIn(['archive', 'dir'], path.join(home, 'archived_data'));
   document.setIn(['archive', 'flush', 'every'], '2s');
   document.setIn(['prune', 'schedule'], `*/${HOUR_MS / 1000} * * * * *`);
+  document.setIn(['console'], { port: await consolePort() });
   await mkdir(path.join(home, 'archived_data'), { mode: 0o750 });
   const file = path.join(home, 'tidemark.yaml');
   await writeFile(file, document.toString(), { mode: 0o600 });
   return file;
+}
+
+/** The console's own port where it is free. */
+async function consolePort(): Promise<number> {
+  return (await isFree(CONSOLE_PORT)) ? CONSOLE_PORT : await freePort();
 }
 
 type Stage = {
@@ -152,6 +160,7 @@ async function play(options: DemoOptions, stage: Stage, stop: AbortController): 
     );
 
   const services = new Supervised(stage.config, path.join(home, 'services.jsonl'));
+  process.stdout.write(`console: http://127.0.0.1:${config.console?.port}\n`);
   const watch = new Watch({ client: stage.watcher, archiveDir: config.archive.dir, slot: slotName(config.source.name), journals });
   const watching = new AbortController();
   const load = new Load(

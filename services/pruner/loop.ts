@@ -6,6 +6,7 @@ import { takeSettings } from '../../src/archive/settings.js';
 import { takeClock } from '../../src/prune/clock.js';
 import { connectPruner } from '../../src/prune/connection.js';
 import { prunePreflight } from '../../src/prune/preflight.js';
+import { type PruneReply, type PruneRequest, parsePruneRequest } from '../../src/prune/request.js';
 import { chosenTables, type PruneResult, runPrune } from '../../src/prune/run.js';
 import type { Config, TableConfig } from '../../src/runtime/config.js';
 import { configError, describeError, exitCodeOf, Halt, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
@@ -20,7 +21,6 @@ import { closeClient } from '../../src/wal/session.js';
 import { tellRun } from './events.js';
 import { PrunerMetrics } from './metrics.js';
 import { recopyRequester, sealRequester } from './requesters.js';
-import { type PruneReply, type PruneRequest, parsePruneRequest } from './requests.js';
 
 const OFF = 'pruning is off (prune.enabled: false, or DATA_ARCHIVAL_ENABLED=0)';
 

@@ -73,6 +73,7 @@ export class ReceiptReader {
   readonly #take: (line: string, place: LinePlace) => void;
   /** Bytes read of each file, up to the end of its last whole line. */
   readonly #offsets = new Map<string, number>();
+  #tail: Promise<void> = Promise.resolve();
 
   /** `dir`: the archive folder; `take` gets every whole line, without its end. */
   constructor(dir: string, prefix: ReceiptPrefix, take: (line: string, place: LinePlace) => void) {
@@ -98,7 +99,14 @@ export class ReceiptReader {
     }
   }
 
-  async read(name: string): Promise<void> {
+  /** One reading at a time, whoever asks: else a line would be taken twice. */
+  read(name: string): Promise<void> {
+    const done = this.#tail.then(() => this.#readOn(name));
+    this.#tail = done.catch(() => undefined);
+    return done;
+  }
+
+  async #readOn(name: string): Promise<void> {
     const handle = await open(path.join(this.#dir, name), 'r');
     try {
       let offset = this.#offsets.get(name) ?? 0;

@@ -1,7 +1,16 @@
 /** One line for a mistake in the configuration: its path, what was found, what it should be. Must never show what a secret field holds. */
 import type { z } from 'zod';
 
-const SECRETS = new Set(['source.url', 'source.prunerUrl', 'source.restoreUrl', 'stream.url', 'stream.password', 'stream.token', 'stream.nkey']);
+const SECRETS = new Set([
+  'source.url',
+  'source.prunerUrl',
+  'source.restoreUrl',
+  'stream.url',
+  'stream.password',
+  'stream.token',
+  'stream.nkey',
+  'console.token',
+]);
 
 /** `from`: which variable of the environment a field's value came from. */
 export function describeIssue(issue: z.core.$ZodIssue, raw: unknown, from: ReadonlyMap<string, string>): string {

@@ -1,6 +1,7 @@
 /** Rules of tidemark.yaml that need two fields at once. Pure. */
 import type { Parsed } from './config-schema.js';
 import { DURATION_MS, keepOf } from './config-values.js';
+import { isLoopback } from './loopback.js';
 import { clash, placeOfFiles } from './table-files.js';
 import { parseTableKey } from './table-key.js';
 
@@ -28,9 +29,15 @@ function metricsProblems({ metrics }: Parsed): string[] {
   });
 }
 
+/** Whoever reaches the console sees it all and can ask for a prune. */
+function consoleProblems({ console: wanted }: Parsed): string[] {
+  if (wanted === undefined || wanted.token !== undefined || isLoopback(wanted.host)) return [];
+  return [`console.token: missing; console.host ${JSON.stringify(wanted.host)} can be reached from elsewhere: give a token, or listen on 127.0.0.1`];
+}
+
 /** Rules that need two fields at once. */
 export function crossCheck(data: Parsed): string[] {
-  const problems = [...streamProblems(data.stream), ...metricsProblems(data)];
+  const problems = [...streamProblems(data.stream), ...metricsProblems(data), ...consoleProblems(data)];
   const qualified = (key: string): string => {
     const { schema, table } = parseTableKey(key);
     return `${schema}.${table}`;

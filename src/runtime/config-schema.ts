@@ -1,6 +1,6 @@
 /** The sections of tidemark.yaml, their fields and defaults. The JSON Schema for editors is made from it. */
 import { z } from 'zod';
-import { cron, DURATION_MS, duration, keep, port, SIZE_BYTES, secretText, size, timezone, whole } from './config-values.js';
+import { cron, DURATION_MS, duration, hostName, keep, port, SIZE_BYTES, secretText, size, timezone, token, whole } from './config-values.js';
 
 const tableSchema = z.strictObject({
   timestamp: z.string().min(1),
@@ -69,6 +69,17 @@ export const configSchema = z.strictObject({
     .prefault({}),
   tables: z.record(z.string().min(1), tableSchema).refine((tables) => Object.keys(tables).length > 0, 'name at least one table'),
   protected: z.array(z.string().min(1)).default([]),
+  /** Absent: `tidemark run` opens no port for it. */
+  console: z
+    .strictObject({
+      host: z.string().min(1).default('127.0.0.1'),
+      port: port.default(9470),
+      /** Needed as soon as others can reach it. */
+      token: token.optional(),
+      /** Names by which browsers may ask for it, besides localhost and addresses. */
+      names: z.array(hostName).default([]),
+    })
+    .optional(),
   /** Absent: no port is opened. */
   metrics: z
     .strictObject({ host: z.string().min(1).default('127.0.0.1'), capture: port.default(9471), archiver: port.default(9472), pruner: port.default(9473) })

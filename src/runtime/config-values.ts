@@ -52,6 +52,14 @@ export const secretText = z
   .min(1)
   .transform((text) => new Secret(text));
 
+/** A secret that others could guess at: not a short one. */
+export const token = z
+  .string()
+  .min(16, 'a token has at least 16 characters; make one with: openssl rand -hex 24')
+  .transform((text) => new Secret(text));
+
+export const hostName = z.string().regex(/^(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9.-]*[A-Za-z0-9])$/, 'a host name alone, without scheme and port');
+
 export const cron = z.string().superRefine((text, context) => {
   try {
     new Cron(text, { paused: true }).stop();

@@ -46,7 +46,7 @@ export type Config = Omit<Parsed, 'tables' | 'protected'> & {
 };
 
 /** Values from flags, in the shape of the file; they win over everything else. */
-export type Overrides = { archiveDir?: string };
+export type Overrides = { archiveDir?: string; consolePort?: number };
 
 /** Reads and validates a configuration file. Throws a `config` error that names every problem. */
 export function loadConfig(file: string, overrides: Overrides = {}, env: Environment = process.env): Config {
@@ -75,6 +75,7 @@ export function parseConfig(text: string, options: { file: string; overrides?: O
   const raw = expandVariables(plain, env, missing) as Record<string, unknown>;
   const { notices, from } = applyEnvironment(raw, env);
   if (overrides.archiveDir !== undefined) section(raw, 'archive')['dir'] = overrides.archiveDir;
+  if (overrides.consolePort !== undefined) section(raw, 'console')['port'] = overrides.consolePort;
   const result = configSchema.safeParse(raw);
   const tables: unknown = raw['tables'];
   const problems = missing.map((name) => `\${${name}}: the variable is not set`);

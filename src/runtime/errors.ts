@@ -52,10 +52,14 @@ export class TidemarkError extends Error {
 export class Halt extends TidemarkError {
   override readonly name = 'Halt';
   readonly halt: HaltName;
+  readonly seen: string;
+  readonly safe: string;
 
   constructor(halt: HaltName, detail: { seen: string; safe: string; remedy: string; cause?: unknown }) {
     super('halt', `${halt}: ${detail.seen} ${detail.safe}`, { remedy: detail.remedy, cause: detail.cause });
     this.halt = halt;
+    this.seen = detail.seen;
+    this.safe = detail.safe;
   }
 }
 

@@ -5,6 +5,7 @@
 import { setTimeout as sleepFor } from 'node:timers/promises';
 import { describeError, exitCodeOf, Halt, mayRetry, placeOf, TidemarkError } from './errors.js';
 import type { Log } from './log.js';
+import { sayLastWords } from './supervision.js';
 
 /** Resolves after `ms`, or at once (without throwing) when the signal aborts. */
 export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
@@ -64,6 +65,7 @@ export async function runMain(log: Log, body: (signal: AbortSignal) => Promise<v
     if (error instanceof TidemarkError && error.remedy) fields['remedy'] = error.remedy;
     if (!(error instanceof TidemarkError) && error instanceof Error) fields['stack'] = placeOf(error);
     log.fatal(fields, 'stopped');
+    sayLastWords(error);
     process.exit(exitCodeOf(error));
   };
   process.on('uncaughtException', fatal);

@@ -120,3 +120,13 @@ test('appends made at once keep whole lines', async () => {
   assert.equal((await index.batches()).length, 20);
   assert.equal(index.brokenLines, 0);
 });
+
+test('an index that several ask at once counts each line once', async () => {
+  await using folder = await temporaryArchive();
+  const writer = new ReceiptWriter(folder.dir);
+  const run = { type: 'run' as const, dryRun: false, tables: [], at: '2026-01-13T00:00:00.000Z', finishedAt: '2026-01-13T00:00:01.000Z' };
+  for (const name of ['a', 'b', 'c']) await writer.append({ ...run, run: name });
+  const index = new ReceiptIndex(folder.dir);
+  const [first, , second] = await Promise.all([index.runs(), index.batches(), index.runs(), index.unresolved()]);
+  assert.deepEqual([first.length, second.length, (await index.runs()).length], [3, 3, 3]);
+});

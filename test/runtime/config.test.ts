@@ -215,3 +215,24 @@ test('the JSON Schema for editors accepts what is accepted and refuses unknown n
   assert.ok(validate(parse(LEAST)), JSON.stringify(validate.errors));
   assert.ok(!validate(parse(LEAST.replace('timestamp', 'timstamp'))));
 });
+
+test('the console is reached from this machine only, or has a token that cannot be guessed and is not printed', () => {
+  assert.equal(config(LEAST).console, undefined, 'no section, no port');
+  assert.deepEqual(config(`${LEAST}console: {}`).console, { host: '127.0.0.1', port: 9470, names: [] });
+  for (const host of ['localhost', '::1', '127.0.0.2']) assert.equal(config(`${LEAST}console: { host: "${host}" }`).console?.host, host);
+  for (const host of ['0.0.0.0', '::', '10.0.0.7', 'console.internal', 'localhost.evil.example'])
+    assert.match(problems(`${LEAST}console: { host: "${host}" }`), /console\.token: missing; .* give a token, or listen on 127\.0\.0\.1/, host);
+  const token = 'secret-word-of-24-letters';
+  const open = config(`${LEAST}console: { host: 0.0.0.0, token: ${token}, names: [console.internal] }`);
+  assert.equal(open.console?.token?.reveal(), token);
+  assert.ok(!inspect(open, { depth: 9 }).includes(token));
+  const short = problems(`${LEAST}console: { token: secret-word }`);
+  assert.match(short, /console\.token: not usable; a token has at least 16 characters/);
+  assert.doesNotMatch(short, /secret-word/);
+  assert.match(
+    problems(`${LEAST}console: { port: 70000, names: ["http://x"] }`),
+    /console\.port: found 70000; a port[\s\S]*console\.names\.0: found "http:\/\/x"; a host name/,
+  );
+  const env = config(LEAST, { TIDEMARK_CONSOLE_HOST: '0.0.0.0', TIDEMARK_CONSOLE_PORT: '9480', TIDEMARK_CONSOLE_TOKEN: token });
+  assert.deepEqual([env.console?.host, env.console?.port, env.console?.token?.reveal()], ['0.0.0.0', 9480, token]);
+});

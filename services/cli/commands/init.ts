@@ -172,6 +172,8 @@ function render(name: string, url: string | undefined, chosen: readonly Guess[],
     stringify({ source: { url: url === undefined ? '${DATABASE_URL}' : url, name, timezone: 'UTC' } }).trimEnd(), // timezone: of `timestamp` columns
     stringify({ stream: { url: 'nats://localhost:4222', replay: { age: '7d', bytes: '20GB' } } }).trimEnd(),
     stringify({ archive: { dir: './archived_data', flush: { every: '60s' } } }).trimEnd(),
+    '# `tidemark run` shows the pipeline in a browser there; without this section it opens no port.',
+    stringify({ console: { port: 9470 } }).trimEnd(),
     '# Nothing is deleted until you set this to true; `tidemark prune --dry-run` shows what would be.',
     stringify({ prune: { enabled: false, retention: '24h', schedule: '0 * * * *' } }).trimEnd(),
     'tables:',

@@ -9,6 +9,10 @@ const LOOPS: Readonly<Record<string, () => Promise<ServiceLoop>>> = {
   capture: async () => (await import('../../capture/loop.js')).runCapture,
   archiver: async () => (await import('../../archiver/loop.js')).runArchiver,
   pruner: async () => (await import('../../pruner/loop.js')).runPruner,
+  console: async () => {
+    const { runConsole } = await import('../../console/loop.js');
+    return (config, log, signal) => runConsole(config, log, signal);
+  },
 };
 
 export async function run([service]: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {

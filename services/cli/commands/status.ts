@@ -3,6 +3,7 @@ import Table from 'cli-table3';
 import { ArchiveFollower } from '../../../src/archive/manifest.js';
 import { loadConfig } from '../../../src/runtime/config.js';
 import { sleep } from '../../../src/runtime/service.js';
+import { findHalts, type HaltNotice } from '../../../src/status/halts.js';
 import { type PipelineStatus, readStatus, StatusMemory } from '../../../src/status/pipeline-state.js';
 import { THRESHOLDS } from '../../../src/wal/slot-health.js';
 import { bytesText, colours, durationText, plainTable } from '../print.js';
@@ -19,7 +20,8 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
   const look = (): Promise<PipelineStatus> => readStatus(config, follower, memory);
   if (options['watch'] === true) return await watch(look, options['json'] === true);
   const status = await look();
-  process.stdout.write(options['json'] === true ? `${JSON.stringify(status)}\n` : render(status));
+  const halts = await findHalts(status, follower);
+  process.stdout.write(options['json'] === true ? `${JSON.stringify({ ...status, halts })}\n` : render(status, null, halts));
   return status.slot?.walStatus === 'lost' || [status.postgres, status.stream, status.archive].some((part) => 'problem' in part) ? 1 : 0;
 }
 
@@ -63,8 +65,8 @@ function lag(bytes: number | null, seconds: number | null): string {
   return `${bytesText(bytes)} behind${seconds === null ? '' : `, ${seconds} s`}`;
 }
 
-/** `rates`: from an earlier look to this one. */
-export function render(status: PipelineStatus, rates: Rates | null = null): string {
+/** `rates`: from an earlier look to this one. `halts`: those that are seen from outside. */
+export function render(status: PipelineStatus, rates: Rates | null = null, halts: readonly HaltNotice[] = []): string {
   const lines: string[] = [`source ${status.source}`];
   lines.push(
     'problem' in status.postgres
@@ -82,7 +84,9 @@ export function render(status: PipelineStatus, rates: Rates | null = null): stri
       `archive    position ${status.archive.position ?? 'none yet'}, ${lag(status.lag.archivedBytes, status.lag.archivedSeconds)}; manifest ${status.archive.manifest}, fence ${status.archive.fence ?? 'none'}`,
     );
   }
-  lines.push(slotLine(status), ...forecastLines(status), ...rateLine(rates), '');
+  lines.push(slotLine(status));
+  for (const { halt, where, seen, safe, remedy } of halts) lines.push(`HALT       ${halt} (${where}): ${seen} ${safe} → ${remedy}`);
+  lines.push(...forecastLines(status), ...rateLine(rates), '');
   const rows = status.tables.map((table) => [
     table.table,
     table.hotRows === null ? 'unknown' : String(table.hotRows),

@@ -19,6 +19,15 @@ export async function freePort(): Promise<number> {
   return port;
 }
 
+/** Nobody listens on this TCP port of 127.0.0.1 now. */
+export async function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  return await new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
+}
+
 /** Path of an executable on PATH or in the usual system folders, undefined when there is none. */
 export function findExecutable(name: string, folders: readonly string[] = []): string | undefined {
   const places = [...folders, ...(process.env['PATH'] ?? '').split(path.delimiter), '/usr/sbin', '/usr/local/bin', '/opt/homebrew/bin'];

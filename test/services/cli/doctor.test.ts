@@ -194,6 +194,7 @@ test('init writes a configuration of the reference database that doctor accepts,
   const text = await readFile(out, 'utf8');
   const config: Config = parseConfig(text, { file: out, env: { DATABASE_URL: url } });
   assert.equal(config.prune.enabled, false);
+  assert.deepEqual([config.console?.host, config.console?.port], ['127.0.0.1', 9470]);
   assert.equal(config.source.url.reveal(), url);
   assert.ok(!text.includes(url), 'the password stays in the environment');
   for (const [table, column] of Object.entries(REFERENCE_COLUMNS)) assert.equal(config.tables.find(({ key }) => key === table)?.timestamp, column, table);

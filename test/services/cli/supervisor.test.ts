@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import path from 'node:path';
 import { test } from 'node:test';
 import { Pipeline, until } from '../../pipeline/pipeline.js';
@@ -148,5 +149,23 @@ test('a precondition that fails stops everything with 2', async () => {
   const pids = await supervised.pids();
   assert.equal(await supervised.ended, 2, supervised.text);
   assert.match(supervised.text, /CREATE PUBLICATION/);
+  await gone(pids);
+});
+
+test('a console that cannot listen says so in one line and takes nobody with it', async () => {
+  const other = createServer().listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  const { port } = other.address() as { port: number };
+  await using pipeline = await Pipeline.start({ schema: SCHEMA, tables: TABLES, yaml: `console: { port: ${port} }` });
+  await pipeline.doctorFix();
+  await using supervised = new Supervised(pipeline.configFile);
+  const exited = await until('its end is told', async () => supervised.events('service-exited', 'console')[0]);
+  assert.deepEqual([exited.code, exited.restartInMs], [2, undefined]);
+  assert.match(supervised.text, /console\.port: port \d+ of 127\.0\.0\.1 is taken by another process/);
+  await pipeline.archived();
+  const pids = await supervised.pids();
+  supervised.process.kill('SIGTERM');
+  assert.equal(await supervised.ended, 2, 'the exit code tells of it');
+  other.close();
   await gone(pids);
 });

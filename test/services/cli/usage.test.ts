@@ -10,6 +10,7 @@ import { tidemark } from './command.js';
 
 const COMMANDS = [
   'adopt',
+  'console',
   'demo',
   'doctor',
   'expire',

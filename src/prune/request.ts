@@ -1,6 +1,7 @@
 /** What may be asked of the pruner on `tidemark.<source>.prune`, and what it answers. */
-import type { PruneResult } from '../../src/prune/run.js';
-import { configError } from '../../src/runtime/errors.js';
+
+import { configError } from '../runtime/errors.js';
+import type { PruneResult } from './run.js';
 
 /** All tables when none is named; its reply is a PruneReply. */
 export type PruneRequest = { readonly table?: string; readonly dryRun?: boolean };

@@ -1,0 +1,91 @@
+/**
+ * Halts that can be seen from outside: what capture would halt with as the slot and the archive stand, an archive that cannot be read, tables that the newest prune run halted. Owns no decision: the slot's
+ * is wal/slot's. What it cannot see (POISON, STREAM_GAP, SUPERSEDED) only the service that halted knows.
+ */
+import type { ArchiveFollower, ArchiveState } from '../archive/manifest.js';
+import type { RunReceipt } from '../archive/receipts.js';
+import { parseLsn } from '../position/lsn.js';
+import { parsePosition } from '../position/position.js';
+import { Halt, type HaltName } from '../runtime/errors.js';
+import { decideSlot } from '../wal/slot.js';
+import type { PipelineStatus } from './pipeline-state.js';
+
+/** A halt as a person needs it. `where`: the service or table that stands still. `at`: ISO time, null when it is only seen from outside. */
+export type HaltNotice = {
+  /** Null: the service ended as halted and did not say more. */
+  readonly halt: HaltName | null;
+  readonly where: string;
+  readonly seen: string;
+  readonly safe: string;
+  readonly remedy: string;
+  readonly at: string | null;
+};
+
+/** `follower`: looked at again after `status` was read, so that the slot is never taken for being ahead of an older manifest. */
+export async function findHalts(status: PipelineStatus, follower: ArchiveFollower): Promise<HaltNotice[]> {
+  let state: ArchiveState | undefined;
+  try {
+    state = await follower.refresh();
+  } catch (error) {
+    if (!(error instanceof Halt)) return tableHalts(status.lastRun);
+    return [{ halt: error.halt, where: 'archive', seen: error.seen, safe: error.safe, remedy: error.remedy ?? '', at: null }];
+  }
+  const slot = slotHalt(status, state);
+  return [...(slot === undefined ? [] : [slot]), ...tableHalts(status.lastRun)];
+}
+
+/** Pure. Undefined while the database cannot be asked, or no archive counts on the slot yet. */
+export function slotHalt(status: PipelineStatus, state: ArchiveState | undefined): HaltNotice | undefined {
+  const { postgres, slot, archive } = status;
+  if ('problem' in postgres || state?.epoch == null || state.copy?.state !== 'complete') return undefined;
+  const { systemId, timeline } = postgres;
+  if (systemId === state.epoch.systemId && timeline !== state.epoch.timeline) {
+    return {
+      halt: 'TIMELINE',
+      where: 'capture',
+      seen: `the server writes timeline ${timeline}, the archive is of timeline ${state.epoch.timeline}.`,
+      safe: `Everything up to ${state.position ?? 'the first copy'} is archived; nothing is pruned meanwhile.`,
+      remedy: 'a planned switchover goes on by itself; when capture has halted: stop the services, `tidemark resync`, and start them',
+      at: null,
+    };
+  }
+  // The insert position was read before `state`: only against the position of its own time does it say something.
+  const insert = parseLsn(postgres.insertLsn);
+  const then = 'problem' in archive || archive.position === null ? undefined : parsePosition(archive.position).lsn;
+  const now = state.position === null ? insert : parsePosition(state.position).lsn;
+  const decision = decideSlot({
+    database: '',
+    server: { systemId, timeline, inRecovery: false, insertLsn: (then !== undefined && insert < then) || insert > now ? insert : now },
+    slot: slot === null ? undefined : slotRow(slot),
+    archived: state,
+    tail: undefined,
+  });
+  if (decision.act !== 'halt') return undefined;
+  const { halt, seen, safe, remedy } = decision;
+  return { halt, where: 'capture', seen, safe, remedy, at: null };
+}
+
+function slotRow(slot: NonNullable<PipelineStatus['slot']>): NonNullable<Parameters<typeof decideSlot>[0]['slot']> {
+  return {
+    plugin: 'pgoutput',
+    database: '',
+    active: slot.active,
+    confirmed: slot.confirmedLsn === null ? null : parseLsn(slot.confirmedLsn),
+    failover: null,
+    walStatus: slot.walStatus,
+    invalidation: slot.invalidation,
+    heldBytes: slot.heldBytes,
+    safeBytes: slot.safeWalBytes,
+  };
+}
+
+/** A table halts with DIGEST: its receipt says so in one line, `DIGEST: seen. safe. → remedy`. */
+export function tableHalts(run: RunReceipt | null): HaltNotice[] {
+  return (run?.tables ?? []).flatMap(({ table, problem }) => {
+    const [, text, remedy = ''] = /^DIGEST: (.*?)(?: → (.*))?$/s.exec(problem ?? '') ?? [];
+    if (text === undefined || run === null) return [];
+    const end = text.search(/ Nothing /);
+    const [seen, safe] = end < 0 ? [text, ''] : [text.slice(0, end), text.slice(end + 1)];
+    return [{ halt: 'DIGEST' as const, where: table, seen, safe, remedy, at: run.finishedAt }];
+  });
+}
