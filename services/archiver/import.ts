@@ -125,12 +125,12 @@ class TableImport {
     await context.whole.require(holding, BESIDE_MS); // one bit in a key, and its row would be taken for another
     for (const entry of holding) {
       const file = path.join(context.dir, entry.file);
-      const sealed = entry.kind === 'segment' ? undefined : await DailyReader.open(file);
+      const sealed = entry.kind === 'daily' || entry.kind === 'history' ? await DailyReader.open(file) : undefined;
       const form = sealed?.metadata ?? (await metadataOf(file));
       const lacking = metadata.key.find((name) => !form.columns.some((column) => column.name === name));
       if (lacking !== undefined) return `${entry.file} has no column ${lacking}, which is part of the key now: its rows cannot be told from those of the files`;
       const text = sealed === undefined || sealed.text !== undefined;
-      const name = `${entry.kind === 'segment'} ${entry.signature} ${text}`;
+      const name = `${sealed === undefined} ${entry.signature} ${text}`;
       const group = groups.get(name) ?? { metadata: form, text, files: [] };
       group.files.push(file);
       groups.set(name, group);

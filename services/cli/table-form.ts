@@ -38,7 +38,7 @@ function newestFile(state: ArchiveState, schema: string, table: string): FileEnt
 }
 
 async function metadataOf(file: string, kind: FileEntry['kind']): Promise<SegmentMetadata> {
-  if (kind !== 'segment') return (await DailyReader.open(file)).metadata;
+  if (kind !== 'segment' && kind !== 'restored') return (await DailyReader.open(file)).metadata;
   const reader = await SegmentReader.open(file);
   await reader.close();
   return reader.metadata;
