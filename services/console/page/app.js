@@ -2,7 +2,7 @@
 
 import { Days } from './days.js';
 import { attribute, byId, text } from './dom.js';
-import { showDepths, showHalts, showServices, showSlot } from './facts.js';
+import { showDepths, showHalts, showRoom, showServices, showSlot } from './facts.js';
 import { clock, count, duration } from './format.js';
 import { showPipeline } from './pipeline.js';
 import { Plots } from './plots.js';
@@ -74,6 +74,7 @@ async function start() {
     showDepths(picture);
     showSlot(picture);
     showServices(picture);
+    showRoom(picture);
     showTables(picture);
     pruning.show(picture);
     void days.follow(picture);

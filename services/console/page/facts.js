@@ -71,6 +71,20 @@ function forecastText(slot, walRate, lostInSeconds) {
   return `${alarm}Lost after ${bytes(Math.max(0, slot.safeWalBytes))} more WAL. ${now}.${mean}`;
 }
 
+/** How long the volume of the archive and the stream last, as they fill now. */
+export function showRoom({ status: { forecast } }) {
+  const { archive, stream } = forecast;
+  facts(byId('room-facts'), [
+    ['Archive', archive === null ? 'not known' : `${bytes(archive.freeBytes)} of ${bytes(archive.sizeBytes)} free${filling(archive)}`],
+    ['Stream', stream === null ? 'not known' : `${bytes(stream.limitBytes - stream.bytes)} of ${bytes(stream.limitBytes)} left${filling(stream)}`],
+  ]);
+}
+
+function filling({ bytesPerDay, fullInSeconds }) {
+  if (bytesPerDay === null) return '; growth not known yet';
+  return fullInSeconds === null ? '; it does not grow' : `; full in ${duration(fullInSeconds)}`;
+}
+
 const STATES = { running: 'running', waiting: 'ended, starts again', halted: 'halted', refused: 'refuses its configuration', stopped: 'stopped' };
 
 export function showServices({ services, at }) {

@@ -105,6 +105,7 @@ test('on a running pipeline it shows stages, tables, days and plots, and nothing
   await page.getByText('Archiving keeps up.').waitFor();
   assert.equal(await page.locator('#stages > li').count(), 7);
   assert.equal(await page.locator('.plot canvas').count(), 4);
+  assert.match(await page.locator('#room').innerText(), /Archive[\s\S]* free; growth not known yet[\s\S]*20\.0\u202fGB of 20\.0\u202fGB left/);
   const prices = page.getByRole('row', { name: /^prices/ }).first();
   assert.match(await prices.innerText(), /prices\s+\d+\s+60\s+\d+\s+0\s+[\d.]+\u202fKB\s+yes/);
   assert.match(
