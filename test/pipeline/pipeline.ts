@@ -13,6 +13,7 @@ import { promisify } from 'node:util';
 import pg from 'pg';
 import { type NatsServer, startNats } from '../../services/demo/engines/nats.js';
 import { type PostgresServer, startPostgres } from '../../services/demo/engines/postgres.js';
+import { mortal } from '../../services/demo/engines/process.js';
 import { ArchiveFollower, type ArchiveState } from '../../src/archive/manifest.js';
 
 export type ServiceName = 'capture' | 'archiver' | 'pruner';
@@ -83,7 +84,8 @@ export class Service {
   constructor(name: ServiceName, services: string, configFile: string, { env = {}, node = [], wrapper }: ServiceOptions) {
     this.name = name;
     const args = [...node, path.join(services, name, 'main.js'), '-c', configFile];
-    this.process = spawn(wrapper ?? process.execPath, wrapper === undefined ? args : [process.execPath, ...args], {
+    const [program, rest] = wrapper === undefined ? mortal(process.execPath, args) : [wrapper, [process.execPath, ...args]]; // also when a test is killed
+    this.process = spawn(program, rest, {
       env: { ...process.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -82,6 +82,12 @@ export function spawnServer(
   return spawn(setpriv, ['--pdeathsig', deathSignal, ...who, program as string, ...rest], { cwd, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
 }
 
+/** A command line whose process is killed when the one that spawns it dies in any way; where the kernel cannot do that, the command line as it is. */
+export function mortal(program: string, args: readonly string[]): [program: string, args: string[]] {
+  const setpriv = process.platform === 'linux' ? findExecutable('setpriv') : undefined;
+  return setpriv === undefined ? [program, [...args]] : [setpriv, ['--pdeathsig', 'KILL', program, ...args]];
+}
+
 /** Where the kernel sends no death signal, a shell does, whose standard input ends with us. */
 function outlive(child: ChildProcess, deathSignal: string): void {
   const watcher = spawn('/bin/sh', ['-c', `read _; kill -${deathSignal} "$0"`, String(child.pid)], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
