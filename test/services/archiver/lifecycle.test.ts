@@ -5,6 +5,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import type { ArchiverContext } from '../../../services/archiver/context.js';
 import { mergeLots } from '../../../services/archiver/merge.js';
+import { ArchiverMetrics } from '../../../services/archiver/metrics.js';
 import { archivedBelow, pressedBelow, purge } from '../../../services/archiver/purge.js';
 import { isEmptyFile } from '../../../src/archive/layout.js';
 import { ManifestWriter } from '../../../src/archive/manifest.js';
@@ -218,7 +219,7 @@ test('an older copy of the stream put in its place has its numbers again: what i
   const context = (below: number, archived: number): ArchiverContext => {
     const position = formatPosition((chunks[archived - 1] as (typeof chunks)[number]).header.end);
     const state = { streamHint: { created, sequence: below }, epoch: bench.epoch, copy: null, position };
-    return { config: bench.config, log: bench.log, state } as unknown as ArchiverContext;
+    return { config: bench.config, log: bench.log, state, metrics: new ArchiverMetrics(bench.config) } as unknown as ArchiverContext;
   };
   const later = Date.now() + 2 * bench.config.stream.replay.age;
   await purge(context(3, 1), bench.stream, later);
