@@ -191,8 +191,10 @@ test("our pruner's deletes are told apart from the user's", async () => {
 
 test('what lies before the replay window, is no place, or no table, is refused in one line', async () => {
   const before = await lsn();
-  await pipeline.query('INSERT INTO prices (id) VALUES (6001)');
-  await pipeline.archived();
+  for (const id of [6001, 6002]) {
+    await pipeline.query(`INSERT INTO prices (id) VALUES (${id})`);
+    await pipeline.archived(); // so that the second one is in a message of its own, which begins behind the first
+  }
   const { state } = await manager.streams.info('TIDEMARK_test');
   await manager.streams.purge('TIDEMARK_test', { seq: state.last_seq });
   const old = await cli('--from', before, '--no-follow');
