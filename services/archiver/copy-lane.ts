@@ -10,7 +10,7 @@ import { parseLsn } from '../../src/position/lsn.js';
 import type { ChangeOrigin } from '../../src/segment/system-columns.js';
 import type { Batch } from './batch.js';
 import type { LargeValues } from './large-values.js';
-import type { CopiedTable, RestoredCopies } from './restored-copies.js';
+import type { RestoredCopies, WasRestored } from './restored-copies.js';
 import type { TableBook } from './tables.js';
 import { rowDay } from './transactions.js';
 
@@ -55,7 +55,8 @@ export class CopyReader extends InsertsOnly {
   readonly #batch: () => Batch;
   readonly #large: LargeValues;
   readonly #restored: RestoredCopies;
-  #copied = new Map<number, CopiedTable>();
+  /** Of each copied table, by OID. */
+  #wasRestored = new Map<number, WasRestored>();
   #mine = 0;
   #k = 0;
 
@@ -69,12 +70,12 @@ export class CopyReader extends InsertsOnly {
 
   /** To be awaited before a chunk is read: which rows of the copy were restored before. */
   async prepare(systemId: string): Promise<void> {
-    this.#copied = new Map();
+    this.#wasRestored = new Map();
     for (const { oid, copied } of this.#tables.states()) {
       if (copied === null) continue;
       const table = { oid, systemId, snapshotXmax: copied.snapshotXmax };
       await this.#restored.prepare(table);
-      this.#copied.set(oid, table);
+      this.#wasRestored.set(oid, this.#restored.of(table));
     }
   }
 
@@ -110,8 +111,7 @@ export class CopyReader extends InsertsOnly {
     const table = this.#tables.route(oid);
     if (table === undefined) return;
     this.origin.ordinal = this.#k;
-    const copied = this.#copied.get(oid);
-    this.origin.op = copied !== undefined && this.#restored.of(copied)(buffer, newTuple) ? 'restore' : 'copy';
+    this.origin.op = this.#wasRestored.get(oid)?.(buffer, newTuple) === true ? 'restore' : 'copy';
     this.#batch().row(table, rowDay(table, buffer, newTuple), buffer, newTuple, this.origin);
     this.#large.version(table, buffer, newTuple, newTuple);
   }

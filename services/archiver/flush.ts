@@ -28,9 +28,8 @@ export class Flusher {
   readonly #ahead = new Set<Promise<unknown>>();
   readonly #failed: (error: unknown) => void;
   readonly #flushed: () => void;
-  readonly #waiting: Promise<void>[] = [];
-  /** Those batches, oldest first, with what they were at that time: a batch that is written forgets its rows. */
-  readonly #inHand: { readonly rows: number; readonly since: number | undefined }[] = [];
+  /** Batches on their way, oldest first, with what they were when they came: a batch that is written forgets its rows. */
+  readonly #waiting: { readonly done: Promise<void>; readonly rows: number; readonly since: number | undefined }[] = [];
   #tail: Promise<void> = Promise.resolve();
   #failure: unknown;
 
@@ -49,24 +48,19 @@ export class Flusher {
 
   /** Rows of all batches on their way. */
   get rows(): number {
-    return this.#inHand.reduce((sum, { rows }) => sum + rows, 0);
+    return this.#waiting.reduce((sum, { rows }) => sum + rows, 0);
   }
 
   /** When the first of them came, milliseconds of the monotonic clock. */
   get since(): number | undefined {
-    return this.#inHand[0]?.since;
+    return this.#waiting[0]?.since;
   }
 
   add(ready: ReadyBatch): void {
-    this.#inHand.push({ rows: ready.batch.rows, since: ready.batch.startedAt });
-    const done = this.#tail
-      .then(() => this.#flush(ready))
-      .then(() => {
-        this.#waiting.shift();
-        this.#inHand.shift();
-      });
+    const { rows, startedAt: since } = ready.batch;
+    const done = this.#tail.then(() => this.#flush(ready)).then(() => void this.#waiting.shift());
     this.#tail = done;
-    this.#waiting.push(done);
+    this.#waiting.push({ done, rows, since });
   }
 
   async #flush(ready: ReadyBatch): Promise<void> {
@@ -98,7 +92,7 @@ export class Flusher {
 
   /** Resolves when at most one batch is on its way, and few of its segments. Throws what one failed with. */
   async room(): Promise<void> {
-    while (this.#waiting.length > 1) await this.#waiting[0];
+    while (this.#waiting.length > 1) await this.#waiting[0]?.done;
     while (this.#ahead.size > MOST_AHEAD) await Promise.race(this.#ahead);
     if (this.#failure !== undefined) throw this.#failure;
   }

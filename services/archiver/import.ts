@@ -5,6 +5,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { keptDay } from '../../src/archive/expire.js';
+import { segmentMetadataOf } from '../../src/archive/groups.js';
 import {
   CHOSEN_ROWS, chosenRowsSql, type ImportCounts, type ImportPlan, type ImportReply, type ImportRequest, keySql, recordImports, STAGED_ROWS, stagedRowsSql, stagingFolder,
 } from '../../src/archive/import.js'; // biome-ignore format: names
@@ -20,7 +21,6 @@ import { DailyReader } from '../../src/segment/daily-reader.js';
 import { makeFolder } from '../../src/segment/durable-file.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
 import type { SegmentMetadata } from '../../src/segment/metadata.js';
-import { SegmentReader } from '../../src/segment/reader.js';
 import { literal } from '../../src/segment/sql.js';
 import type { ArchiverContext } from './context.js';
 import { DailyFiles, goneNames } from './daily-file.js';
@@ -81,7 +81,7 @@ class TableImport {
     const parts = this.#partsOf(plan.originals.map((_, i) => i + 1));
     const [first] = parts;
     if (first === undefined) return await this.#end({ rows: 0, duplicates: 0, olderVersions: 0, archived: 0, expired: 0, imported: 0, days: 0 }, []);
-    const metadata = await metadataOf(first);
+    const metadata = await segmentMetadataOf(first);
     await this.#ensureEmptyFiles(metadata);
     const memory = livesMemory(plan.originals.reduce((sum, { rows }) => sum + rows, 0));
     await encoder.run(stagedRowsSql(parts, metadata), { memory });
@@ -126,7 +126,7 @@ class TableImport {
     for (const entry of holding) {
       const file = path.join(context.dir, entry.file);
       const sealed = entry.kind === 'daily' || entry.kind === 'history' ? await DailyReader.open(file) : undefined;
-      const form = sealed?.metadata ?? (await metadataOf(file));
+      const form = sealed?.metadata ?? (await segmentMetadataOf(file));
       const lacking = metadata.key.find((name) => !form.columns.some((column) => column.name === name));
       if (lacking !== undefined) return `${entry.file} has no column ${lacking}, which is part of the key now: its rows cannot be told from those of the files`;
       const text = sealed === undefined || sealed.text !== undefined;
@@ -230,10 +230,4 @@ class TableImport {
       );
     return { ok: true, files, ...counts };
   }
-}
-
-async function metadataOf(segment: string): Promise<SegmentMetadata> {
-  const reader = await SegmentReader.open(segment);
-  await reader.close();
-  return reader.metadata;
 }

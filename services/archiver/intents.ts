@@ -2,7 +2,7 @@
 import type { IntentHead, ReceiptIndex } from '../../src/archive/receipts.js';
 import type { RestoreHead, RestoreIndex } from '../../src/archive/restores.js';
 import { openMessage, PRUNE_PREFIX, type PrunePayload, RESTORE_PREFIX, type RestorePayload } from '../../src/change/fence.js';
-import { readMessage, TAG } from '../../src/change/pgoutput.js';
+import { type LogicalMessage, readMessage, TAG } from '../../src/change/pgoutput.js';
 import type { Log } from '../../src/runtime/log.js';
 
 /** A restore whose rows the archive has. */
@@ -27,9 +27,12 @@ export class Marks {
 
   /** Takes those of all marks in `payload` in the place of what it had. */
   async find(payload: Buffer): Promise<void> {
-    await findIntents(payload, this.#key, this.#receipts, this.prunes);
+    this.prunes.clear();
     this.restores.clear();
-    for (const content of messages(payload, RESTORE_PREFIX)) await this.#restore(openMessage<RestorePayload>(this.#key, content)?.batch);
+    for (const { prefix, content } of messages(payload)) {
+      if (prefix === PRUNE_PREFIX) await takeIntent(content, this.#key, this.#receipts, this.prunes);
+      else if (prefix === RESTORE_PREFIX) await this.#restore(openMessage<RestorePayload>(this.#key, content)?.batch);
+    }
   }
 
   /** A mark that no receipt stands behind. */
@@ -48,18 +51,19 @@ export class Marks {
 /** Fills `intents`, by batch, with those of all prune marks in `payload` that are signed with `key`. */
 export async function findIntents(payload: Buffer, key: Buffer, receipts: ReceiptIndex, intents: Map<string, IntentHead>): Promise<void> {
   intents.clear();
-  for (const content of messages(payload, PRUNE_PREFIX)) {
-    const mark = openMessage<PrunePayload>(key, content);
-    const intent = mark === undefined ? undefined : await receipts.intent(mark.batch);
-    if (intent !== undefined) intents.set(intent.batch, intent);
-  }
+  for (const { prefix, content } of messages(payload)) if (prefix === PRUNE_PREFIX) await takeIntent(content, key, receipts, intents);
 }
 
-/** Contents of the messages with this prefix in a payload. */
-function* messages(payload: Buffer, prefix: string): Generator<string> {
+async function takeIntent(content: string, key: Buffer, receipts: ReceiptIndex, intents: Map<string, IntentHead>): Promise<void> {
+  const mark = openMessage<PrunePayload>(key, content);
+  const intent = mark === undefined ? undefined : await receipts.intent(mark.batch);
+  if (intent !== undefined) intents.set(intent.batch, intent);
+}
+
+/** The logical messages in a payload. */
+function* messages(payload: Buffer): Generator<LogicalMessage> {
   for (let at = 0; at + 4 < payload.length; at += 4 + payload.readUInt32BE(at)) {
     if (payload[at + 4] !== TAG.message) continue;
-    const message = readMessage(payload, at + 4);
-    if (message.prefix === prefix) yield message.content;
+    yield readMessage(payload, at + 4);
   }
 }

@@ -104,6 +104,7 @@ class DaySeal {
     const { dir } = this.#context;
     const entries = tableFiles(state, this.#table.oid, 'restored', this.#day).filter((entry) => parseLsn(entry.maxLsn) < this.#asOf);
     if (entries.length === 0) return [];
+    await this.#context.whole.require(entries);
     const lives = livesSql({ segments: await groupFiles(dir, entries), keys });
     const [found] = await encoder.query<{ living: number }>(`SELECT (count(*) FILTER (ended_by IS NULL))::INTEGER AS living FROM (${lives})`);
     return found?.living === 0 ? entries : [];

@@ -80,7 +80,7 @@ async function keepRunning(name: ServiceName, { config, log, controller, childre
     children.delete(name);
     if (signal.aborted) {
       reports.ended(name, 'stopped');
-      return code ?? EXIT_FAILED;
+      return killedBy === 'SIGTERM' ? 0 : (code ?? EXIT_FAILED); // asked while it was still loading: it had done nothing yet
     }
     if (code === EXIT_CONFIG || code === EXIT_HALT) {
       log.error(

@@ -1,14 +1,12 @@
 /** The form in which rows of old files are taken over: the table's columns in Postgres, or, when it is not there any more, the newest that the archive knows. */
-import path from 'node:path';
 import type pg from 'pg';
+import { metadataOf } from '../../src/archive/groups.js';
 import type { ArchiveState } from '../../src/archive/manifest.js';
 import type { FileEntry } from '../../src/archive/manifest-format.js';
 import type { TableForm } from '../../src/import/stage.js';
 import { parseLsn } from '../../src/position/lsn.js';
 import type { TableConfig } from '../../src/runtime/config.js';
-import { DailyReader } from '../../src/segment/daily-reader.js';
 import type { SegmentMetadata } from '../../src/segment/metadata.js';
-import { SegmentReader } from '../../src/segment/reader.js';
 import { describeTable, readRelationFromCatalog } from '../../src/wal/describe.js';
 import { keyOf } from '../archiver/tables.js';
 
@@ -25,7 +23,7 @@ export async function readTableForm(
     return { relation, description, key: keyOf(relation, description), timestamp };
   }
   const newest = newestFile(state, schema, table);
-  return newest && formOf(await metadataOf(path.join(dir, newest.file), newest.kind), timestamp);
+  return newest && formOf(await metadataOf(dir, newest), timestamp);
 }
 
 function newestFile(state: ArchiveState, schema: string, table: string): FileEntry | undefined {
@@ -35,13 +33,6 @@ function newestFile(state: ArchiveState, schema: string, table: string): FileEnt
     if (newest === undefined || parseLsn(entry.maxLsn) >= parseLsn(newest.maxLsn)) newest = entry;
   }
   return newest;
-}
-
-async function metadataOf(file: string, kind: FileEntry['kind']): Promise<SegmentMetadata> {
-  if (kind !== 'segment' && kind !== 'restored') return (await DailyReader.open(file)).metadata;
-  const reader = await SegmentReader.open(file);
-  await reader.close();
-  return reader.metadata;
 }
 
 function formOf({ oid, schema, table, columns, key, types, columnTypes, ddl, dimensions = {} }: SegmentMetadata, timestamp: string): TableForm {

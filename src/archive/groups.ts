@@ -1,6 +1,8 @@
 /** Which files belong together: the open segments and keys of a table, grouped by the columns they have. Reads footers, decides nothing. */
 import path from 'node:path';
 import { parseLsn } from '../position/lsn.js';
+import { DailyReader } from '../segment/daily-reader.js';
+import type { SegmentMetadata } from '../segment/metadata.js';
 import { SegmentReader } from '../segment/reader.js';
 import type { ArchiveState } from './chain.js';
 import type { FileEntry } from './manifest-format.js';
@@ -18,9 +20,7 @@ export async function groupFiles(dir: string, entries: readonly FileEntry[]): Pr
   const groups = new Map<string, { files: string[]; entries: FileEntry[]; metadata: FileGroup['metadata'] }>();
   for (const entry of [...entries].sort(byFirstChange)) {
     const file = path.join(dir, entry.file);
-    const reader = await SegmentReader.open(file);
-    const { metadata } = reader;
-    await reader.close();
+    const metadata = await segmentMetadataOf(file);
     const name = `${entry.kind} ${metadata.signature} ${JSON.stringify(metadata.key)}`;
     const group = groups.get(name) ?? { files: [], entries: [], metadata };
     group.files.push(file);
@@ -29,6 +29,21 @@ export async function groupFiles(dir: string, entries: readonly FileEntry[]): Pr
   }
   return [...groups.values()];
 }
+
+/** What a file of the archive says of itself. `dir`: the archive. Throws what its reader throws. */
+export async function metadataOf(dir: string, { file, kind }: Pick<FileEntry, 'file' | 'kind'>): Promise<SegmentMetadata> {
+  const name = path.join(dir, file);
+  return isOpen(kind) ? await segmentMetadataOf(name) : (await DailyReader.open(name)).metadata;
+}
+
+/** Of a segment, or a file like one, wherever it lies. */
+export async function segmentMetadataOf(file: string): Promise<SegmentMetadata> {
+  const reader = await SegmentReader.open(file);
+  await reader.close();
+  return reader.metadata;
+}
+
+const isOpen = (kind: FileEntry['kind']): boolean => kind === 'segment' || kind === 'restored' || kind === 'keys';
 
 /** By LSN of the first change, then by name. */
 export function byFirstChange(a: FileEntry, b: FileEntry): number {

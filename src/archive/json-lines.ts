@@ -1,6 +1,6 @@
 /** Records of the archive that only grow: a JSON line each, appended and fsynced. The reader's rule: what is not a whole line of JSON was never acknowledged as written, and counts for nothing. */
 import { createReadStream } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { storageError, syncFolder, writeFully } from './put.js';
@@ -11,11 +11,7 @@ export async function appendLines(file: string, lines: readonly unknown[]): Prom
   try {
     const handle = await open(file, 'a+', 0o640);
     try {
-      const { size } = await handle.stat();
-      const last = Buffer.alloc(1);
-      if (size > 0) await handle.read(last, 0, 1, size - 1);
-      const glue = size > 0 && last[0] !== 0x0a ? '\n' : '';
-      await writeFully(handle, Buffer.from(`${glue}${lines.map((line) => `${JSON.stringify(line)}\n`).join('')}`));
+      await writeLines(handle, lines);
       await handle.sync();
     } finally {
       await handle.close();
@@ -26,8 +22,17 @@ export async function appendLines(file: string, lines: readonly unknown[]): Prom
   }
 }
 
-/** Lines of a file of JSON lines; none when there is no such file. */
-export async function* readLines<T>(file: string): AsyncGenerator<T> {
+/** Writes them at the end of a file that is open for reading and appending. What a crash has torn there is ended first, so that ours are lines of their own. */
+export async function writeLines(handle: FileHandle, lines: readonly unknown[]): Promise<void> {
+  const { size } = await handle.stat();
+  const last = Buffer.alloc(1);
+  if (size > 0) await handle.read(last, 0, 1, size - 1);
+  const glue = size > 0 && last[0] !== 0x0a ? '\n' : '';
+  await writeFully(handle, Buffer.from(`${glue}${lines.map((line) => `${JSON.stringify(line)}\n`).join('')}`));
+}
+
+/** Lines of a file of JSON lines, none when there is no such file. `worth`: what is not is not even parsed. */
+export async function* readLines<T>(file: string, worth: (line: string) => boolean = () => true): AsyncGenerator<T> {
   const handle = await open(file, 'r').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return undefined;
     throw storageError(error);
@@ -35,6 +40,7 @@ export async function* readLines<T>(file: string): AsyncGenerator<T> {
   if (handle === undefined) return;
   await handle.close();
   for await (const line of createInterface({ input: createReadStream(file), crlfDelay: Number.POSITIVE_INFINITY })) {
+    if (!worth(line)) continue;
     let parsed: T;
     try {
       parsed = JSON.parse(line) as T;

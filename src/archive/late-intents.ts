@@ -2,16 +2,16 @@
  * The newest prune intents, read from the end of the receipts: those that the archive may not hold as changes yet. Reads only. The reader's rule is that of receipts.ts: what is no whole line of JSON
  * counts for nothing.
  */
-import { open, readdir, readFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { archivePaths } from './layout.js';
 import { storageError } from './put.js';
+import { receiptFiles } from './receipt-lines.js';
 import type { IntentReceipt } from './receipts.js';
 
 /** `xid`: 64 bits; `digests`: decimal. */
 export type LateIntent = { readonly xid: bigint; readonly oid: number; readonly at: string; readonly digests: readonly string[] };
 
-const DAY_FILE = /^\d{4}-\d{2}-\d{2}\.jsonl$/;
 const BLOCK_BYTES = 1024 * 1024;
 
 /**
@@ -22,7 +22,7 @@ export async function lateIntents(dir: string, horizon: bigint, oids: ReadonlySe
   const { receipts } = archivePaths(dir);
   const since = await newEpochAt(dir);
   const found: LateIntent[] = [];
-  for (const name of await dayFiles(receipts)) {
+  for (const name of await receiptFiles(receipts, '')) {
     for await (const line of linesFromTheEnd(path.join(receipts, name))) {
       const xid = /^\{"type":"intent",.{0,400}?"xid":"(\d+)"/.exec(line)?.[1];
       if (xid === undefined) continue;
@@ -41,19 +41,6 @@ function parsed(line: string): IntentReceipt | undefined {
     return JSON.parse(line) as IntentReceipt;
   } catch {
     return undefined;
-  }
-}
-
-/** Newest first. */
-async function dayFiles(folder: string): Promise<string[]> {
-  try {
-    return (await readdir(folder))
-      .filter((name) => DAY_FILE.test(name))
-      .sort()
-      .reverse();
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw storageError(error);
   }
 }
 
@@ -89,7 +76,7 @@ async function* linesFromTheEnd(file: string): AsyncGenerator<string> {
 async function newEpochAt(dir: string): Promise<string> {
   let text: string;
   try {
-    text = await readFile(path.join(archivePaths(dir).own, 'operations.jsonl'), 'utf8');
+    text = await readFile(archivePaths(dir).operations, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return '';
     throw storageError(error);

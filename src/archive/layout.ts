@@ -21,6 +21,8 @@ export function archivePaths(dir: string) {
     settings: path.join(own, 'settings.json'),
     /** When the machine booted, by the clock as it was at the last prune. */
     clock: path.join(own, 'clock.json'),
+    /** What a person did, a JSON line each. */
+    operations: path.join(own, 'operations.jsonl'),
     /** Which files were imported, a JSON line each. */
     imports: path.join(own, 'imports.jsonl'),
     /** Which files the retention of the archive took, a JSON line each. */

@@ -1,6 +1,6 @@
 /** The record that operations of a person leave in the archive folder, and the brake on pruning: one JSON line each, one small file. Decides nothing. */
-import { open, readFile, rm } from 'node:fs/promises';
-import path from 'node:path';
+import { readFile, rm } from 'node:fs/promises';
+import { appendLines } from './json-lines.js';
 import { archivePaths } from './layout.js';
 import { putIfAbsent, storageError, syncFolder } from './put.js';
 
@@ -11,20 +11,8 @@ export type OperationRecord = {
 
 /** Appends to `_tidemark/operations.jsonl`, durable when it resolves. */
 export async function recordOperation(dir: string, record: OperationRecord): Promise<void> {
-  const { own } = archivePaths(dir);
   const { type, ...more } = record;
-  try {
-    const file = await open(path.join(own, 'operations.jsonl'), 'a', 0o640);
-    try {
-      await file.appendFile(`${JSON.stringify({ type, at: new Date().toISOString(), ...more })}\n`);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
-  } catch (error) {
-    throw storageError(error);
-  }
-  await syncFolder(own);
+  await appendLines(archivePaths(dir).operations, [{ type, at: new Date().toISOString(), ...more }]);
 }
 
 /** Pruning stands still since then. */

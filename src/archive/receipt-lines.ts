@@ -6,8 +6,9 @@ import { constants } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { TidemarkError } from '../runtime/errors.js';
+import { writeLines } from './json-lines.js';
 import { archivePaths } from './layout.js';
-import { storageError, syncFolder, writeFully } from './put.js';
+import { storageError, syncFolder } from './put.js';
 
 /** Before the day in a file's name: what the pruner meant to delete has nothing, what was restored `restore-`. */
 export type ReceiptPrefix = '' | 'restore-';
@@ -44,11 +45,7 @@ export class ReceiptLines {
     try {
       const handle = await open(file, constants.O_RDWR | constants.O_APPEND | constants.O_CREAT, 0o640);
       try {
-        const { size } = await handle.stat();
-        const last = Buffer.alloc(1);
-        if (size > 0) await handle.read(last, 0, 1, size - 1);
-        const glue = size > 0 && last[0] !== 0x0a ? '\n' : ''; // ends a torn line, so that ours is a line of its own
-        await writeFully(handle, Buffer.from(`${glue}${JSON.stringify(receipt)}\n`));
+        await writeLines(handle, [receipt]);
         this.#failed = true;
         await handle.sync();
         if (this.#named !== file) await syncFolder(this.#dir);
@@ -64,6 +61,19 @@ export class ReceiptLines {
 }
 
 const DAY_FILE = /^\d{4}-\d{2}-\d{2}\.jsonl$/;
+/** Names of the files of receipts in their folder, newest first; none where there is no such folder. */
+export async function receiptFiles(folder: string, prefix: ReceiptPrefix): Promise<string[]> {
+  try {
+    return (await readdir(folder))
+      .filter((name) => name.startsWith(prefix) && DAY_FILE.test(name.slice(prefix.length)))
+      .sort()
+      .reverse();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw storageError(error);
+  }
+}
+
 const READ_BYTES = 4 * 1024 * 1024;
 
 /** Reads each line once: a second look reads only what came since. */
@@ -87,16 +97,8 @@ export class ReceiptReader {
   }
 
   /** Names, newest first. */
-  async files(): Promise<string[]> {
-    try {
-      return (await readdir(this.#dir))
-        .filter((name) => name.startsWith(this.#prefix) && DAY_FILE.test(name.slice(this.#prefix.length)))
-        .sort()
-        .reverse();
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-      throw storageError(error);
-    }
+  files(): Promise<string[]> {
+    return receiptFiles(this.#dir, this.#prefix);
   }
 
   /** One reading at a time, whoever asks: else a line would be taken twice. */

@@ -1,9 +1,8 @@
 /** What the receipts say of one row: which batches meant to delete it, which version, and what became of them. Reads the receipts line by line; a line that is no JSON counts for nothing. */
-import { createReadStream } from 'node:fs';
-import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
+import { readLines } from './json-lines.js';
 import { archivePaths } from './layout.js';
+import { receiptFiles } from './receipt-lines.js';
 import type { OutcomeReceipt, Receipt } from './receipts.js';
 
 /** One intent to delete the row. */
@@ -25,14 +24,13 @@ export async function prunesOfRow(dir: string, oids: ReadonlySet<number>, key: r
   const folder = archivePaths(dir).receipts;
   const found = new Map<string, RowPrune>();
   const printed = JSON.stringify(key);
-  for (const name of await dayFiles(folder)) {
-    for await (const line of createInterface({ input: createReadStream(path.join(folder, name)), crlfDelay: Number.POSITIVE_INFINITY })) {
-      if (!line.includes(printed) && !line.includes('"outcome"')) continue; // most lines are of other rows
-      const receipt = parse(line);
-      if (receipt?.type === 'outcome') {
+  const worth = (line: string): boolean => line.includes(printed) || line.includes('"outcome"'); // most lines are of other rows
+  for (const name of (await receiptFiles(folder, '')).reverse()) {
+    for await (const receipt of readLines<Receipt>(path.join(folder, name), worth)) {
+      if (receipt.type === 'outcome') {
         const known = found.get(receipt.batch);
         if (known !== undefined) found.set(receipt.batch, { ...known, outcome: receipt.result });
-      } else if (receipt?.type === 'intent' && oids.has(receipt.oid)) {
+      } else if (receipt.type === 'intent' && oids.has(receipt.oid)) {
         const at = receipt.keys.findIndex((texts) => JSON.stringify(texts) === printed);
         if (at < 0) continue;
         const { run, batch, xid, oid } = receipt;
@@ -41,20 +39,4 @@ export async function prunesOfRow(dir: string, oids: ReadonlySet<number>, key: r
     }
   }
   return [...found.values()].sort((a, b) => (a.at < b.at ? -1 : a.at > b.at ? 1 : 0));
-}
-
-async function dayFiles(folder: string): Promise<string[]> {
-  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return [];
-    throw error;
-  });
-  return names.filter((name) => /^\d{4}-\d{2}-\d{2}\.jsonl$/.test(name)).sort();
-}
-
-function parse(line: string): Receipt | undefined {
-  try {
-    return JSON.parse(line) as Receipt;
-  } catch {
-    return undefined;
-  }
 }

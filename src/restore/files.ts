@@ -1,13 +1,12 @@
 /** The files of a table by its name, whatever its OID was; that they are what was written; and what the newest of them says of its columns. */
 import path from 'node:path';
+import { metadataOf } from '../archive/groups.js';
 import type { ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
 import { parseLsn } from '../position/lsn.js';
 import { Halt } from '../runtime/errors.js';
-import { DailyReader } from '../segment/daily-reader.js';
 import { hashFile } from '../segment/durable-file.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
-import { SegmentReader } from '../segment/reader.js';
 import type { TableName } from './target.js';
 
 /** Those whose rows a reader sees: open segments and sealed days. */
@@ -33,14 +32,7 @@ export async function newestForm(dir: string, files: readonly FileEntry[]): Prom
     (best, entry) => (best === undefined || parseLsn(entry.maxLsn) > parseLsn(best.maxLsn) ? entry : best),
     undefined,
   );
-  return newest === undefined ? undefined : await metadataOf(dir, newest);
-}
-
-async function metadataOf(dir: string, entry: FileEntry): Promise<SegmentMetadata> {
-  await requireWhole(dir, entry);
-  const file = path.join(dir, entry.file);
-  if (entry.kind === 'daily') return (await DailyReader.open(file)).metadata;
-  const reader = await SegmentReader.open(file);
-  await reader.close();
-  return reader.metadata;
+  if (newest === undefined) return undefined;
+  await requireWhole(dir, newest);
+  return await metadataOf(dir, newest);
 }

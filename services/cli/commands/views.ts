@@ -1,15 +1,13 @@
 /** `tidemark views > archive.sql`: SQL for DuckDB, one view per table over sealed and open days. Reads the archive only. */
-import path from 'node:path';
 import { isCheckpoint } from '../../../src/archive/chain.js';
+import { metadataOf } from '../../../src/archive/groups.js';
 import { ArchiveFollower, type ArchiveState } from '../../../src/archive/manifest.js';
 import type { FileEntry, TableState } from '../../../src/archive/manifest-format.js';
 import { type ViewedTable, viewsSql } from '../../../src/archive/views.js';
 import { parseLsn } from '../../../src/position/lsn.js';
 import { type Config, loadConfig } from '../../../src/runtime/config.js';
 import { TidemarkError } from '../../../src/runtime/errors.js';
-import { DailyReader } from '../../../src/segment/daily-reader.js';
 import type { SegmentMetadata } from '../../../src/segment/metadata.js';
-import { SegmentReader } from '../../../src/segment/reader.js';
 
 export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
@@ -41,7 +39,7 @@ async function formsOf(dir: string, state: ArchiveState, { schema, table }: Tabl
   const entries = [...state.files.values()].filter((entry) => entry.schema === schema && entry.table === table).sort(newestFirst);
   const forms = new Map<string, SegmentMetadata>();
   for (const entry of entries.filter(({ kind }) => kind === 'segment' || kind === 'keys')) {
-    const metadata = await metadataOf(path.join(dir, entry.file), entry.kind);
+    const metadata = await metadataOf(dir, entry);
     const form = `${entry.signature} ${JSON.stringify(metadata.key)}`;
     if (!forms.has(form)) forms.set(form, metadata);
   }
@@ -49,7 +47,7 @@ async function formsOf(dir: string, state: ArchiveState, { schema, table }: Tabl
   for (const entry of entries) {
     if (entry.kind !== 'daily' || open.has(entry.signature)) continue;
     open.add(entry.signature);
-    forms.set(entry.signature, await metadataOf(path.join(dir, entry.file), entry.kind));
+    forms.set(entry.signature, await metadataOf(dir, entry));
   }
   return [...forms.values()];
 }
@@ -57,13 +55,6 @@ async function formsOf(dir: string, state: ArchiveState, { schema, table }: Tabl
 function newestFirst(a: FileEntry, b: FileEntry): number {
   const [x, y] = [parseLsn(a.maxLsn), parseLsn(b.maxLsn)];
   return x < y ? 1 : x > y ? -1 : 0;
-}
-
-async function metadataOf(file: string, kind: FileEntry['kind']): Promise<SegmentMetadata> {
-  if (kind === 'daily') return (await DailyReader.open(file)).metadata;
-  const reader = await SegmentReader.open(file);
-  await reader.close();
-  return reader.metadata;
 }
 
 function checkpointOf(state: ArchiveState): number {

@@ -54,11 +54,11 @@ test('run shows the first copy on a terminal, and commands their work; in a pipe
   const config = ['-c', pipeline.configFile];
   const copied = until('the copy is whole', async () => (await pipeline.state())?.copy?.state === 'complete', 120_000);
   const run = await onTerminal(['run', ...config], copied);
-  assert.equal(run.code, 0, run.text);
+  assert.equal(run.code, 0, run.text.slice(-4000));
   assert.match(run.text, /\rcopy: about \d+ of 100000 rows[^\n]*\u001b\[K\r/, 'how fast it was is told once there was time to see it');
   assert.match(run.text, /\u001b\[K\[\d\d:[^\n]*copy-begin/, 'a log line clears the line that it begins on');
   const verify = await onTerminal(['verify', ...config]);
-  assert.equal(verify.code, 0, verify.text);
+  assert.equal(verify.code, 0, verify.text.slice(-4000));
   assert.match(verify.text, /verify .* \d+% [\d.]+ [KM]?B of [\d.]+ MB/);
   assert.match(verify.text, /verified: /);
   const piped = await pipeline.cli(['verify', '--json', ...config]);

@@ -87,6 +87,11 @@ test('a killed service starts again and goes on; SIGTERM stops all, exit 0', asy
   supervised.process.kill('SIGTERM');
   assert.equal(await supervised.ended, 0, supervised.text);
   await gone(pids);
+  await using loading = new Supervised(pipeline.configFile);
+  const young = await loading.pids();
+  loading.process.kill('SIGTERM');
+  assert.equal(await loading.ended, 0, `asked while its services were loading\n${loading.text}`);
+  await gone(young);
 });
 
 test('services die with their supervisor, also when it is killed', async () => {
@@ -165,7 +170,7 @@ test('a console that cannot listen says so in one line and takes nobody with it'
   await pipeline.archived();
   const pids = await supervised.pids();
   supervised.process.kill('SIGTERM');
+  other.close(); // before what may fail: it would keep this process
   assert.equal(await supervised.ended, 2, 'the exit code tells of it');
-  other.close();
   await gone(pids);
 });

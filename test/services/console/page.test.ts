@@ -103,6 +103,9 @@ test('on a running pipeline it shows stages, tables, days and plots, and nothing
   await pipeline.archived();
   await page.goto(address);
   await page.getByText('Archiving keeps up.').waitFor();
+  await page.locator('#problems:empty').waitFor({ state: 'attached' }); // what was missing before the services ran is gone: a page that moves for that is right
+  await page.reload();
+  await page.getByText('Archiving keeps up.').waitFor();
   assert.equal(await page.locator('#stages > li').count(), 7);
   assert.equal(await page.locator('.plot canvas').count(), 4);
   assert.match(await page.locator('#room').innerText(), /Archive[\s\S]* free; growth not known yet[\s\S]*20\.0\u202fGB of 20\.0\u202fGB left/);
@@ -160,6 +163,7 @@ test('it is used by keyboard: skip link, theme, calendar, a plot, and a prune th
   await page.keyboard.press('Enter');
   await page.getByText(`${OLD_ROWS} rows deleted, 0 left.`).waitFor();
   assert.equal(await hot(), 0);
+  await page.locator('.disclose').first().waitFor(); // it comes with the next picture
   await tabTo('.disclose');
   await page.keyboard.press('Enter');
   await page.getByRole('table', { name: /^Receipt of run / }).waitFor();
