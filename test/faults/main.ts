@@ -12,19 +12,29 @@ import { type Case, ROWS } from './matrix.js';
 import { type Result, runAll, table } from './runner.js';
 import { type StepOptions, stepCases } from './steps.js';
 
-const { values } = parseArgs({
-  options: {
-    only: { type: 'string' },
-    steps: { type: 'boolean', default: false },
-    endings: { type: 'string', default: 'kill,power' },
-    passages: { type: 'string', default: 'first,second,last' },
-    postgres: { type: 'string' },
-    jobs: { type: 'string', default: '1' },
-    seconds: { type: 'string' },
-    record: { type: 'boolean', default: false },
-    list: { type: 'boolean', default: false },
-  },
-});
+const { values } = options();
+
+function options() {
+  try {
+    return parseArgs({
+      options: {
+        only: { type: 'string' },
+        steps: { type: 'boolean', default: false },
+        endings: { type: 'string', default: 'kill,power' },
+        passages: { type: 'string', default: 'first,second,last' },
+        postgres: { type: 'string' },
+        jobs: { type: 'string', default: '1' },
+        seconds: { type: 'string' },
+        record: { type: 'boolean', default: false },
+        list: { type: 'boolean', default: false },
+      },
+    });
+  } catch (error) {
+    return refuse(
+      `${(error as Error).message}; options: --only F28,C5 --steps --endings kill,power --passages first,second,last --postgres 18 --jobs 2 --seconds 3600 --record --list`,
+    );
+  }
+}
 
 function refuse(problem: string): never {
   console.error(`test:faults: ${problem}`);
