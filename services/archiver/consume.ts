@@ -8,7 +8,7 @@ import { formatPosition } from '../../src/position/position.js';
 import type { Config } from '../../src/runtime/config.js';
 import { Halt } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
-import { readChunks, type StreamChunk } from '../../src/stream/consume.js';
+import { type Place, readChunks, type StreamChunk } from '../../src/stream/consume.js';
 import type { StreamConnection } from '../../src/stream/topology.js';
 import type { Flusher } from './flush.js';
 import type { Intake } from './intake.js';
@@ -30,7 +30,7 @@ export type ConsumeParts = {
   readonly intake: Intake;
   readonly flusher: Flusher;
   /** Where reading starts; the first message without one. */
-  readonly from: { readonly sequence?: number; readonly created?: string };
+  readonly from: Place;
   /** Stop when this sequence has been read. */
   readonly until?: number;
   /** Large values of rows as the archive holds them now, by key; of what stands at or before `upTo`: rows copied again may be of later. */
@@ -128,7 +128,7 @@ async function readFrom(parts: ConsumeParts, gap: Gap, signal: AbortSignal): Pro
 }
 
 /** False: a gap was met that reading from the first message may close. */
-async function readOnce(parts: ConsumeParts, gap: Gap, from: ConsumeParts['from'], signal: AbortSignal): Promise<boolean> {
+async function readOnce(parts: ConsumeParts, gap: Gap, from: Place, signal: AbortSignal): Promise<boolean> {
   const { stream, intake, flusher, log } = parts;
   const options = {
     notice: (reason: string) => log.debug({ event: 'stream-retry', reason }, 'reading again'),

@@ -150,7 +150,16 @@ async function archive(context: ArchiverContext, stream: StreamConnection, signa
   );
   const work = [
     consume(
-      { config: context.config, log: context.log, metrics: context.metrics, stream, intake, flusher, from: hint ?? {}, earlier: earlierIn(context) },
+      {
+        config: context.config,
+        log: context.log,
+        metrics: context.metrics,
+        stream,
+        intake,
+        flusher,
+        from: hint === null ? {} : { ...hint, read: true },
+        earlier: earlierIn(context),
+      },
       stop.signal,
     ),
     maintain(context, stream, stop.signal),

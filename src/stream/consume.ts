@@ -32,16 +32,14 @@ const PULL_EXPIRES_MS = 3000;
 const PULL_GRACE_MS = 2000;
 const CONSUMER_IDLE_MS = 300_000;
 
+/** A place in a stream. `created`: of which stream; `read`: the message was read before, so a stream that ends before it has lost it. */
+export type Place = { readonly sequence?: number; readonly created?: string; readonly read?: boolean };
+
 /**
- * Chunks from `from.sequence` on (the beginning without one, or when the stream is not the one `from.created` names). Waits while the stream does
+ * Chunks from `from.sequence` on (the beginning without one, or when the stream is not the one `from.created` names, or has lost what was read of it). Waits while the stream does
  * not exist; heals broken connections and vanished consumers by itself. Throws Halt POISON for a message that is no chunk. Ends when `signal` aborts.
  */
-export async function* readChunks(
-  stream: StreamConnection,
-  from: { sequence?: number; created?: string },
-  signal: AbortSignal,
-  options: ReadOptions = {},
-): AsyncGenerator<StreamChunk> {
+export async function* readChunks(stream: StreamConnection, from: Place, signal: AbortSignal, options: ReadOptions = {}): AsyncGenerator<StreamChunk> {
   const reader = new StreamReader(stream, from, signal, options);
   const fragments = new FragmentGroup();
   try {
@@ -80,17 +78,20 @@ class StreamReader {
   readonly #abort: () => void;
   /** Next sequence to be read; 0 = the first there is. */
   #next: number;
+  /** The last message that was read. `storedAt`: nanoseconds since 1970, by which it is known again; undefined for one that another process has read. */
+  #read: { readonly sequence: number; readonly storedAt: string | undefined } | undefined;
   #created: string | undefined;
   #consumer: string | undefined;
   #subscription: Subscription | undefined;
   /** True right after a consumer was made: its first message may lie beyond `next` (purged), later ones may not. */
   #fresh = true;
 
-  constructor(stream: StreamConnection, from: { sequence?: number; created?: string }, signal: AbortSignal, options: ReadOptions) {
+  constructor(stream: StreamConnection, from: Place, signal: AbortSignal, options: ReadOptions) {
     this.#stream = stream;
     this.#signal = signal;
     this.#options = options;
     this.#next = from.sequence ?? 0;
+    this.#read = from.read === true && from.sequence !== undefined ? { sequence: from.sequence, storedAt: undefined } : undefined;
     this.#created = from.created;
     this.#abort = () => this.#subscription?.unsubscribe();
     signal.addEventListener('abort', this.#abort);
@@ -133,14 +134,17 @@ class StreamReader {
     }
     const another = this.#created !== undefined && this.#created !== info.created;
     // A stream made anew or rolled back to an older copy gives its numbers a second time: read all of it, duplicates are dropped by position.
-    if (another || this.#next > info.state.last_seq + 1) this.#next = 0;
+    const last = info.state.last_seq;
+    if (another || this.#next > last + 1 || (this.#read?.sequence ?? 0) > last) this.#startOver();
     this.#created = info.created;
+    // Filled again to where we were, or beyond, it is known by the last message that we have read: it is another one.
+    const start = this.#read?.storedAt === undefined ? this.#next : this.#read.sequence;
     const consumer = await this.#stream.manager.consumers.add(this.#stream.name, {
       ack_policy: AckPolicy.None,
       replay_policy: ReplayPolicy.Instant,
       mem_storage: true,
       inactive_threshold: nanos(CONSUMER_IDLE_MS),
-      ...(this.#next > 0 ? { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: this.#next } : { deliver_policy: DeliverPolicy.All }),
+      ...(start > 0 ? { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: start } : { deliver_policy: DeliverPolicy.All }),
     });
     this.#consumer = consumer.name;
     this.#fresh = true;
@@ -168,7 +172,8 @@ class StreamReader {
           lastHeard = performance.now();
           continue;
         }
-        yield this.#accept(message);
+        const delivered = this.#accept(message);
+        if (delivered !== undefined) yield delivered;
         received += 1;
         if (received === PULL_MESSAGES) return;
         lastHeard = performance.now();
@@ -181,13 +186,25 @@ class StreamReader {
     }
   }
 
-  #accept(message: Msg): Delivered {
+  #startOver(): void {
+    this.#next = 0;
+    this.#read = undefined;
+  }
+
+  /** undefined for the message that was read last, which only says that the stream is what it was. */
+  #accept(message: Msg): Delivered | undefined {
     const { sequence, pending, storedAt } = placeOf(message);
+    if (this.#fresh && sequence < this.#next) {
+      if (storedAt === this.#read?.storedAt) return undefined;
+      this.#startOver();
+      throw new Error(`message ${sequence} of the stream is not the one that was read: an older copy of the stream was put in its place`);
+    }
     // Nothing is redelivered without acknowledgements, so a message lost with a connection shows as a jump: read on from before it.
     if (!this.#fresh && sequence !== this.#next) throw new Error(`expected message ${this.#next} of the stream, got ${sequence}`);
     this.#fresh = false;
     this.#next = sequence + 1;
-    this.#options.pending?.(pending, storedAt);
+    this.#read = { sequence, storedAt };
+    this.#options.pending?.(pending, Number(storedAt) / 1e6);
     return { message, sequence, created: this.#created as string };
   }
 
@@ -206,12 +223,12 @@ class StreamReader {
 }
 
 /** From the reply subject `$JS.ACK[.domain.account].stream.consumer.delivered.STREAMSEQ.consumerseq.time.pending[.token]`. */
-function placeOf(message: Msg): { sequence: number; pending: number; storedAt: number } {
+function placeOf(message: Msg): { sequence: number; pending: number; storedAt: string } {
   const parts = (message.reply ?? '').split('.');
   const at = parts.length === 9 ? 5 : 7;
   const sequence = Number(parts[at]);
   if (parts[0] !== '$JS' || !Number.isSafeInteger(sequence)) throw new Error(`a message without its place in the stream: ${message.reply ?? ''}`);
-  return { sequence, pending: Number(parts[at + 3] ?? 0), storedAt: Number(parts[at + 2] ?? 0) / 1e6 };
+  return { sequence, pending: Number(parts[at + 3] ?? 0), storedAt: parts[at + 2] ?? '' };
 }
 
 /** Status messages: 404/408 nothing there in time, 409 asked bytes or messages reached; all else means that the consumer has gone. */

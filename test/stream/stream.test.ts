@@ -1,12 +1,12 @@
 /** Publishing and reading chunks on a real nats-server: in order, whole, once, through crashes of the server and behind nobody else's back (laws 4, 6, 8). */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, rename, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { headers } from 'nats';
 import { type NatsServer, startNats } from '../../services/demo/engines/nats.js';
-import type { ChunkHeader } from '../../src/change/chunk.js';
+import { type ChunkHeader, encodeChunkHeader } from '../../src/change/chunk.js';
 import { lsn } from '../../src/position/lsn.js';
 import { type Config, parseConfig } from '../../src/runtime/config.js';
 import { readChunks, type StreamChunk } from '../../src/stream/consume.js';
@@ -100,7 +100,6 @@ test('a chunk larger than a message goes as fragments and comes back as one; a g
   assert.ok((whole?.sequence ?? 0) > 1 && whole?.firstSequence === 1);
   // A publisher that dies within a group: the next one sees the tail is not whole and publishes that chunk again.
   const last = whole?.sequence as number;
-  const { encodeChunkHeader } = await import('../../src/change/chunk.js');
   const head = headers();
   for (const [name, value] of Object.entries(encodeChunkHeader({ ...chunk(1), fragment: { n: 1, of: 3 } }))) head.set(name, value);
   await w.stream.jetstream.publish(w.stream.subject, Buffer.from('part'), { headers: head });
@@ -251,6 +250,56 @@ test('a reader goes on by itself in a stream made anew, from its beginning', asy
   })();
   assert.equal(again?.sequence, 1, 'a sequence of another stream means nothing');
   assert.equal(again?.streamCreated, created);
+});
+
+test('a stream that lost its end and was filled again is known by the last message that was read, and read again from its beginning', async () => {
+  await using w = await world();
+  const publish = async (from: number, to: number, text: string): Promise<void> => {
+    const publisher = await w.publisher();
+    for (let i = from; i <= to; i += 1) await publisher.publish(chunk(i), Buffer.from(text));
+    await publisher.drain();
+  };
+  await publish(0, 2, 'old');
+  await w.nats.stop();
+  const older = path.join(path.dirname(w.nats.storeDir), 'older');
+  await cp(w.nats.storeDir, older, { recursive: true });
+  await w.nats.start();
+  await until('connected again', async () => (await w.stream.connection.rtt()) >= 0);
+  await publish(3, 4, 'old');
+  const { created } = (await w.stream.manager.streams.info(w.stream.name)) as { created: string };
+  const stop = new AbortController();
+  const seen: string[] = [];
+  const reading = (async () => {
+    for await (const { sequence, payload } of readChunks(w.stream, {}, stop.signal)) seen.push(`${sequence} ${payload}`);
+  })();
+  reading.catch(() => undefined);
+  await until('all five', async () => seen.length === 5);
+  // Before the reader sees it, as much has come again as it had read.
+  await w.nats.stop();
+  await rm(w.nats.storeDir, { recursive: true });
+  await rename(older, w.nats.storeDir);
+  {
+    await using other = await startNats({ dir: path.dirname(w.nats.storeDir) });
+    const stream = await connectStream(configOf(other.url), 'test');
+    const publisher = await ChunkPublisher.open(stream, stop.signal);
+    for (const n of [3, 4]) await publisher.publish(chunk(n), Buffer.from('new'));
+    await publisher.drain();
+    await stream.connection.close();
+    await other.stop();
+    await rename(w.nats.storeDir, older); // else it would be taken away with the server
+  }
+  await rename(older, w.nats.storeDir);
+  await w.nats.start();
+  await until('all of the stream again', async () => seen.length === 10, 20_000);
+  assert.deepEqual(seen.slice(5), ['1 old', '2 old', '3 old', '4 new', '5 new']);
+  stop.abort();
+  await reading;
+  const first = async (sequence: number): Promise<number | undefined> => {
+    for await (const one of readChunks(w.stream, { sequence, created, read: true }, AbortSignal.timeout(5000))) return one.sequence;
+    return undefined;
+  };
+  assert.equal(await first(5), 5, 'what was read is there: nothing tells that it is another one but its positions');
+  assert.equal(await first(6), 1, 'what was read is gone, and nothing more has to come for that to be seen');
 });
 
 test('a message that is no chunk is a named halt, never skipped', async () => {
