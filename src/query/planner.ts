@@ -6,7 +6,7 @@ import { StatementType } from '@duckdb/node-api';
 import { configError, TidemarkError } from '../runtime/errors.js';
 import { identifier } from '../segment/sql.js';
 import { Engine } from './engine.js';
-import { type Reading, readings } from './reading.js';
+import { calledFunctions, type Reading, readings } from './reading.js';
 import { explained } from './statements.js';
 import { placeSql, planName, type QueriedTable, type Shape } from './table.js';
 
@@ -26,6 +26,14 @@ export type Plan = {
 
 const ONLY_SELECT =
   'one SELECT (or WITH, FROM, VALUES, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN) is what a query can be; nothing can be written, attached, loaded or set';
+
+/**
+ * Table functions that only bring rows. Others are settings in the form of a SELECT that no lock of DuckDB's holds back (`enable_logging` writes files wherever it is told to, `enable_profiling` to
+ * standard output), or run a statement that no plan shows.
+ */
+const HARMLESS =
+  /^(range|generate_series|repeat|repeat_row|unnest|json_each|json_tree|test_all_types|test_vector_types|icu_calendar_names|pg_timezone_names|sql_auto_complete|duckdb_\w+|pragma_\w+)$/;
+const NOTHING_ELSE = 'a query reads the listed tables and nothing else: no other file, no network, no setting';
 
 export class Planner implements Disposable {
   readonly #engine: Engine;
@@ -59,6 +67,8 @@ export class Planner implements Disposable {
       throw sqlError(error, names);
     });
     const plan = String(rows.getRows().at(-1)?.[1]);
+    const refused = calledFunctions(plan).find((name) => !HARMLESS.test(name));
+    if (refused !== undefined) throw configError(`${refused} is none of the functions that a query may read from`, NOTHING_ELSE);
     const scanned = [...tables].map(([table, shape]) => ({ planName: planName(table), columns: shape.columns, timestamp: table.timestamp }));
     const found = readings(plan, sql, scanned);
     const read = [...tables.keys()].flatMap((table) => {
@@ -91,7 +101,7 @@ const FORBIDDEN = /^(Permission Error|Invalid Input Error: Cannot change configu
 /** The refusal of a locked DuckDB in our words; undefined for any other message. */
 export function refusal(message: string): TidemarkError | undefined {
   const [first = ''] = message.split('\n');
-  return FORBIDDEN.test(first) ? configError(first, 'a query reads the listed tables and nothing else: no other file, no network, no setting') : undefined;
+  return FORBIDDEN.test(first) ? configError(first, NOTHING_ELSE) : undefined;
 }
 
 /** What DuckDB says against a statement before it runs, in one line with what to do. `names`: the tables that there are. */

@@ -33,6 +33,18 @@ export function readings(plan: string, sql: string, tables: readonly Scanned[]):
   return found;
 }
 
+/** Table functions that a plan calls, in lower case, each once. */
+export function calledFunctions(plan: string): string[] {
+  const found = new Set<string>();
+  const visit = ({ extra_info, children = [] }: PlanNode): void => {
+    const called = extra_info?.['Function'];
+    if (typeof called === 'string') found.add(called.toLowerCase());
+    children.forEach(visit);
+  };
+  for (const node of JSON.parse(plan) as PlanNode[]) visit(node);
+  return [...found];
+}
+
 function readingOf(info: Readonly<Record<string, unknown>>, { columns, timestamp }: Scanned): Reading {
   const filters = texts(info['Filters']);
   const projected = new Set(texts(info['Projections']).map((name) => name.toLowerCase()));

@@ -216,6 +216,11 @@ test('a query reads the listed tables and nothing else, and writes nothing', asy
     `SELECT 1; SELECT 2`,
     `SELECT 1) TO '${pipeline.dir}/stolen.csv' --`,
     `SELECT * FROM secrets`,
+    `SELECT count(*) FROM prices, enable_logging('QueryLog', storage = 'file', storage_path = '${pipeline.archiveDir}/stolen')`,
+    `FROM query('FROM enable' || '_logging(storage = ''stdout'')')`,
+    `WITH a AS (SELECT 1 FROM enable_profiling()) SELECT (SELECT count(*) FROM a)`,
+    `FROM json_execute_serialized_sql(json_serialize_sql('SELECT count(*) FROM prices'))`,
+    `FROM truncate_duckdb_logs()`,
   ];
   for (const sql of escapes)
     await assert.rejects(rows(sql), (error) => error instanceof TidemarkError && error.kind === 'config' && !error.message.includes('\n'), sql);
@@ -229,10 +234,12 @@ test('a query reads the listed tables and nothing else, and writes nothing', asy
   for (const sql of outside)
     await assert.rejects(engine.connection.runAndReadAll(sql), /Permission Error|has been locked|external extensions|Binder Error|disabled/i, sql);
   assert.deepEqual(await readFile(archived), before);
-  assert.deepEqual(
-    (await readdir(pipeline.dir)).filter((name) => name.startsWith('stolen')),
-    [],
-  );
+  for (const folder of [pipeline.dir, pipeline.archiveDir])
+    assert.deepEqual(
+      (await readdir(folder)).filter((name) => name.startsWith('stolen')),
+      [],
+    );
+  assert.deepEqual((await rows(`SELECT count(*) FROM duckdb_views(), range(2), json_each('{"a": 1}') WHERE view_name = 'prices'`)).rows, [['2']]);
 });
 
 test('a query that needs more than its memory goes to disk, and leaves nothing there', async () => {
