@@ -26,7 +26,7 @@ export type RestoreTarget = TableName & {
 
 type Row = {
   oid: string; relkind: string; rls: string; rules: string | null; triggers: string; ancestors: string; columns: string; key: string; who: string;
-  missing: string; temporary: string;
+  missing: string; temporary: string; followers: string | null;
 }; // biome-ignore format: a table
 
 const QUERY = `
@@ -43,6 +43,8 @@ SELECT c.oid::text AS oid, c.relkind, (c.relrowsecurity OR c.relforcerowsecurity
      JOIN pg_catalog.pg_operator op ON op.oid = m.amopopr JOIN pg_catalog.pg_namespace ons ON ons.oid = op.oprnamespace
      WHERE x.indexrelid = (SELECT y.indexrelid FROM pg_catalog.pg_index y WHERE y.indrelid = c.oid AND (y.indisprimary OR y.indisreplident) AND y.indimmediate AND y.indisvalid ORDER BY y.indisprimary DESC LIMIT 1)
        AND k.n <= x.indnkeyatts), '[]')::text AS key,
+  (SELECT string_agg(o.relname || '.' || f.conname, ', ' ORDER BY f.oid) FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class o ON o.oid = f.conrelid
+     WHERE $2::boolean AND f.contype = 'f' AND f.confrelid = c.oid AND f.confdeltype IN ('c', 'n', 'd')) AS followers,
   concat_ws(', ', CASE WHEN NOT has_table_privilege(c.oid, 'INSERT') THEN 'INSERT' END, CASE WHEN NOT has_table_privilege(c.oid, 'SELECT') THEN 'SELECT' END,
     CASE WHEN $2::boolean AND NOT has_table_privilege(c.oid, 'DELETE') THEN 'DELETE' END) AS missing,
   has_database_privilege(current_database(), 'TEMPORARY')::text AS temporary
@@ -87,6 +89,11 @@ function refuse(row: Row, config: Config, name: TableName): void {
   if (row.rls === 'true')
     throw configError(`${text} has row level security`, `ALTER TABLE ${quoted(name)} DISABLE ROW LEVEL SECURITY, or --into another table`);
   if (row.rules !== null) throw configError(`${text} has rules for INSERT (${row.rules})`, 'drop them, or --into another table');
+  if (row.followers !== null)
+    throw configError(
+      `--on-conflict replace: rows of other tables would be deleted or changed along with a replaced row of ${text} (ON DELETE of ${row.followers})`,
+      '--on-conflict skip leaves what is there, or --into another table',
+    );
   if (row.missing !== '')
     throw configError(
       `${row.who} lacks ${row.missing} on ${text}`,

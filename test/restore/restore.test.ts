@@ -166,6 +166,10 @@ test('a place that another row has: fail restores nothing, skip leaves it, repla
   assert.deepEqual(dry.left, { 'there already': 1, 'place taken by another row': 1 });
   const skipped = await restore('ticks', { day, onConflict: 'skip' });
   assert.deepEqual([skipped.restored, skipped.left], [7, { 'there already': 1, 'place taken by another row': 2 }], 'another unique column counts');
+  await pipeline.query('CREATE TABLE followers (tick bigint REFERENCES ticks ON DELETE CASCADE); INSERT INTO followers VALUES (101)');
+  await assert.rejects(restore('ticks', { day, where: 'id = 101', onConflict: 'replace' }), /deleted or changed along with .* \(ON DELETE of followers\./);
+  assert.equal((await pipeline.query('SELECT FROM followers')).length, 1, 'law 14: a row of a table that nobody named, protected perhaps, stays');
+  await pipeline.query('DROP TABLE followers');
   const replaced = await restore('ticks', { day, where: 'id = 101', onConflict: 'replace' });
   assert.deepEqual([replaced.restored, replaced.replaced], [1, 1]);
   await assert.rejects(restore('ticks', { day, where: 'id = 104', onConflict: 'replace' }), /have their place taken/);
