@@ -86,6 +86,7 @@ async function insideTransaction(context: BatchContext, input: BatchInput): Prom
     await client.query(`DELETE FROM ONLY ${quoted(target)} t USING ${stage.table} s WHERE s.${stage.number} = ANY ($1::int4[]) AND ${stage.samePlace()}`, [
       places.others,
     ]);
+  const before = await changesOf(client, target);
   const inserted = await insert(client, stage, input, left);
   faultPoint('R2');
   // Another unique index, or somebody who was faster.
@@ -95,6 +96,7 @@ async function insideTransaction(context: BatchContext, input: BatchInput): Prom
     await client.query('ROLLBACK');
     return { ...counts, restored: 0, conflict: counts.conflict + refused };
   }
+  if (record !== undefined && input.known) await requireAlone(client, target, before, inserted.digests.length);
   await commit(context, input, inserted);
   return { ...counts, restored: inserted.digests.length, conflict: counts.conflict + refused };
 }
@@ -144,6 +146,27 @@ async function insert(client: pg.Client, stage: Stage, input: BatchInput, left: 
     inserted.digests.push(String(digest));
   }
   return inserted;
+}
+
+type Changes = { readonly rows: bigint; readonly updates: bigint; readonly counted: boolean };
+
+/** What this session's transactions did to the table and the server has not counted up yet: the difference of two looks in one transaction is that transaction's. */
+async function changesOf(client: pg.Client, { oid }: RestoreTarget): Promise<Changes> {
+  const { rows } = await client.query<{ rows: string; updates: string; counted: string }>(
+    `SELECT (pg_catalog.pg_stat_get_xact_tuples_inserted($1::oid) - pg_catalog.pg_stat_get_xact_tuples_deleted($1::oid))::text AS rows,
+       pg_catalog.pg_stat_get_xact_tuples_updated($1::oid)::text AS updates, pg_catalog.current_setting('track_counts') AS counted`,
+    [oid],
+  );
+  const [found] = rows;
+  return { rows: BigInt(found?.rows ?? '0'), updates: BigInt(found?.updates ?? '0'), counted: found?.counted === 'on' };
+}
+
+/** By its transaction id everyone takes every row of this transaction for one that the archive holds: no trigger may have changed or added one behind the insert, and none may at COMMIT. */
+async function requireAlone(client: pg.Client, target: RestoreTarget, before: Changes, inserted: number): Promise<void> {
+  await client.query('SET CONSTRAINTS ALL IMMEDIATE');
+  const now = await changesOf(client, target);
+  const alone = now.counted ? now.updates === before.updates && now.rows === before.rows + BigInt(inserted) : target.triggers.length === 0;
+  if (!alone) throw changedRow(target);
 }
 
 function changedRow(target: RestoreTarget): TidemarkError {

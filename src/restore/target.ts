@@ -20,7 +20,7 @@ export type RestoreTarget = TableName & {
   readonly key: readonly { readonly name: string; readonly equals: string }[];
   /** relationSignature of its columns. */
   readonly signature: string;
-  /** Triggers that may change a row as it comes. */
+  /** Triggers that may change a row as it comes, or once it is there. */
   readonly triggers: readonly string[];
 };
 
@@ -33,7 +33,7 @@ const QUERY = `
 WITH RECURSIVE up(oid) AS (SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = $1::oid UNION SELECT i.inhparent FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.oid)
 SELECT c.oid::text AS oid, c.relkind, (c.relrowsecurity OR c.relforcerowsecurity)::text AS rls, current_user AS who,
   (SELECT string_agg(r.rulename, ', ') FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3' AND r.ev_enabled <> 'D') AS rules,
-  coalesce((SELECT jsonb_agg(g.tgname ORDER BY g.tgname) FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND (g.tgtype & 7) = 7 AND g.tgenabled <> 'D'), '[]')::text AS triggers,
+  coalesce((SELECT jsonb_agg(g.tgname ORDER BY g.tgname) FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND (g.tgtype & 4) <> 0 AND g.tgenabled <> 'D'), '[]')::text AS triggers,
   coalesce((SELECT jsonb_agg(jsonb_build_array(n.nspname, p.relname)) FROM up JOIN pg_catalog.pg_class p ON p.oid = up.oid JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace), '[]')::text AS ancestors,
   (SELECT jsonb_agg(jsonb_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attnotnull, a.attndims) ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')::text AS columns,

@@ -250,7 +250,16 @@ test('columns that have changed since: what prints the same is known, what does 
     `CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.v := upper(NEW.v); RETURN NEW; END $$; CREATE TRIGGER loud BEFORE INSERT ON ticks FOR EACH ROW EXECUTE FUNCTION shout()`,
   );
   await assert.rejects(restore('ticks', { day: DAY, where: 'id = 1' }), /a row of ticks comes out as another than it is archived \(triggers on it: loud\)/);
-  await pipeline.query('DROP TRIGGER loud ON ticks');
+  await pipeline.query(
+    `DROP TRIGGER loud ON ticks; CREATE FUNCTION behind() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE public.ticks SET v = v || '!' WHERE id = NEW.id; RETURN NULL; END $$;
+     CREATE CONSTRAINT TRIGGER late AFTER INSERT ON ticks DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION behind()`,
+  );
+  await assert.rejects(
+    restore('ticks', { day: DAY, where: 'id = 1' }),
+    /comes out as another than it is archived \(triggers on it: late\)/,
+    'also behind the insert',
+  );
+  await pipeline.query('DROP TRIGGER late ON ticks');
   await pipeline.archived();
   assert.deepEqual(await view('SELECT id, n, made FROM forms ORDER BY id, made NULLS FIRST'), ['1|1.00|∅', '2|2.00|∅', '3|3.00|∅', '3|3.00|x', '4|4.00|∅']);
 });
