@@ -15,7 +15,7 @@ import { DailyReader } from '../segment/daily-reader.js';
 import { SegmentEncoder } from '../segment/encoder.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
 import { SegmentReader } from '../segment/reader.js';
-import { systemIdentifier } from '../segment/sql.js';
+import { literal, systemIdentifier } from '../segment/sql.js';
 import { requireWhole } from './files.js';
 import { type ChosenPart, dailyParts, segmentParts, type Wanted } from './parts.js';
 import { conditionSql, type Selection, withColumns } from './selection.js';
@@ -57,7 +57,9 @@ export class ChosenRows implements AsyncDisposable {
   static async open(dir: string): Promise<ChosenRows> {
     const temporary = await mkdtemp(path.join(tmpdir(), 'tidemark-restore-'));
     const duckdb = await SegmentEncoder.open({ temporaryDir: temporary });
-    await duckdb.run('CREATE TEMP TABLE chosen (file INTEGER, row BIGINT, pos HUGEINT, k VARCHAR, living BOOLEAN, unresolved BOOLEAN)');
+    await duckdb.run(
+      'CREATE TEMP TABLE chosen (file INTEGER, row BIGINT, pos HUGEINT, k VARCHAR, living BOOLEAN, unresolved BOOLEAN, day VARCHAR, day_sealed BOOLEAN)',
+    );
     return new ChosenRows(dir, temporary, duckdb);
   }
 
@@ -69,9 +71,12 @@ export class ChosenRows implements AsyncDisposable {
     for (const { oid, day } of days.values()) await this.#openDay(state, oid, day, names, options);
     for (const [number, { entry }] of this.#sources.entries()) if (entry.kind === 'daily') await this.#daily(number, names, options);
     const counted = await this.#count('chosen');
+    // Of open days the place in the stream is known; a daily file tells the place of its newest change only, which may be another row's: there the later day has the later life.
+    const newest = (by: string): string => `SELECT * FROM chosen QUALIFY k IS NULL OR row_number() OVER (PARTITION BY k${by}) = 1`;
     await this.#duckdb.run(
-      `CREATE OR REPLACE TEMP TABLE chosen AS SELECT * FROM chosen QUALIFY k IS NULL OR row_number() OVER (PARTITION BY k ORDER BY pos DESC) = 1`,
+      `CREATE OR REPLACE TEMP TABLE chosen AS ${newest(', CASE WHEN day_sealed THEN row END, CASE WHEN day_sealed THEN file END ORDER BY pos DESC')}`,
     );
+    await this.#duckdb.run(`CREATE OR REPLACE TEMP TABLE chosen AS ${newest(' ORDER BY living DESC, day DESC NULLS LAST, pos DESC')}`);
     const { rows, unresolved } = await this.#count('chosen');
     return { rows, older: counted.rows - rows, unresolved };
   }
@@ -109,7 +114,7 @@ export class ChosenRows implements AsyncDisposable {
     const pos = `${parseLsn(entry.maxLsn)}::HUGEINT * 4294967296 + file_row_number`;
     const missing = unresolved ? `${systemIdentifier('unresolved', metadata.columns)} IS NOT NULL` : 'false';
     await this.#insert(
-      `SELECT ${number}, file_row_number, ${pos}, ${keySql(metadata, key, text)}, false, ${missing} FROM ${from} WHERE ${conditionSql(selection, metadata)}`,
+      `SELECT ${number}, file_row_number, ${pos}, ${keySql(metadata, key, text)}, false, ${missing}, ${dayOf(entry)}, true FROM ${from} WHERE ${conditionSql(selection, metadata)}`,
       selection,
     );
   }
@@ -129,7 +134,7 @@ export class ChosenRows implements AsyncDisposable {
         const number = this.#sources.findIndex((source) => source.entry.file === entry.file);
         const from = withColumns(parquet([path.join(this.#dir, entry.file)], 'file_row_number = true'), metadata, names);
         await this.#insert(
-          `SELECT ${number}, r.file_row_number, l._lsn::HUGEINT * 4294967296 + l._ordinal, r.tidemark_key, ${oid === options.oid ? 'l.ended_by IS NULL' : 'false'}, l._unresolved IS NOT NULL
+          `SELECT ${number}, r.file_row_number, l._lsn::HUGEINT * 4294967296 + l._ordinal, r.tidemark_key, ${oid === options.oid ? 'l.ended_by IS NULL' : 'false'}, l._unresolved IS NOT NULL, ${dayOf(entry)}, false
              FROM (SELECT *, ${keySql(metadata, options.key, true)} AS tidemark_key FROM ${from} WHERE ${conditionSql(options.selection, metadata)}) r
              JOIN (SELECT * FROM lives WHERE part = ${part} AND ${counts}) l ON ${lsn} = l._lsn AND ${ordinal} = l._ordinal`,
           options.selection,
@@ -181,6 +186,10 @@ export class ChosenRows implements AsyncDisposable {
     this.#duckdb.close();
     await rm(this.#temporary, { recursive: true, force: true });
   }
+}
+
+function dayOf({ day }: FileEntry): string {
+  return day === null ? 'NULL' : literal(day);
 }
 
 /** SQL of the text that names a row by the key of the table it goes into; NULL when it has none, or the file lacks a column of it. */

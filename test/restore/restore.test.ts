@@ -20,7 +20,7 @@ import type { Finished } from '../services/cli/command.js';
 import { TypesTable } from '../types/types-table.js';
 
 const TABLES = `  typed: { timestamp: at }
-  ticks: { timestamp: at }
+  ticks: { timestamp: at, keepWhile: "v = 'wait'" }
   lines: { timestamp: at, prune: false, deletes: keep }
   forms: { timestamp: at }
   gone: { timestamp: at }`;
@@ -289,6 +289,22 @@ test('a dropped table is made again, and its rows, copied when it is archived ag
   const { deep } = JSON.parse((await cli('verify', '--deep', '--json')).stdout);
   const differing = deep.postgres.filter((one: { differing: number }) => one.differing > 0).map((one: { table: string }) => one.table);
   assert.deepEqual([deep.stream.equal, differing], [true, ['forms']], 'but for the table whose columns were retyped under its restored rows');
+});
+
+test('of several lives of a key the last one is restored, also where a sealed day has a newer change of another row', async () => {
+  await pipeline.query(`INSERT INTO ticks VALUES (8001, '2026-01-16', 'first'), (8002, '2026-01-16', 'wait')`);
+  await prune();
+  await pipeline.query(`INSERT INTO ticks VALUES (8001, '2026-01-17', 'second')`);
+  await prune();
+  await pipeline.query(`UPDATE ticks SET v = 'done' WHERE id = 8002`);
+  await prune();
+  await until('both days are sealed', async () => {
+    const days = await kinds('ticks');
+    return ['2026-01-16', '2026-01-17'].every((day) => days.includes(`daily ${day}`) && !days.includes(`segment ${day}`));
+  });
+  const { restored, left } = await restore('ticks', { where: 'id > 8000' });
+  assert.deepEqual([restored, left], [2, { 'earlier life of a key': 1 }]);
+  assert.deepEqual(await pipeline.query('SELECT v FROM ticks WHERE id > 8000 ORDER BY id'), [{ v: 'second' }, { v: 'done' }]);
 });
 
 test('what cannot be asked is refused with one line', async () => {
