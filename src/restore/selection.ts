@@ -21,18 +21,26 @@ const TIME = /^(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?))
 
 /** Checks what was written. Throws `config` with the option's name. */
 export function parseSelection({ day, from, to, where }: Selection): Selection {
-  if (day !== undefined && day !== UNDATED && (!DAY.test(day) || Number.isNaN(Date.parse(day))))
+  if (day !== undefined && day !== UNDATED && !(DAY.test(day) && isReal(day)))
     throw configError(`--day: ${JSON.stringify(day)} is not a day`, 'write it as 2026-01-12, or undated');
   if (day !== undefined && (from !== undefined || to !== undefined)) throw configError('--day and --from, --to: one or the other', 'give a day, or a span');
   for (const [name, time] of [
     ['--from', from],
     ['--to', to],
   ] as const) {
-    if (time !== undefined && (!TIME.test(time) || Number.isNaN(Date.parse(day ?? time.slice(0, 10)))))
+    if (time !== undefined && !isReal(time))
       throw configError(`${name}: ${JSON.stringify(time)} is not a time`, "write for instance 2026-01-12, '2026-01-12 10:30' or 2026-01-12T10:30:00Z");
   }
   if (where !== undefined && where.trim() === '') throw configError('--where: it is empty', "write for instance --where 'id > 100'");
   return { day, from, to, where };
+}
+
+/** A day of the calendar, an hour of the day, an offset that there can be: not the 30th of February. */
+function isReal(time: string): boolean {
+  const [, day, clock = '00:00', zone = 'Z'] = TIME.exec(time) ?? [];
+  if (day === undefined || Number(/^[+-](\d{2})/.exec(zone)?.[1] ?? 0) > 15) return false;
+  const at = Date.parse(`${day}T${clock.padEnd(8, ':00')}Z`);
+  return !Number.isNaN(at) && new Date(at).toISOString().startsWith(`${day}T${clock.slice(0, 5)}`);
 }
 
 /** May a file of this day hold rows of the selection? A day more on both sides: a time with an offset may be of the next. */

@@ -317,6 +317,8 @@ test('what cannot be asked is refused with one line', async () => {
   await refused(/--day: "yesterday" is not a day/, 'ticks', { day: 'yesterday' });
   await refused(/--day and --from, --to/, 'ticks', { day: DAY, to: DAY });
   await refused(/--from: "noon" is not a time/, 'ticks', { from: 'noon' });
+  await refused(/--from: "2026-02-30" is not a time/, 'ticks', { from: '2026-02-30' });
+  await refused(/--to: "2026-01-12 24:30" is not a time/, 'ticks', { to: '2026-01-12 24:30' });
   await refused(/--where: .*nowhere/, 'ticks', { day: DAY, where: 'nowhere = 1' });
   await refused(/--on-conflict: "merge"/, 'ticks', { onConflict: 'merge' });
   await refused(/--keep: "long"/, 'ticks', { keep: 'long' });
