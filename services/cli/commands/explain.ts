@@ -121,7 +121,8 @@ async function keyTexts(client: pg.Client, target: Target, key: readonly string[
     'SELECT attname AS name, pg_catalog.format_type(atttypid, atttypmod) AS type FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped',
     [target.oid],
   );
-  const casts = target.key.map((name, i) => `$${i + 1}::text::${types.find((one) => one.name === name)?.type ?? 'text'}::text`);
+  // format prints by the type's output function, as Postgres sends a row; a cast to text prints char(n), boolean and inet otherwise.
+  const casts = target.key.map((name, i) => `pg_catalog.format('%s', $${i + 1}::text::${types.find((one) => one.name === name)?.type ?? 'text'})`);
   const { rows } = await client.query<string[]>({ text: `SELECT ${casts.join(', ')}`, values: [...key], rowMode: 'array' });
   return rows[0] ?? [...key];
 }

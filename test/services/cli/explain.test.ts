@@ -11,9 +11,11 @@ import { Pipeline } from '../../pipeline/pipeline.js';
 
 const SCHEMA = `
 CREATE TABLE ticks (id bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), price float8, note text); CREATE INDEX ON ticks (at);
-CREATE TABLE told (id uuid PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), state int); CREATE INDEX ON told (at);`;
+CREATE TABLE told (id uuid PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), state int); CREATE INDEX ON told (at);
+CREATE TABLE hosts (ip inet, code char(4), up boolean, at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (ip, code, up)); CREATE INDEX ON hosts (at);`;
 const TABLES = `  ticks: { timestamp: at, keepWhile: "note = 'keep'" }
-  told: { timestamp: at, history: true }`;
+  told: { timestamp: at, history: true }
+  hosts: { timestamp: at }`;
 const OLD = `date_trunc('day', now() - interval '3 days') + interval '10 hours'`;
 const UUID = 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11';
 
@@ -70,6 +72,9 @@ test('in open days: updates, two prunes of one key, the deletes of the user, and
   assert.deepEqual(told(await explain('ticks', '2')), [['segment', 'insert', 'delete', null]]);
   const hot = await explain('ticks', '10');
   assert.deepEqual([hot.hot, told(hot)], [true, [['segment', 'insert', null, null]]]);
+  await archived(`INSERT INTO hosts VALUES ('10.0.0.1', 'ab', true)`);
+  const host = await explain('hosts', '10.0.0.1', 'ab', 'true');
+  assert.deepEqual([host.hot, host.key, told(host)], [true, ['10.0.0.1', 'ab  ', 't'], [['segment', 'insert', null, null]]], 'as Postgres prints a row');
   const text = await cli('explain', 'ticks', '1');
   assert.match(
     text,
