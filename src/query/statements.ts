@@ -4,8 +4,19 @@
 export type Statements = { readonly statements: readonly string[]; readonly rest: string; readonly blank: boolean };
 
 /** A stretch in which a semicolon ends nothing; an unfinished one reaches to the end of the text. */
-const QUIET = /'(?:[^']|'')*(?:'|$)|"(?:[^"]|"")*(?:"|$)|--[^\n]*|\/\*[\s\S]*?(?:\*\/|$)|\$(\w*)\$[\s\S]*?(?:\$\1\$|$)/y;
-const COMMENT = /^(?:--|\/\*)/;
+const QUIET = /(?<![\w$])[eE]'(?:[^'\\]|\\[\s\S]|'')*(?:'|$)|'(?:[^']|'')*(?:'|$)|"(?:[^"]|"")*(?:"|$)|--[^\n]*|\$(\w*)\$[\s\S]*?(?:\$\1\$|$)/y;
+
+/** Length of the comment that begins at `at`; 0: none does. They nest. */
+function bracketed(text: string, at: number): number {
+  if (!text.startsWith('/*', at)) return 0;
+  const mark = /\/\*|\*\//g;
+  mark.lastIndex = at;
+  for (let depth = 0, found = mark.exec(text); found !== null; found = mark.exec(text)) {
+    depth += found[0] === '/*' ? 1 : -1;
+    if (depth === 0) return mark.lastIndex - at;
+  }
+  return text.length - at;
+}
 
 export function splitStatements(text: string): Statements {
   const statements: string[] = [];
@@ -13,10 +24,11 @@ export function splitStatements(text: string): Statements {
   let blank = true;
   for (let at = 0; at < text.length; ) {
     QUIET.lastIndex = at;
-    const quiet = QUIET.exec(text);
-    if (quiet !== null && quiet[0].length > 0) {
-      if (!COMMENT.test(quiet[0])) blank = false;
-      at += quiet[0].length;
+    const quiet = QUIET.exec(text)?.[0] ?? '';
+    const comment = bracketed(text, at);
+    if (quiet.length > 0 || comment > 0) {
+      if (quiet.length > 0 && !quiet.startsWith('--')) blank = false;
+      at += quiet.length + comment;
       continue;
     }
     if (text[at] === ';') {

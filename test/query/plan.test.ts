@@ -113,6 +113,10 @@ test('text is cut at the semicolons that end statements', () => {
   assert.equal(rest, `\n SELECT 'open ; `);
   assert.equal(blank, false);
   assert.deepEqual(splitStatements('  -- nothing\n /* ; */ ;'), { statements: [], rest: '', blank: true });
+  assert.deepEqual(splitStatements(`SELECT E'a\\';b', date'2026-01-12\\' /* a /* b */ ; */; SELECT 2;`).statements, [
+    `SELECT E'a\\';b', date'2026-01-12\\' /* a /* b */ ; */`,
+    'SELECT 2',
+  ]);
   assert.equal(explained(' /* a */ explain ANALYZE SELECT 1'), ' SELECT 1');
   assert.equal(explained('EXPLAIN (FORMAT json) SELECT 1'), ' SELECT 1');
   assert.equal(explained('SELECT 1'), undefined);
