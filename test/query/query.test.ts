@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import Table from 'cli-table3';
@@ -277,6 +277,8 @@ test('a mistake is one clear line', async () => {
     [{ format: 'parquet' }, /^--format parquet: it is no text → give --out FILE$/],
     [{ format: 'xml' }, /^--format: "xml" is none → one of: table, csv, json, jsonl, parquet$/],
     [{ out: path.join(pipeline.archiveDir, 'x.csv') }, /lies in the archive, where only the archiver writes/],
+    [{ out: '/nowhere/x.csv' }, /^--out: nothing can be written into \/nowhere \(ENOENT\) → name a file in a folder that is there/],
+    [{ out: temporary }, /^--out: .* is a folder → name a file$/],
     [{ memory: 'lots' }, /^--memory: "lots" is not a size/],
     [{ memory: '1MB' }, /^--memory: 1MB is too little → give 64MB at least$/],
     [{ hot: true, cold: true }, /exclude each other/],
@@ -288,6 +290,18 @@ test('a mistake is one clear line', async () => {
       (error: TidemarkError) => error.exitCode === 2 && said.test(describeError(error)),
       String(said),
     );
+});
+
+test('where nothing can be written, that is said, and nothing is left behind', async () => {
+  const full = await open('/dev/full', 'w');
+  const env = { ...cleanEnvironment(), TMPDIR: temporary };
+  const child = spawn(process.execPath, [MAIN, 'query', '-c', pipeline.configFile, 'SELECT * FROM range(100000)'], { env, stdio: ['ignore', full.fd, 'pipe'] });
+  let said = '';
+  child.stderr?.on('data', (bytes: Buffer) => (said += bytes.toString()));
+  const [code] = (await once(child, 'close')) as [number | null];
+  await full.close();
+  assert.deepEqual([code, said], [1, 'standard output cannot be written (ENOSPC) → make room where it goes\n']);
+  assert.deepEqual(await readdir(temporary), []);
 });
 
 async function untilRunning(): Promise<void> {

@@ -1,4 +1,5 @@
 /** `tidemark query [SQL]`: one SQL over hot and cold rows, each row once; without SQL a shell on a terminal, or the statements of a pipe. Reads only. */
+import { accessSync, constants, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Query, type Sides } from '../../../src/query/query.js';
@@ -6,7 +7,7 @@ import { splitStatements } from '../../../src/query/statements.js';
 import { placeSql } from '../../../src/query/table.js';
 import { type Config, loadConfig, userStateFolder } from '../../../src/runtime/config.js';
 import { size } from '../../../src/runtime/config-values.js';
-import { configError } from '../../../src/runtime/errors.js';
+import { configError, TidemarkError } from '../../../src/runtime/errors.js';
 import { FORMATS, type Format } from '../query/formats.js';
 import { type Output, runStatement } from '../query/runner.js';
 import { runShell } from '../query/shell.js';
@@ -20,10 +21,9 @@ export async function run([text]: readonly (string | undefined)[], options: Opti
   const query = new Query(config, { sides: sidesOf(options), memory: memoryOf(options), temporary: path.resolve(String(options['temp'] ?? tmpdir())) });
   const output = outputOf(config, options);
   const stop = new AbortController();
-  let enough = false;
+  let unwritten: NodeJS.ErrnoException | undefined;
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-    enough = true; // whoever reads has seen enough
+    unwritten ??= error;
     stop.abort();
   });
   if (options['interactive'] === true || (text === undefined && process.stdin.isTTY === true)) {
@@ -39,8 +39,14 @@ export async function run([text]: readonly (string | undefined)[], options: Opti
   try {
     for (const sql of all) await runStatement(query, sql, output, stop.signal);
   } catch (error) {
-    if (!enough) throw error;
+    if (unwritten === undefined) throw error;
   }
+  // EPIPE: whoever reads has seen enough.
+  if (unwritten !== undefined && unwritten.code !== 'EPIPE')
+    throw new TidemarkError('failed', `standard output cannot be written (${unwritten.code ?? unwritten.message})`, {
+      remedy: 'make room where it goes',
+      cause: unwritten,
+    });
   return 0;
 }
 
@@ -81,7 +87,22 @@ function outputOf(config: Config, { format, out, stats }: Options): Output {
   if (chosen === 'parquet' && file === undefined) throw configError('--format parquet: it is no text', 'give --out FILE');
   if (file !== undefined && isWithin(config.archive.dir, file))
     throw configError(`--out: ${file} lies in the archive, where only the archiver writes`, 'write it somewhere else');
+  if (file !== undefined) requireWritable(file);
   return { format: chosen, file, facts: stats === true || (terminal && chosen === 'table') };
+}
+
+/** Said before anything is read. Throws `config`. */
+function requireWritable(file: string): void {
+  const folder = path.dirname(file);
+  try {
+    accessSync(folder, constants.W_OK | constants.X_OK);
+  } catch (error) {
+    throw configError(
+      `--out: nothing can be written into ${folder} (${(error as NodeJS.ErrnoException).code})`,
+      'name a file in a folder that is there and that you may write into',
+    );
+  }
+  if (statSync(file, { throwIfNoEntry: false })?.isDirectory() === true) throw configError(`--out: ${file} is a folder`, 'name a file');
 }
 
 function isWithin(folder: string, file: string): boolean {

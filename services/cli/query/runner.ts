@@ -8,6 +8,7 @@ import type { Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import Table from 'cli-table3';
 import type { Query, QueryFacts, QueryResult } from '../../../src/query/query.js';
+import { TidemarkError } from '../../../src/runtime/errors.js';
 import { type Format, SHOWN_ROWS, textOf, written } from './formats.js';
 
 export type Output = {
@@ -36,20 +37,32 @@ export async function runStatement(query: Query, sql: string, output: Output, si
   try {
     if (format === 'parquet') {
       const { rows, facts } = await query.writeParquet(sql, partial, signal);
-      await rename(partial, file);
+      await outTo(file, rename(partial, file));
       say(rows, facts);
       return;
     }
     await query.run(sql, signal, async (result) => {
       const stream = createWriteStream(partial, { flags: 'wx', mode: 0o640 });
-      await writeTo(stream, result, format, signal);
+      const whole = finished(stream);
+      whole.catch(() => undefined); // said below, or by the write that meets it
+      await outTo(file, writeTo(stream, result, format, signal));
       stream.end();
-      await finished(stream);
-      await rename(partial, file);
+      await outTo(file, whole);
+      await outTo(file, rename(partial, file));
       say(result.rows, result.facts);
     });
   } finally {
     await rm(partial, { force: true });
+  }
+}
+
+async function outTo(file: string, writing: Promise<void>): Promise<void> {
+  try {
+    await writing;
+  } catch (error) {
+    const { code, syscall } = error as NodeJS.ErrnoException;
+    if (syscall === undefined) throw error;
+    throw new TidemarkError('failed', `--out: ${file} cannot be written (${code ?? syscall})`, { remedy: 'make room, or name another file', cause: error });
   }
 }
 
@@ -68,6 +81,7 @@ async function writeTo(stream: Writable, result: QueryResult, format: Exclude<Fo
 
 /** Waits while the reader is slower. */
 async function write(stream: Writable, text: string, signal: AbortSignal): Promise<void> {
+  if (stream.errored) throw stream.errored;
   if (!stream.write(text)) await once(stream, 'drain', { signal });
 }
 
