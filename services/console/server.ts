@@ -137,7 +137,8 @@ function addReading(app: Hono, { source, tables, poll, sessions }: ConsoleParts)
     if (!MONTH.test(month)) return c.json({ problem: 'month: write for instance 2026-11' }, 400);
     return c.json({ month, months: known, manifest: archive.number, tables: daysOfMonth(tables, archive.files.values(), month) });
   });
-  app.get('/api/live', (c) => live(c, poll));
+  // Of HEAD nobody reads the stream: it would never end, and the pipeline be looked at for ever.
+  app.get('/api/live', (c) => (c.req.method === 'HEAD' ? c.body(null, 200, { 'Content-Type': 'text/event-stream' }) : live(c, poll)));
 }
 
 /** The only thing that is not reading: asks the running pruner, with the token that the page was given. */

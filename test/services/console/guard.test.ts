@@ -2,6 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Asked, refusal } from '../../../services/console/guard.js';
+import type { Poll } from '../../../services/console/poll.js';
+import type { PruneWishes } from '../../../services/console/prune.js';
+import { consoleApp } from '../../../services/console/server.js';
+import { Sessions } from '../../../services/console/session.js';
 
 const HERE = { names: ['console.internal'], loopback: true };
 const EVERYWHERE = { names: [], loopback: false };
@@ -52,4 +56,17 @@ test('a page of another site may link here, and read nothing', () => {
     assert.equal(refusal(asked({ site, path: '/' }), HERE), undefined, site);
   }
   for (const site of ['same-origin', 'none']) assert.equal(refusal(asked({ site }), HERE), undefined, site);
+});
+
+test('HEAD of the stream of events ends, and nobody looks for it', async () => {
+  let viewers = 0;
+  const watch = (): (() => void) => {
+    viewers += 1;
+    return () => undefined;
+  };
+  const poll = { signal: new AbortController().signal, history: { rows: () => [] }, watch } as unknown as Poll;
+  const wanted = { host: '127.0.0.1', names: [] };
+  const app = consoleApp({ source: 'x', tables: [], wanted, poll, wishes: {} as PruneWishes, sessions: new Sessions(undefined), assets: new Map() });
+  assert.equal((await app.request('/api/live', { method: 'HEAD', headers: { host: 'localhost' } })).status, 200);
+  assert.equal(viewers, 0);
 });
