@@ -74,6 +74,20 @@ export async function receiptFiles(folder: string, prefix: ReceiptPrefix): Promi
   }
 }
 
+/** Far behind the place where the rows of a receipt begin. */
+const HEAD_BYTES = 2048;
+
+/**
+ * A line without the rows that it lists, which are nearly all of it: those are for who asks for a line again. One that was torn is no JSON without them either: what stands behind the lists is
+ * the end of the line.
+ */
+function headText(bytes: Buffer, from: number, end: number): string {
+  const rows = bytes.subarray(from, Math.min(end, from + HEAD_BYTES)).indexOf(',"keys":[');
+  if (rows < 0) return bytes.toString('utf8', from, end);
+  const behind = bytes.lastIndexOf(']', end - 1) + 1;
+  return bytes.toString('utf8', from, from + rows) + bytes.toString('utf8', behind, end);
+}
+
 const READ_BYTES = 4 * 1024 * 1024;
 
 /** Reads each line once: a second look reads only what came since. */
@@ -85,7 +99,7 @@ export class ReceiptReader {
   readonly #offsets = new Map<string, number>();
   #tail: Promise<void> = Promise.resolve();
 
-  /** `dir`: the archive folder; `take` gets every whole line, without its end. */
+  /** `dir`: the archive folder; `take` gets every whole line, without its end, and without the `keys` and `digests` in it. */
   constructor(dir: string, prefix: ReceiptPrefix, take: (line: string, place: LinePlace) => void) {
     this.#dir = archivePaths(dir).receipts;
     this.#prefix = prefix;
@@ -120,7 +134,7 @@ export class ReceiptReader {
         const bytes = Buffer.concat([rest, chunk.subarray(0, bytesRead)]);
         let from = 0;
         for (let end = bytes.indexOf(0x0a); end >= 0; end = bytes.indexOf(0x0a, from)) {
-          if (end > from) this.#take(bytes.toString('utf8', from, end), { file: name, offset: offset + from, length: end - from });
+          if (end > from) this.#take(headText(bytes, from, end), { file: name, offset: offset + from, length: end - from });
           from = end + 1;
         }
         offset += from;

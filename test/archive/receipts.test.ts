@@ -49,6 +49,22 @@ test('unresolved: intents whose outcome is not known', async () => {
   );
 });
 
+test('a line that was torn anywhere counts for nothing, and the whole one behind it does', async () => {
+  await using folder = await temporaryArchive();
+  await new ReceiptWriter(folder.dir).append(intent('a'));
+  const file = await receiptFile(folder.dir);
+  const line = (await readFile(file, 'utf8')).trimEnd();
+  const torn = Array.from({ length: line.length - 1 }, (_, i) => `${line.slice(0, i + 1)}\n`).join('');
+  await appendFile(file, `${torn}${line.replace('"batch":"a"', '"batch":"b"')}\n`);
+  const index = new ReceiptIndex(folder.dir);
+  assert.deepEqual(
+    (await index.unresolved()).map(({ batch }) => batch),
+    ['a', 'b'],
+  );
+  assert.equal(index.brokenLines, line.length - 1);
+  assert.deepEqual(await index.wholeIntent('b'), intent('b'));
+});
+
 /** Calls `sync` before each fsync, with what is synced, until it is disposed of. */
 function watchSyncs(sync: (file: string) => void): Disposable {
   const { open } = promises;
