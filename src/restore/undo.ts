@@ -19,6 +19,7 @@ import { beginRestore, connectRestore, openTarget } from './session.js';
 import { Stage } from './stage.js';
 import { Tally } from './tally.js';
 import { requireUnprotected, type TableName } from './target.js';
+import { WantedDigests } from './wanted-digests.js';
 
 export type UndoOptions = Pick<RestoreOptions, 'config' | 'dryRun' | 'keepMs' | 'signal' | 'progress'> & { readonly run: string };
 
@@ -91,14 +92,15 @@ export async function undoPrune(options: UndoOptions): Promise<RestoreRunReceipt
   }
 }
 
-async function wantedDigests(index: ReceiptIndex, { batches }: PrunedTable): Promise<Set<bigint>> {
-  const wanted = new Set<bigint>();
-  for (const { batch } of batches) for (const digest of (await index.wholeIntent(batch)).digests) wanted.add(BigInt(digest));
-  return wanted;
+async function wantedDigests(index: ReceiptIndex, { batches, rows }: PrunedTable): Promise<WantedDigests> {
+  const wanted = new BigInt64Array(rows);
+  let at = 0;
+  for (const { batch } of batches) for (const digest of (await index.wholeIntent(batch)).digests) wanted[at++] = BigInt(digest);
+  return new WantedDigests(wanted.subarray(0, at));
 }
 
 /** The archived versions with these digests, each once and taken out of `wanted`: open days first, then sealed ones, the newest first. Stops when all are found. */
-async function* findVersions(dir: string, files: readonly FileEntry[], wanted: Set<bigint>): AsyncGenerator<ChosenPart> {
+async function* findVersions(dir: string, files: readonly FileEntry[], wanted: WantedDigests): AsyncGenerator<ChosenPart> {
   const order = ({ kind, day }: FileEntry): string => `${kind === 'daily' ? 'a' : 'b'} ${day ?? ''}`;
   for (const entry of [...files].sort((a, b) => (order(a) < order(b) ? 1 : -1))) {
     if (wanted.size === 0) return;
@@ -107,12 +109,12 @@ async function* findVersions(dir: string, files: readonly FileEntry[], wanted: S
   }
 }
 
-async function* inSegment(file: string, wanted: Set<bigint>): AsyncGenerator<ChosenPart> {
+async function* inSegment(file: string, wanted: WantedDigests): AsyncGenerator<ChosenPart> {
   const reader = await SegmentReader.open(file);
   try {
     for (let group = 0; group < reader.rowGroupCount; group += 1) {
       const system = await reader.readRowGroup(group, []);
-      const hits = Array.from({ length: system.rowCount }, (_, row) => row).filter((row) => !system.unresolved(row) && wanted.delete(system.digest(row)));
+      const hits = Array.from({ length: system.rowCount }, (_, row) => row).filter((row) => !system.unresolved(row) && wanted.take(system.digest(row)));
       if (hits.length === 0) continue;
       const rows = await reader.readRowGroup(group);
       const parts = new Parts(reader.metadata);
@@ -129,12 +131,12 @@ async function* inSegment(file: string, wanted: Set<bigint>): AsyncGenerator<Cho
   }
 }
 
-async function* inDaily(file: string, wanted: Set<bigint>): AsyncGenerator<ChosenPart> {
+async function* inDaily(file: string, wanted: WantedDigests): AsyncGenerator<ChosenPart> {
   const reader = await DailyReader.open(file);
   const parts = new Parts(reader.metadata);
   for (const { start, end } of reader.rowGroups()) {
     await reader.forEachRowOf(start, end, (texts) => {
-      if (wanted.delete(digestOfTexts(texts))) parts.add([...texts], false);
+      if (wanted.take(digestOfTexts(texts))) parts.add([...texts], false);
     });
     yield* parts.take();
   }
