@@ -4,7 +4,7 @@
  */
 import { AckPolicy, createInbox, DeliverPolicy, type Msg, nanos, ReplayPolicy, type StreamInfo, type Subscription } from 'nats';
 import { type ChunkHeader, decodeChunkHeader } from '../change/chunk.js';
-import { Halt, messageOf } from '../runtime/errors.js';
+import { Halt, messageOf, TidemarkError } from '../runtime/errors.js';
 import { sleep } from '../runtime/service.js';
 import { FragmentGroup, type WholeChunk } from './fragments.js';
 import { isNotFound, type StreamConnection } from './topology.js';
@@ -18,7 +18,7 @@ export type StreamChunk = WholeChunk & {
 export type ReadOptions = {
   /** Called when reading stumbles and goes on by itself. */
   readonly notice?: (reason: string) => void;
-  /** End when this sequence has been read, instead of waiting for more. */
+  /** End when this sequence has been read, instead of waiting for more. Throws `failed` when it was taken out of the stream before. */
   readonly until?: number;
   /** Told with each message how many of the stream lie behind it yet, and when it was stored, milliseconds since 1970. */
   readonly pending?: (messages: number, storedAt: number) => void;
@@ -105,13 +105,16 @@ class StreamReader {
           await sleep(250, this.#signal);
           continue;
         }
+        let heard = false;
         for await (const delivered of this.#pull()) {
           failures = 0;
+          heard = true;
           yield delivered;
         }
+        if (!heard) await this.#requireEnd();
       } catch (error) {
         if (this.#signal.aborted) return;
-        if (error instanceof Halt) throw error;
+        if (error instanceof TidemarkError) throw error;
         const denied = this.#stream.denied();
         if (denied !== undefined) throw denied;
         if (this.#stream.connection.isClosed()) throw error;
@@ -149,6 +152,17 @@ class StreamReader {
     this.#consumer = consumer.name;
     this.#fresh = true;
     return true;
+  }
+
+  /** What is purged while it is waited for never comes. */
+  async #requireEnd(): Promise<void> {
+    const { until } = this.#options;
+    if (until === undefined || this.#next > until) return;
+    const { state } = await this.#stream.manager.streams.info(this.#stream.name);
+    if (state.first_seq <= until) return;
+    throw new TidemarkError('failed', `the stream was purged beyond message ${until} before that was read: it begins at ${state.first_seq}`, {
+      remedy: 'start again; what is archived is read from the archive',
+    });
   }
 
   /** One request: ends when the server has answered it in full or it ran out. Throws when the consumer is of no more use. */

@@ -218,6 +218,11 @@ test('a reader tells how much lies behind each message, and when it was stored; 
     [2, 1, 0],
   );
   for (const [, at] of told) assert.ok(at >= before - 1 && at <= Date.now() + 1, `${at}`);
+  await w.stream.manager.streams.purge(w.stream.name);
+  const reading = async (): Promise<void> => {
+    for await (const one of readChunks(w.stream, {}, AbortSignal.timeout(20_000), options)) assert.fail(`${one.sequence}`);
+  };
+  await assert.rejects(reading(), /purged beyond message 3 before that was read: it begins at 4/, 'what was purged is not waited for');
 });
 
 test('a reader goes on by itself in a stream made anew, from its beginning', async () => {
