@@ -83,11 +83,7 @@ export async function loadHotRows(
   };
   let builder = begin();
   try {
-    for await (const frames of tableFrames(
-      client,
-      segment.relation,
-      [rangeSql(table, form.columns, reading.range), ...from.restored.map((xmin) => `xmin <> ${quoteLiteral(xmin)}::xid`)].join(' AND '),
-    )) {
+    for await (const frames of tableFrames(client, segment.relation, `${rangeSql(table, form.columns, reading.range)} AND ${notOf(from.restored)}`)) {
       for (let at = 0; at < frames.length; at += 4 + frames.readUInt32BE(at)) builder.append(frames, at + TUPLE_AT, ORIGIN);
       if (builder.bytes < SPOOL_BYTES) continue;
       await take(builder);
@@ -100,6 +96,11 @@ export async function loadHotRows(
   await take(builder);
   const loaded = new Set([...columns.map((column) => column.name), shape.text]);
   return { sql: shape.segmentSql(form, `${target} r`, loaded), rows };
+}
+
+/** SQL condition: none of these transactions put the row in. As one array Postgres hashes it; every batch of a restore is one, and a comparison each would be thousands for each row. */
+function notOf(xmins: readonly string[]): string {
+  return xmins.length === 0 ? 'true' : `xmin <> ALL (${quoteLiteral(`{${xmins.join(',')}}`)}::xid[])`;
 }
 
 function has(names: ReadonlySet<string>, name: string): boolean {
