@@ -11,7 +11,7 @@ import type { SegmentMetadata } from '../segment/metadata.js';
 import { applicationName } from '../wal/identifier.js';
 import { readServerIdentity, type ServerIdentity } from '../wal/identity.js';
 import { connectClient } from '../wal/session.js';
-import { createTableSql, findTable, type RestoreTarget, readTarget, type TableName, textOf } from './target.js';
+import { createTableSql, findTable, quoted, type RestoreTarget, readTarget, type TableName, textOf } from './target.js';
 
 /** Longer than a batch takes. */
 const QUERY_MS = 10 * 60_000;
@@ -69,6 +69,6 @@ export async function openTarget(
       cause: error,
     });
   });
-  const { rows } = await client.query<{ oid: string }>('SELECT $1::regclass::oid::text AS oid', [`"${place.schema}"."${place.table.replaceAll('"', '""')}"`]);
+  const { rows } = await client.query<{ oid: string }>('SELECT $1::regclass::oid::text AS oid', [quoted(place)]);
   return { target: await readTarget(client, config, place, Number(rows[0]?.oid), options.replace), created: true };
 }
