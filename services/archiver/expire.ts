@@ -34,7 +34,11 @@ export async function expireAsked(context: ArchiverContext, request: ExpireReque
       ok: false,
       reason: `${other} may not go by the configuration that the archiver was started with, or its day has changed: start the archiver again, or ask again`,
     };
-  await confirmKeep(context.dir, context.config.tables);
+  // Only what the person has seen days of: `expire prices` says nothing of the other tables.
+  await confirmKeep(
+    context.dir,
+    context.config.tables.filter((table) => wanted.some(({ schema, table: name }) => table.schema === schema && table.table === name)),
+  );
   return { ok: true, ...(await dropDays(context, wanted, 'command')) };
 }
 

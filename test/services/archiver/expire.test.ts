@@ -83,7 +83,10 @@ test('a file that was let go and is still there goes at the next start; one of a
 });
 
 test('archive.expire takes nothing before a person has confirmed, nothing while pruning is paused, and goes on by itself from then on', async () => {
-  await using bench = await ArchiverBench.start({ tables: '  prices: { timestamp: at, keep: 2d }', flush: '{ every: 100ms }, expire: true' });
+  await using bench = await ArchiverBench.start({
+    tables: '  prices: { timestamp: at, keep: 2d }\n  others: { timestamp: at, keep: 2d }',
+    flush: '{ every: 100ms }, expire: true',
+  });
   const wal = bench.wal();
   await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
   let running = bench.run();
@@ -97,7 +100,7 @@ test('archive.expire takes nothing before a person has confirmed, nothing while 
   assert.ok((await bench.state())?.files.has(fileOf('2026-01-01')));
   const reply = await expire(bench, fileOf('2026-01-01'));
   assert.deepEqual(reply.ok && [reply.days, reply.files, reply.rows], [1, 1, 1]);
-  assert.deepEqual(JSON.parse(await readFile(path.join(bench.dir, '_tidemark/keep.json'), 'utf8')), { 'public.prices': 2 * 86_400_000 });
+  assert.deepEqual(JSON.parse(await readFile(path.join(bench.dir, '_tidemark/keep.json'), 'utf8')), { 'public.prices': 2 * 86_400_000 }, 'and no other table');
   await seal(bench, wal, 2, '2026-01-02');
   await seal(bench, wal, 3, '2026-01-01', 'prices/prices_2026-01-01_p2.parquet'); // late: the name of what went is nobody's any more
   await running.stop();
