@@ -1,7 +1,7 @@
 /** What `restore` and `undo-prune` take on the command line, checked. */
 import type { ConflictPolicy } from '../../src/restore/batch.js';
 import { parseSelection, type Selection } from '../../src/restore/selection.js';
-import { duration } from '../../src/runtime/config-values.js';
+import { DURATION_MS, duration } from '../../src/runtime/config-values.js';
 import { configError } from '../../src/runtime/errors.js';
 
 type Options = Readonly<Record<string, string | boolean | undefined>>;
@@ -16,9 +16,12 @@ export function parseRestoreOptions(options: Options): { selection: Selection; p
   return { selection, policy, keepMs: parseKeep(text('keep')) };
 }
 
+const LONGEST_KEEP_MS = 1000 * DURATION_MS.y;
+
 /** `24h` → milliseconds; a day without it. Throws `config`. */
 export function parseKeep(text: string | undefined): number {
   const parsed = duration.safeParse(text ?? '24h');
   if (!parsed.success) throw configError(`--keep: ${parsed.error.issues[0]?.message ?? 'not a duration'}`, 'write for instance 24h or 7d');
+  if (parsed.data > LONGEST_KEEP_MS) throw configError(`--keep: ${JSON.stringify(text)} is longer than the calendar reaches`, 'write for instance 24h or 7d');
   return parsed.data;
 }

@@ -322,6 +322,7 @@ test('what cannot be asked is refused with one line', async () => {
   await refused(/--where: .*nowhere/, 'ticks', { day: DAY, where: 'nowhere = 1' });
   await refused(/--on-conflict: "merge"/, 'ticks', { onConflict: 'merge' });
   await refused(/--keep: "long"/, 'ticks', { keep: 'long' });
+  await refused(/--keep: "300000y" is longer/, 'ticks', { keep: '300000y' });
   await pipeline.query(`CREATE ROLE lean LOGIN PASSWORD 'lean'; GRANT SELECT ON ticks TO lean`);
   const url = new URL(pipeline.databaseUrl);
   [url.username, url.password] = ['lean', 'lean'];
