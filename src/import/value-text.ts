@@ -3,7 +3,7 @@
  * read (jsonb, uuid, enums, intervals, arrays …) is left to it.
  */
 import {
-  type DuckDBBlobValue, type DuckDBListType, type DuckDBListValue, type DuckDBMapValue, type DuckDBStructValue, type DuckDBType, DuckDBTypeId, type DuckDBUUIDValue,
+  type DuckDBBlobValue, type DuckDBListType, type DuckDBListValue, type DuckDBMapType, type DuckDBMapValue, type DuckDBStructType, type DuckDBStructValue, type DuckDBType, DuckDBTypeId, type DuckDBUUIDValue,
 } from '@duckdb/node-api'; // biome-ignore format: types
 import type { RelationColumn, TableDescription } from '../change/relation.js';
 import { elementOf, OID, type TypeOf, withoutDomain } from '../segment/columns.js';
@@ -112,33 +112,46 @@ function jsonReading(source: DuckDBType): Reading {
   if (source.typeId === DuckDBTypeId.VARCHAR) return (value) => ask(value as string);
   if (source.typeId !== DuckDBTypeId.STRUCT && source.typeId !== DuckDBTypeId.LIST && source.typeId !== DuckDBTypeId.MAP) return unreadable(source.toString());
   return (value) => {
-    const doubt = { keys: false, other: false };
-    const text = jsonText(value, doubt);
+    const doubt: Doubt = { keys: false, numbers: false, other: false };
+    const text = jsonText(value, source, doubt);
     if (doubt.other) return { inexact: `is ${source.toString()} in the file`, nearest: null };
+    if (doubt.numbers && !doubt.keys)
+      return { inexact: 'has a float64 in a struct that may have been written as 1 or as 1.0', nearest: { ask: text, as: 'value' } };
     return doubt.keys
       ? { inexact: 'is a struct in the file: keys that are not there cannot be told from null', nearest: { ask: text, as: 'value' } }
       : ask(text);
   };
 }
 
-function jsonText(value: unknown, doubt: { keys: boolean; other: boolean }): string {
+/** `numbers`: Postgres keeps 1 and 1.0 apart, a double does not. */
+type Doubt = { keys: boolean; numbers: boolean; other: boolean };
+
+function jsonText(value: unknown, type: DuckDBType, doubt: Doubt): string {
   if (value === null) return 'null';
   if (typeof value === 'string' || typeof value === 'boolean') return JSON.stringify(value);
   if (typeof value === 'bigint') return value.toString();
-  if (typeof value === 'number' && Number.isFinite(value)) return String(value);
-  const { items, entries } = value as Partial<DuckDBListValue> & { entries?: DuckDBStructValue['entries'] | DuckDBMapValue['entries'] };
-  if (items !== undefined) return `[${items.map((item) => jsonText(item, doubt)).join(',')}]`;
-  if (Array.isArray(entries)) {
-    if (entries.some(({ key }) => typeof key !== 'string')) doubt.other = true;
-    return `{${entries.map(({ key, value: held }) => `${JSON.stringify(String(key))}:${jsonText(held, doubt)}`).join(',')}}`;
+  if (typeof value === 'number' && Number.isFinite(value)) {
+    doubt.numbers ||= isFloating(type) && Number.isInteger(value);
+    return String(value);
   }
-  if (entries === undefined) {
+  if (type.typeId === DuckDBTypeId.LIST) {
+    const { valueType } = type as DuckDBListType;
+    return `[${(value as DuckDBListValue).items.map((item) => jsonText(item, valueType, doubt)).join(',')}]`;
+  }
+  if (type.typeId === DuckDBTypeId.MAP) {
+    const { entries } = value as DuckDBMapValue;
+    const { valueType } = type as DuckDBMapType;
+    if (entries.some(({ key }) => typeof key !== 'string')) doubt.other = true;
+    return `{${entries.map(({ key, value: held }) => `${JSON.stringify(String(key))}:${jsonText(held, valueType, doubt)}`).join(',')}}`;
+  }
+  if (type.typeId !== DuckDBTypeId.STRUCT) {
     doubt.other = true;
     return 'null';
   }
-  const fields = Object.entries(entries as DuckDBStructValue['entries']);
-  if (fields.some(([, held]) => held === null)) doubt.keys = true;
-  return `{${fields.map(([key, held]) => `${JSON.stringify(key)}:${jsonText(held, doubt)}`).join(',')}}`;
+  const { entries } = value as DuckDBStructValue;
+  const { entryNames, entryTypes } = type as DuckDBStructType; // in the order of the file: JavaScript has names like 1 first
+  if (entryNames.some((name) => entries[name] === null)) doubt.keys = true;
+  return `{${entryNames.map((name, i) => `${JSON.stringify(name)}:${jsonText(entries[name], entryTypes[i] as DuckDBType, doubt)}`).join(',')}}`;
 }
 
 /** Lists, `{…}` as Postgres prints it, and `[…]` as JSON writes it. Postgres reads the whole and prints it again. */

@@ -85,6 +85,8 @@ const CASES: readonly (readonly [string, DuckDBType, unknown, string, number, nu
   ['bytes for text', BLOB, new DuckDBBlobValue(new Uint8Array([0xff])), '≈ NULL', 25],
   ['JSON', VARCHAR, '{"a": 1}', '? value {"a": 1}', 3802],
   ['a whole struct', STRUCT({ a: BIGINT }), new DuckDBStructValue({ a: 1n }), '? value {"a":1}', 3802],
+  ['a struct of whole numbers', STRUCT({ a: INTEGER, b: DOUBLE }), new DuckDBStructValue({ a: 1, b: 0.5 }), '? value {"a":1,"b":0.5}', 3802],
+  ['a struct with a double that may have been 1 or 1.0', STRUCT({ a: LIST(DOUBLE) }), new DuckDBStructValue({ a: new DuckDBListValue([1]) }), '≈ {"a":[1]}', 3802],
   ['a struct with gaps', STRUCT({ a: BIGINT, b: VARCHAR }), new DuckDBStructValue({ a: 1n, b: null }), '≈ {"a":1,"b":null}', 3802],
   ['a list for JSON', LIST(DOUBLE), new DuckDBListValue([1.5, null]), '? value [1.5,null]', 114],
   ['a map for JSON', MAP(VARCHAR, BIGINT), new DuckDBMapValue([{ key: 'k', value: 1n }]), '? value {"k":1}', 3802],
