@@ -86,7 +86,7 @@ export async function fullDisk(major?: number): Promise<string> {
   await pipeline.reconnect();
   // An insert that failed may have been journalled as well as not: what Postgres has counts, its rows are of today.
   const there = new Map((await pipeline.query<Tick>('SELECT id, at, v, n FROM ticks')).map((row) => [row.id, row]));
-  for (const row of there.values()) ticks.keep(row);
+  ticks.keep(there.values());
   return `${written} rounds, then: ${full.slice(0, 80)}; ${await world.settle()}`;
 }
 
@@ -142,8 +142,7 @@ export async function lateCommit(major?: number): Promise<string> {
     const pruned = await pipeline.cli(['prune', '--json', '-c', pipeline.configFile]);
     assert.equal(pruned.code, 0, pruned.stderr + pruned.stdout);
     await late.query('COMMIT');
-    for (const row of await pipeline.query<{ id: string; at: string; v: string; n: string }>(`SELECT id, at, v, n FROM ticks WHERE id > 900000`))
-      world.ticks.keep(row);
+    world.ticks.keep(await pipeline.query<Tick>(`SELECT id, at, v, n FROM ticks WHERE id > 900000`));
     assert.equal([...world.ticks.live.keys()].filter((id) => Number(id) > 900_000).length, 100, 'none of the late rows went before it was archived');
     await pipeline.archived();
   } finally {

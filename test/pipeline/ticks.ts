@@ -22,7 +22,7 @@ export class Ticks {
   }
 
   /** Journals rows that somebody else has committed. */
-  keep(...rows: readonly Tick[]): void {
+  keep(rows: Iterable<Tick>): void {
     for (const row of rows) this.live.set(row.id, fingerprint(row));
   }
 
@@ -30,16 +30,16 @@ export class Ticks {
     const first = this.#next;
     this.#next += count;
     this.keep(
-      ...(await this.#pipeline.query<Tick>(
+      await this.#pipeline.query<Tick>(
         `INSERT INTO ticks SELECT i, date_trunc('second', now()) - interval '${ageHours} hours' - i * interval '1 second', CASE WHEN i % 7 = 0 THEN NULL WHEN i % 5 = 0 THEN '' ELSE 'tick "' || i || E'"\\t\\n\\\\N' END, i / 4.0
          FROM generate_series(${first}, ${first + count - 1}) i RETURNING id, at, v, n`,
-      )),
+      ),
     );
   }
 
   /** Updates every `step`-th live row. */
   async update(step: number): Promise<void> {
-    this.keep(...(await this.#pipeline.query<Tick>(`UPDATE ticks SET v = coalesce(v, '') || '+', n = n + 1 WHERE id % ${step} = 0 RETURNING id, at, v, n`)));
+    this.keep(await this.#pipeline.query<Tick>(`UPDATE ticks SET v = coalesce(v, '') || '+', n = n + 1 WHERE id % ${step} = 0 RETURNING id, at, v, n`));
   }
 
   /** Deletes every `step`-th row as a user does. */
@@ -56,7 +56,7 @@ export class Ticks {
     this.#next += 3;
     const row = (id: number): string => `INSERT INTO ticks VALUES (${id}, date_trunc('second', now()), 'r', ${id}) RETURNING id, at, v, n`;
     await this.#pipeline.query('BEGIN');
-    this.keep(...(await this.#pipeline.query<Tick>(row(kept))));
+    this.keep(await this.#pipeline.query<Tick>(row(kept)));
     await this.#pipeline.query('SAVEPOINT s');
     await this.#pipeline.query(row(dropped));
     await this.#pipeline.query('ROLLBACK TO SAVEPOINT s');
