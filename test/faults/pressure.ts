@@ -78,7 +78,7 @@ export async function underPressure(what: Pressure, seconds: number, major?: num
     const freed = Date.now();
     await made.archived(600_000);
     const level = Math.round((Date.now() - freed) / 1000);
-    const settled = await made.settle();
+    const settled = await made.settle(600_000);
     const peaks = memory.requireBelow(MOST_MB);
     assert.ok(median(during) < before * 3 + 20, `an insert took ${median(during)} ms instead of ${before} ms`);
     return `${seconds} s, ${during.length * ROWS} rows meanwhile; inserts ${Math.round(before)} → ${Math.round(median(during))} ms; at most ${peaks}; status ${said}; level after ${level} s; ${settled}`;

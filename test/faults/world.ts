@@ -8,6 +8,7 @@ import { Pipeline, type PipelineOptions, type Service, type ServiceName, type Se
 import { TICKS_SCHEMA, TICKS_TABLES, Ticks } from '../pipeline/ticks.js';
 
 const HALT = 3;
+const PATIENCE_MS = 60_000;
 export const NAMES = ['archiver', 'capture', 'pruner'] as const satisfies readonly ServiceName[];
 
 export type WorldOptions = Partial<PipelineOptions> & {
@@ -74,7 +75,7 @@ export class World implements AsyncDisposable {
   }
 
   /** Waits until everything committed is archived, reviving meanwhile. */
-  async archived(timeoutMs = 60_000): Promise<void> {
+  async archived(timeoutMs = PATIENCE_MS): Promise<void> {
     const reviving = setInterval(() => this.revive(), 200);
     try {
       await this.pipeline.archived(timeoutMs);
@@ -86,10 +87,10 @@ export class World implements AsyncDisposable {
   }
 
   /** Prunes what can be pruned and seals what can be sealed, by the commands. */
-  async pruneAndSeal(): Promise<void> {
+  async pruneAndSeal(patienceMs = PATIENCE_MS): Promise<void> {
     const pruned = await this.pipeline.cli(['prune', '--json', '-c', this.pipeline.configFile]);
     assert.equal(pruned.code, 0, pruned.stderr + pruned.stdout);
-    await this.archived();
+    await this.archived(patienceMs);
     await this.pipeline.cli(['seal', 'ticks', '-c', this.pipeline.configFile]);
   }
 
@@ -100,20 +101,24 @@ export class World implements AsyncDisposable {
     assert.match(ending.log, new RegExp(`\\b${halt}\\b`));
   }
 
-  /** After the fault: works on, comes to rest, and audits everything. Throws when a law is broken. */
-  async settle(): Promise<string> {
+  /** After the fault: works on, comes to rest, and audits everything. `patienceMs`: for each step of it, with many rows. Throws when a law is broken. */
+  async settle(patienceMs = PATIENCE_MS): Promise<string> {
     this.revive();
     await this.work();
-    await this.archived(120_000);
-    await this.pruneAndSeal();
-    await this.archived();
-    await until('old rows are pruned', async () => {
-      const [left] = await this.pipeline.query<{ n: string }>(`SELECT count(*) AS n FROM ticks WHERE at < now() - interval '25 hours'`);
-      if (left?.n === '0') return true;
-      await this.pruneAndSeal();
-      throw new Error(`${left?.n} rows left`);
-    });
-    await this.archived();
+    await this.archived(Math.max(patienceMs, 120_000));
+    await this.pruneAndSeal(patienceMs);
+    await this.archived(patienceMs);
+    await until(
+      'old rows are pruned',
+      async () => {
+        const [left] = await this.pipeline.query<{ n: string }>(`SELECT count(*) AS n FROM ticks WHERE at < now() - interval '25 hours'`);
+        if (left?.n === '0') return true;
+        await this.pruneAndSeal(patienceMs);
+        throw new Error(`${left?.n} rows left`);
+      },
+      patienceMs,
+    );
+    await this.archived(patienceMs);
     const sampled = await this.#law3.stop();
     assert.deepEqual(sampled.violations, []);
     const counted = await this.ticks.audit();
