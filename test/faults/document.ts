@@ -30,7 +30,7 @@ export async function record(kind: Report['kind'], postgres: number, results: re
   const file = path.join(REPORTS, `${kind}-postgres-${postgres}-nats-${nats}.json`);
   const commit = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { cwd: ROOT, encoding: 'utf8' }).trim();
   const earlier = await readReport(file);
-  const same = (a: Result, b: Result): boolean => a.id === b.id && a.name === b.name;
+  const same = (a: Result, b: Result): boolean => a.id === b.id && withoutNumber(a.name) === withoutNumber(b.name);
   const kept = (earlier?.results ?? []).filter((old) => !results.some((result) => same(old, result)));
   const short = results.map((result) => ({ ...result, commit, detail: result.detail.split('\n')[0] as string }));
   const report: Report = { kind, at: new Date().toISOString().slice(0, 10), commit, postgres, nats, results: [...kept, ...short] };
@@ -38,6 +38,9 @@ export async function record(kind: Report['kind'], postgres: number, results: re
   await writeFile(file, `${JSON.stringify(report, null, 1)}\n`);
   await writeTables();
 }
+
+/** Which passage is the last one is counted anew in each run. */
+const withoutNumber = (name: string): string => name.replace(/ \(\d+\)$/, '');
 
 const readReport = async (file: string): Promise<Report | undefined> => {
   try {
