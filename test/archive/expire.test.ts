@@ -28,10 +28,11 @@ test('a day goes with all its sealed files, once its end lies keep behind; to th
   assert.equal(keptDay('2026-01-29', 30 * DAY_MS + 1, { committedAt: new Date(NOW).toISOString() }, NOW), true);
 });
 
-test('never a day with open segments, a row without a day, a table that is kept for ever or is not configured', () => {
+test('never a day with open segments or restored rows, a row without a day, a table that is kept for ever or is not configured', () => {
   const old = '2020-01-01';
   const tables = '  a: { timestamp: at, keep: 30d }\n  b: { timestamp: at }';
   assert.deepEqual(days([entry('a', old, 'daily'), entry('a', old, 'segment')], tables), []);
+  assert.deepEqual(days([entry('a', old, 'daily'), entry('a', old, 'restored')], tables), [], 'the proof of a restored row is there');
   assert.deepEqual(days([entry('a', null, 'daily'), entry('b', old, 'daily'), entry('c', old, 'daily'), entry('a', null, 'keys')], tables), []);
 });
 
