@@ -31,7 +31,8 @@ test('times and amounts read as people say them', () => {
 
 /** Everything that a command writes to a terminal of its own, and how it ended. `over`: then it gets a Ctrl-C. */
 async function onTerminal(args: readonly string[], over?: Promise<unknown>): Promise<{ code: number | null; text: string }> {
-  const line = [process.execPath, MAIN, ...args].map((word) => `'${word}'`).join(' ');
+  // Without exec the shell may stay, and which one it is depends on $SHELL: dash dies of the Ctrl-C and speaks for the command (130).
+  const line = `exec ${[process.execPath, MAIN, ...args].map((word) => `'${word}'`).join(' ')}`;
   const child = spawn('script', ['-qefc', line, '/dev/null'], { env: { ...cleanEnvironment(), TERM: 'xterm' }, stdio: ['pipe', 'pipe', 'inherit'] });
   let text = '';
   child.stdout.on('data', (bytes: Buffer) => {
@@ -54,11 +55,11 @@ test('run shows the first copy on a terminal, and commands their work; in a pipe
   const config = ['-c', pipeline.configFile];
   const copied = until('the copy is whole', async () => (await pipeline.state())?.copy?.state === 'complete', 120_000);
   const run = await onTerminal(['run', ...config], copied);
-  assert.equal(run.code, 0, run.text.slice(-4000));
+  assert.equal(run.code, 0, `ended with ${run.code}: ${run.text.slice(-4000)}`);
   assert.match(run.text, /\rcopy: about \d+ of 100000 rows[^\n]*\u001b\[K\r/, 'how fast it was is told once there was time to see it');
   assert.match(run.text, /\u001b\[K\[\d\d:[^\n]*copy-begin/, 'a log line clears the line that it begins on');
   const verify = await onTerminal(['verify', ...config]);
-  assert.equal(verify.code, 0, verify.text.slice(-4000));
+  assert.equal(verify.code, 0, `ended with ${verify.code}: ${verify.text.slice(-4000)}`);
   assert.match(verify.text, /verify .* \d+% [\d.]+ [KM]?B of [\d.]+ MB/);
   assert.match(verify.text, /verified: /);
   const piped = await pipeline.cli(['verify', '--json', ...config]);
