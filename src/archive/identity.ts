@@ -120,9 +120,15 @@ async function refuseForeign(dir: string): Promise<void> {
   );
 }
 
-/** Any `*.parquet` outside `_tidemark/`, at most four folders deep. Also used by doctor. */
+/** Any `*.parquet` outside `_tidemark/`, at most four folders deep. Also used by doctor. Throws `config` for a folder in it that cannot be looked into. */
 export async function findParquet(dir: string, depth = 0): Promise<string | undefined> {
-  for (const entry of await readdir(dir, { withFileTypes: true })) {
+  const entries = await readdir(dir, { withFileTypes: true }).catch((error: NodeJS.ErrnoException) => {
+    // The root of an ext4 volume has this folder of root's own.
+    if (depth === 1 && path.basename(dir) === 'lost+found') return [];
+    if (error.code !== 'EACCES' && error.code !== 'EPERM') throw error;
+    throw configError(`archive.dir: ${dir} in it cannot be read (${error.code}), and may hold Parquet files of somebody else`, 'give an empty folder');
+  });
+  for (const entry of entries) {
     const file = path.join(dir, entry.name);
     if (!entry.isDirectory() && /\.parquet$/i.test(entry.name)) return file;
     if (!entry.isDirectory() || depth >= 4 || (depth === 0 && entry.name === RESERVED)) continue;

@@ -51,7 +51,12 @@ async function contentCheck(dir: string): Promise<Check> {
   } catch (error) {
     return { name, status: 'failed', seen: describeError(error), remedy: 'mount the right volume, or set archive.dir' };
   }
-  const foreign = await findParquet(dir);
+  let foreign: string | undefined;
+  try {
+    foreign = await findParquet(dir);
+  } catch (error) {
+    return { name, status: 'failed', seen: describeError(error), remedy: 'set archive.dir to an empty folder' };
+  }
   if (foreign === undefined) return { name, status: 'ok', seen: 'empty of Parquet files' };
   return {
     name,

@@ -16,6 +16,7 @@ import { SegmentEncoder } from '../segment/encoder.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
 import { SegmentReader } from '../segment/reader.js';
 import { literal, systemIdentifier } from '../segment/sql.js';
+import { requireCondition } from './condition.js';
 import { requireWhole } from './files.js';
 import { type ChosenPart, dailyParts, segmentParts, type Wanted } from './parts.js';
 import { conditionSql, type Selection, withColumns } from './selection.js';
@@ -65,6 +66,7 @@ export class ChosenRows implements AsyncDisposable {
 
   /** Chooses among the segments and daily files of a table, whatever its OID was. Throws `config` when the condition is none, Halt DIGEST for a damaged file. */
   async choose(state: ArchiveState, files: readonly FileEntry[], options: ChoosingOptions): Promise<ChosenCounts> {
+    if (options.selection.where !== undefined) await requireCondition(this.#duckdb, options.selection.where);
     for (const entry of files) this.#sources.push(await this.#source(entry));
     const names = new Set(this.#sources.flatMap(({ metadata }) => metadata.columns.map(({ name }) => name)));
     const days = new Map(files.filter(({ kind }) => kind === 'segment').map(({ oid, day }) => [`${oid} ${day}`, { oid, day }]));

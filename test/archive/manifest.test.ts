@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
-import { copyFile, mkdir, readdir, readFile, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdir, readdir, readFile, rename, rm, rmdir, stat, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { encodeManifest, readManifest, sha256 } from '../../src/archive/chain.js';
-import { createArchive, openIdentity, readKey } from '../../src/archive/identity.js';
+import { createArchive, findParquet, openIdentity, readKey } from '../../src/archive/identity.js';
 import { archivePaths, manifestName } from '../../src/archive/layout.js';
 import { ArchiveFollower, ManifestWriter } from '../../src/archive/manifest.js';
 import type { Manifest } from '../../src/archive/manifest-format.js';
@@ -36,6 +36,21 @@ test('a folder with foreign Parquet files, or none, is refused with a clear line
   await assert.rejects(createArchive(folder.dir, 'test'), configError(/already holds Parquet files.*prices_2026-01-12/));
   assert.equal(await openIdentity(folder.dir), undefined);
   await assert.rejects(createArchive(path.join(folder.dir, 'nowhere'), 'test'), configError(/there is no folder/));
+});
+
+test('the root of a volume has a lost+found that only root reads: it is passed over; another folder that cannot be read is named', async () => {
+  await using folder = await temporaryFolder();
+  await chmod(folder.dir, 0o777);
+  const asAnother = async (work: () => Promise<unknown>): Promise<void> => {
+    const root = process.getuid?.() === 0; // whom no mode keeps out
+    if (root) process.seteuid?.(65_534);
+    await work().finally(() => root && process.seteuid?.(0));
+  };
+  await mkdir(path.join(folder.dir, 'lost+found'), { mode: 0 });
+  await asAnother(async () => assert.equal(await findParquet(folder.dir), undefined));
+  await mkdir(path.join(folder.dir, 'theirs'), { mode: 0 });
+  await asAnother(() => assert.rejects(createArchive(folder.dir, 'test'), configError(/^archive\.dir: .*theirs in it cannot be read \(EACCES\)/)));
+  for (const name of ['lost+found', 'theirs']) await rmdir(path.join(folder.dir, name));
 });
 
 test('a follower sees what was committed, and fields that a commit does not name stay', async () => {

@@ -320,6 +320,9 @@ test('what cannot be asked is refused with one line', async () => {
   await refused(/--from: "2026-02-30" is not a time/, 'ticks', { from: '2026-02-30' });
   await refused(/--to: "2026-01-12 24:30" is not a time/, 'ticks', { to: '2026-01-12 24:30' });
   await refused(/--where: .*nowhere/, 'ticks', { day: DAY, where: 'nowhere = 1' });
+  await refused(/--where: it holds a subquery/, 'ticks', { where: `id IN (SELECT 1 FROM read_csv('/etc/passwd'))` });
+  await refused(/--where: it is more than a condition/, 'ticks', { where: 'true) UNION SELECT (1' });
+  await refused(/--where: syntax error/, 'ticks', { where: 'id >' });
   await refused(/--on-conflict: "merge"/, 'ticks', { onConflict: 'merge' });
   await refused(/--keep: "long"/, 'ticks', { keep: 'long' });
   await refused(/--keep: "300000y" is longer/, 'ticks', { keep: '300000y' });
