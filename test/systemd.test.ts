@@ -27,6 +27,20 @@ test('a unit for each service, all of them in the target', () => {
   }
 });
 
+test('stopping the target waits until each service has stopped, as a command after a halt needs it', () => {
+  for (const name of SERVICES) {
+    const unit = read(`tidemark-${name}.service`);
+    assert.deepEqual(values(unit, 'PartOf'), ['tidemark.target']);
+    assert.ok(values(unit, 'After').includes('tidemark.target'), name); // without it the stop of the target is one thing, that of its services another
+  }
+});
+
+test('the installation that the document shows leaves a configuration that the services can read', () => {
+  const shown = readFileSync(fileURLToPath(new URL('../../docs/monitoring.md', import.meta.url)), 'utf8');
+  assert.match(shown, /^install -m 640 -g tidemark tidemark\.yaml \/etc\/tidemark\/ /m); // init writes it 0640, of the group of who called it
+  for (const name of SERVICES) assert.deepEqual(values(read(`tidemark-${name}.service`), 'Group'), ['tidemark']);
+});
+
 test('what failed starts again; what halted or is configured wrong does not', () => {
   const again = new TidemarkError('transient', '').exitCode;
   const never = [configError('').exitCode, new Halt('DIGEST', { seen: '', safe: '', remedy: '' }).exitCode];
