@@ -203,7 +203,7 @@ test('dashboard and alerts name metrics that there are, promtool takes them, and
   if (promtool === undefined) return;
   const dir = mkdtempSync(path.join(tmpdir(), 'tidemark-promtool-'));
   try {
-    const asRules = shown.map((expr, i) => ({ record: `panel:${i}`, expr: expr.replaceAll('$__rate_interval', '5m').replaceAll('$source', '.*') }));
+    const asRules = shown.map((expr, i) => ({ record: `panel:${i}`, expr: expr.replace(/\$__(rate_interval|range)/g, '5m').replaceAll('$source', '.*') }));
     writeFileSync(path.join(dir, 'panels.json'), JSON.stringify({ groups: [{ name: 'panels', rules: asRules }] }));
     const takes = (args: readonly string[], input = ''): void => {
       const done = spawnSync(promtool, args, { encoding: 'utf8', input });
