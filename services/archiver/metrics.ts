@@ -46,7 +46,8 @@ export class ArchiverMetrics {
   readonly #purged: Counter;
   readonly #retries: Counter;
   #phase: string | undefined;
-  #connected: () => boolean = () => false;
+  /** Undefined while there is no session: then the phase says what is missing, and of NATS nothing is known. */
+  #connected: (() => boolean) | undefined;
   #state: () => ArchiveState | undefined = () => undefined;
   #intake: () => IntakeSeen | undefined = () => undefined;
   #pending = 0;
@@ -75,7 +76,7 @@ export class ArchiverMetrics {
     this.#room(metrics);
     this.at('starting');
     health.needs('archiving', () => this.#phase);
-    health.needs('nats', () => (this.#connected() ? undefined : 'there is no connection to NATS'));
+    health.needs('nats', () => ((this.#connected?.() ?? true) ? undefined : 'there is no connection to NATS'));
     health.needs('lag', () => this.#behind());
   }
 
@@ -149,6 +150,7 @@ export class ArchiverMetrics {
 
   failed(error: unknown): void {
     this.#retries.inc();
+    this.#connected = undefined;
     this.#intake = () => undefined;
     this.at(describeError(error));
   }

@@ -34,7 +34,8 @@ export class CaptureMetrics {
   readonly #retries: Counter;
   #changes = 0;
   #phase: string | undefined;
-  #connected: () => boolean = () => false;
+  /** Undefined while there is no session: then the phase says what is missing, and of NATS nothing is known. */
+  #connected: (() => boolean) | undefined;
   #publisher: PublisherSeen | undefined;
   #streaming: StreamingSeen | undefined;
   #archived: Lsn | undefined;
@@ -57,7 +58,7 @@ export class CaptureMetrics {
     this.#gauges(metrics);
     this.at('starting');
     health.needs('streaming', () => this.#phase);
-    health.needs('nats', () => (this.#connected() ? undefined : 'there is no connection to NATS'));
+    health.needs('nats', () => ((this.#connected?.() ?? true) ? undefined : 'there is no connection to NATS'));
     health.needs('lag', () => this.#behind());
   }
 
@@ -104,6 +105,7 @@ export class CaptureMetrics {
   /** It failed and begins again. */
   failed(error: unknown): void {
     this.#retries.inc();
+    this.#connected = undefined;
     this.#publisher = this.#streaming = this.#slot = undefined; // what is not looked at is not known
     this.#lag = { publish: null, archive: null, confirm: null };
     this.at(describeError(error));

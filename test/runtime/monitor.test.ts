@@ -1,9 +1,13 @@
 /** Numbers, health and forecasts by themselves: what is not known is left out, one number that fails takes no other away, and off means off. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ArchiverMetrics } from '../../services/archiver/metrics.js';
+import { CaptureMetrics } from '../../services/capture/metrics.js';
+import type { Config } from '../../src/runtime/config.js';
 import { perDay, Rate, secondsUntilFull } from '../../src/runtime/forecast.js';
 import { Health } from '../../src/runtime/health.js';
 import { MetricsRegistry, NO_METRICS } from '../../src/runtime/metrics.js';
+import { type Monitor, unwatched } from '../../src/runtime/monitor.js';
 
 test('counters count, gauges are asked at each scrape, what is not known or fails is left out', async () => {
   const metrics = await MetricsRegistry.open({ source: 's' });
@@ -47,6 +51,23 @@ test('a loop that does not come round in its time is stuck; what may take any ti
   assert.deepEqual(health.unready(), [{ check: 'one', problem: 'away' }]);
   problem = undefined;
   assert.deepEqual(health.unready(), []);
+});
+
+test('a service that begins again says what failed, and nothing of NATS, which it has left by itself', () => {
+  const config = { archive: { dir: '/nowhere', flush: { every: 1000 } }, tables: [] } as unknown as Config;
+  for (const make of [(monitor: Monitor) => new CaptureMetrics(monitor), (monitor: Monitor) => new ArchiverMetrics(config, monitor)]) {
+    const monitor = unwatched();
+    const service = make(monitor);
+    const problems = (): string[] => monitor.health.unready().map(({ problem }) => problem);
+    assert.deepEqual(problems(), ['starting']);
+    let connected = true;
+    service.connected(() => connected);
+    assert.deepEqual(problems(), ['starting']);
+    connected = false;
+    assert.deepEqual(problems(), ['starting', 'there is no connection to NATS']);
+    service.failed(new Error('the volume is full'));
+    assert.deepEqual(problems(), ['the volume is full']);
+  }
 });
 
 test('a forecast needs ten minutes and something that grows', () => {
