@@ -149,6 +149,11 @@ export async function requireHardLinks(dir: string): Promise<void> {
   } catch (error) {
     const known = storageError(error);
     if (known !== error) throw known;
+    if ((error as NodeJS.ErrnoException).code === 'EACCES')
+      throw configError(
+        `archive.dir: this user may not write in ${dir} (${(error as Error).message})`,
+        'give the archive folder and all that is in it to the user of the services (chown -R)',
+      );
     throw configError(
       `archive.dir: no hard link can be made in ${dir} (${(error as Error).message})`,
       'use a file system with hard links (ext4, xfs, zfs, btrfs, apfs)',

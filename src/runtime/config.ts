@@ -54,8 +54,12 @@ export function loadConfig(file: string, overrides: Overrides = {}, env: Environ
   try {
     text = readFileSync(file, 'utf8');
   } catch (error) {
-    const why = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message;
-    throw configError(`configuration ${file}: ${why}`, 'give its path with -c, or write one with `tidemark init`');
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (code === 'EACCES') throw configError(`configuration ${file}: this user may not read it`, 'chgrp it to a group of this user and chmod it 640');
+    throw configError(
+      `configuration ${file}: ${code === 'ENOENT' ? 'there is no such file' : message}`,
+      'give its path with -c, or write one with `tidemark init`',
+    );
   }
   return parseConfig(text, { file, overrides, env });
 }
