@@ -61,7 +61,7 @@ export function consoleApp(parts: ConsoleParts): Hono {
       permissionsPolicy: { camera: [], geolocation: [], microphone: [] },
     }),
     guard(parts),
-    bodyLimit({ maxSize: LONGEST_BODY, onError: (c) => c.json({ problem: `more than ${LONGEST_BODY} bytes` }, 413) }),
+    shortBody(),
   );
   addLogin(app, parts);
   app.use(requireSession(parts.sessions));
@@ -71,6 +71,12 @@ export function consoleApp(parts: ConsoleParts): Hono {
   app.notFound((c) => c.json({ problem: 'there is nothing here' }, 404));
   app.onError((error, c) => c.json({ problem: describeError(error) }, 500));
   return app;
+}
+
+function shortBody(): MiddlewareHandler {
+  const limit = bodyLimit({ maxSize: LONGEST_BODY, onError: (c) => c.json({ problem: `more than ${LONGEST_BODY} bytes` }, 413) });
+  // Who names neither a length nor chunks sends no body; the library fails when it is asked for that.
+  return (c, next) => (c.req.header('content-length') === undefined && c.req.header('transfer-encoding') === undefined ? next() : limit(c, next));
 }
 
 function guard({ wanted }: ConsoleParts): MiddlewareHandler {

@@ -68,3 +68,25 @@ export function since(iso, ms) {
 export function plural(n, one, many = `${one}s`) {
   return `${count(n)} ${n === 1 ? one : many}`;
 }
+
+const plain = (value) => String(Number(value.toFixed(2)));
+
+/** Marks of an axis of seconds, all in the unit of the highest: rounded apart from each other two would read alike. */
+export function durationMarks(ticks) {
+  const most = Math.max(...ticks);
+  const [length, unit] = most < 120 ? [1, 's'] : most < 7200 ? [60, 'min'] : most < 172_800 ? [3600, 'h'] : [86_400, 'd'];
+  return ticks.map((tick) => (tick === 0 ? '0' : `${plain(tick / length)}\u202f${unit}`));
+}
+
+/** Marks of an axis of rows a second. */
+export function rateMarks(ticks) {
+  return ticks.map((tick) => (tick < 10 ? plain(tick) : count(tick)));
+}
+
+/** The end of an axis of seconds above `most`: quarters of it are told in the unit that people use. */
+export function durationTop(most) {
+  return (
+    [0.2, 0.4, 1, 2, 4, 10, 20, 40, 60, 120, 240, 480, 1200, 2400, 3600, 7200, 14_400, 28_800, 57_600, 86_400].find((top) => top >= most * 1.02) ??
+    172_800 * 2 ** Math.ceil(Math.log2(Math.max(1, (most * 1.02) / 172_800)))
+  );
+}

@@ -76,7 +76,7 @@ function stages({ status, sample, archive, prune, at }) {
       bytesParts(sample.coveredBytes),
       ' behind',
       [
-        ['for', sample.coveredSeconds === null && covering ? 'longer than seen' : duration(sample.coveredSeconds)],
+        ['for', sample.coveredSeconds === null && covering ? 'not known' : duration(sample.coveredSeconds)],
         ['fence', manifest?.fence ?? '–'],
       ],
     ],

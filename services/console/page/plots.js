@@ -1,7 +1,7 @@
 /** Rates and lag over time. Owns the samples that the page keeps; the charts are uPlot's. */
 
 import { h, text, texts } from './dom.js';
-import { bytes, clock, duration, rate } from './format.js';
+import { bytes, clock, duration, durationMarks, durationTop, rate, rateMarks } from './format.js';
 import uPlot from './vendor/uplot.js';
 
 const MOST = 1800;
@@ -16,6 +16,8 @@ const PLOTS = [
   {
     title: 'Lag in seconds',
     format: duration,
+    marks: durationMarks,
+    top: durationTop,
     series: [
       ['archivedSeconds', 'archived'],
       ['coveredSeconds', 'covered'],
@@ -44,6 +46,7 @@ const PLOTS = [
   {
     title: 'Rows a second',
     format: rate,
+    marks: rateMarks,
     series: [
       ['rowRate', 'archived'],
       ['pruneRate', 'pruned'],
@@ -122,7 +125,7 @@ export class Plots {
     }
   }
 
-  #make(place, { title, format, binary, series }) {
+  #make(place, { title, format, marks: markTexts, top, binary, series }) {
     const outputs = series.map(() => h('output'));
     const time = h('time');
     const marks = ['', 'second', 'third'];
@@ -138,7 +141,7 @@ export class Plots {
       padding: [8, 26, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: { key: 'tidemark' } },
-      scales: { y: { range: (_, __, most) => [0, niceTop(most, binary)] } },
+      scales: { y: { range: (_, __, most) => [0, most > 0 && top ? top(most) : niceTop(most, binary)] } },
       series: [
         {},
         ...STYLES.slice(0, series.length)
@@ -158,7 +161,7 @@ export class Plots {
           grid: { stroke: colour('--line'), width: 1 },
           size: 58,
           splits: (_, __, low, high) => [low, high / 4, high / 2, (high * 3) / 4, high],
-          values: (_, ticks) => ticks.map((tick) => (tick === 0 ? '0' : format(tick).replace('.0', ''))),
+          values: (_, ticks) => markTexts?.(ticks) ?? ticks.map((tick) => (tick === 0 ? '0' : format(tick).replace('.0', ''))),
         },
       ],
     };

@@ -11,7 +11,7 @@ import { archivePaths, manifestName } from '../../../src/archive/layout.js';
 import type { RunReceipt } from '../../../src/archive/receipts.js';
 import { Pipeline, until } from '../../pipeline/pipeline.js';
 import { tidemark } from '../cli/command.js';
-import { ask, Running, Viewer } from './world.js';
+import { ask, askRaw, Running, Viewer } from './world.js';
 
 const ROW_VALUE = 'row-value-f3b1';
 const OLD_ROWS = 40;
@@ -46,6 +46,8 @@ test('names and origins of others are refused, with a strict policy for the page
   assert.equal((await ask(port, '/api/status', { headers: { origin: 'http://evil.example' } })).status, 403);
   assert.equal((await ask(port, '/api/status', { headers: { 'sec-fetch-site': 'cross-site' } })).status, 403);
   assert.equal((await ask(port, '/api/status', { method: 'PUT', headers: { origin: `http://127.0.0.1:${port}` } })).status, 405);
+  const bare = `POST /api/prune HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nOrigin: http://127.0.0.1:${port}\r\nConnection: close\r\n\r\n`;
+  assert.equal(await askRaw(port, bare), 'HTTP/1.1 403 Forbidden', 'without a body and without its length');
   const page = await ask(port, '/');
   assert.equal(page.status, 200);
   const policy = page.headers['content-security-policy'] as string;

@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { type IncomingHttpHeaders, request } from 'node:http';
+import { connect } from 'node:net';
 import type { Picture } from '../../../services/console/picture.js';
 import { cleanEnvironment, MAIN } from '../cli/command.js';
 
@@ -23,6 +24,15 @@ export async function ask(port: number, path: string, { method = 'GET', headers 
     asked.on('error', reject);
     asked.end(body);
   });
+}
+
+/** The first line of the answer to a request that is written by hand. */
+export async function askRaw(port: number, text: string): Promise<string> {
+  const socket = connect(port, '127.0.0.1');
+  socket.end(text);
+  let answer = '';
+  for await (const part of socket.setEncoding('utf8')) answer += part as string;
+  return answer.split('\r\n')[0] as string;
 }
 
 /** A browser's stream of events: hears until it is left. */
