@@ -118,9 +118,11 @@ export class Volume implements AsyncDisposable {
     await truncate(this.#filler, Math.max(0, size - bytes));
   }
 
-  /** Gives all of it back. */
+  /** Gives all of it back, for good: what is removed and not synced would be there again after a power cut. */
   async free(): Promise<void> {
     await rm(this.#filler, { force: true });
+    const folder = await open(this.dir, 'r');
+    await folder.sync().finally(() => folder.close());
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
