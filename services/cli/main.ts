@@ -2,6 +2,8 @@
 /** The command line. Owns the list of commands, their options and exit codes; what they do lies in commands/, loaded when asked for. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
+import { requireSameUser } from '../../src/archive/owner.js';
+import { loadConfig } from '../../src/runtime/config.js';
 import { describeError, exitCodeOf } from '../../src/runtime/errors.js';
 
 /** What a command's action gets: its arguments, its options, and `-c`. */
@@ -19,14 +21,20 @@ const program = new Command('tidemark')
   .showHelpAfterError('(tidemark --help lists the commands)')
   .exitOverride();
 
+/** Commands that write into the archive's folder; doctor with --accept does too. */
+const WRITING: ReadonlySet<string> = new Set([
+  'run', 'prune', 'restore', 'undo-prune', 'import', 'expire', 'pause', 'repair', 'resync', 'adopt', 'teardown',
+]); // biome-ignore format: a list
+
 /** Adds a command; `configured`: it reads a configuration. */
 function command(usage: string, summary: string, example: string, load: () => Promise<{ run: Action }>, configured = true): Command {
   const added = program.command(usage).description(summary).addHelpText('after', `\nExample:\n  ${example}`).exitOverride();
   if (configured) added.option('-c, --config <file>', 'configuration (default: "tidemark.yaml")');
   added.action(async (...given: unknown[]) => {
     const options = given.at(-2) as Record<string, string | boolean | undefined>;
-    const config = options['config'] ?? program.opts<{ config?: string }>().config ?? 'tidemark.yaml';
+    const config = String(options['config'] ?? program.opts<{ config?: string }>().config ?? 'tidemark.yaml');
     if (configured) process.umask(0o027); // what a command writes into the archive is 0640, whoever starts it; the demo's servers have accounts of their own
+    if (configured && (WRITING.has(added.name()) || options['accept'] === true)) await requireSameUser(loadConfig(config).archive.dir);
     const { run } = await load();
     process.exitCode = (await run(given.slice(0, -2) as (string | undefined)[], { ...options, config })) ?? 0;
   });

@@ -4,6 +4,7 @@ import path from 'node:path';
 import type { Check } from '../runtime/check.js';
 import { describeError } from '../runtime/errors.js';
 import { findParquet, openIdentity, requireHardLinks } from './identity.js';
+import { archiveOwner } from './owner.js';
 
 const LOW_BYTES = 5 * 1024 ** 3;
 
@@ -18,14 +19,14 @@ export async function archivePreflight(dir: string): Promise<Check[]> {
   } catch {
     return [{ name, status: 'failed', seen: `${dir} is not writable for this user`, remedy: 'chown it to this user, or set archive.dir' }];
   }
-  return [ownerCheck(name, dir, found.uid), await linkCheck(dir), await spaceCheck(dir), await contentCheck(dir)];
+  return [ownerCheck(name, dir, await archiveOwner(dir)), await linkCheck(dir), await spaceCheck(dir), await contentCheck(dir)];
 }
 
 /** What root writes there with 0640, the services, which are another user, cannot read. */
 function ownerCheck(name: string, dir: string, owner: number): Check {
   const self = process.getuid?.();
   if (self === undefined || self === owner) return { name, status: 'ok', seen: dir };
-  const seen = `${dir} belongs to another user (uid ${owner}); what you write there the services cannot read`;
+  const seen = `${dir} is another user's (uid ${owner}); what you write there the services cannot read`;
   return { name, status: 'warning', seen, remedy: 'run the commands as that user (runuser -u, sudo -u)' };
 }
 
