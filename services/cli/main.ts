@@ -52,7 +52,7 @@ command(
   .option('--out <file>', 'where to write', 'tidemark.yaml')
   .option('--force', 'replace an existing file');
 command('doctor', 'check every precondition at once, each with its remedy', 'tidemark doctor --fix', () => import('./commands/doctor.js'))
-  .option('--fix', 'run the safe remedies (such as CREATE PUBLICATION), then check again')
+  .option('--fix', 'run the safe remedies (make the publication, add a listed table to it), then check again')
   .option('--accept', 'take settings that prune more than before (a shorter retention, another timestamp column)')
   .option('--json', 'as JSON');
 command(

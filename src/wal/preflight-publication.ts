@@ -17,8 +17,13 @@ export function createPublicationSql(config: Config): string {
   return `CREATE PUBLICATION ${quoteIdentifier(slotName(config.source.name))} FOR TABLE ${tables}`;
 }
 
-/** `tablesAreFine`: only then doctor may publish by itself, since publishing an unfit table breaks the application. */
-export async function publicationChecks(client: pg.Client, config: Config, tablesAreFine: boolean): Promise<Check[]> {
+/**
+ * What doctor may do by itself. `publish`: every table is fit to be published; an unfit one would break the application. `alter`: this server loses no change while a
+ * publication is altered under load.
+ */
+export type MayFix = { readonly publish: boolean; readonly alter: boolean };
+
+export async function publicationChecks(client: pg.Client, config: Config, mayFix: MayFix): Promise<Check[]> {
   const name = slotName(config.source.name);
   const head = await client.query<Record<'all_tables' | 'ins' | 'upd' | 'del' | 'trunc' | 'schemas', string>>(
     `SELECT puballtables::text AS all_tables, pubinsert::text AS ins, pubupdate::text AS upd, pubdelete::text AS del, pubtruncate::text AS trunc,
@@ -35,12 +40,14 @@ export async function publicationChecks(client: pg.Client, config: Config, table
         status: 'failed',
         seen: 'does not exist',
         remedy: `as the owner of the tables: ${sql}`,
-        ...(tablesAreFine ? { fix: sql } : {}),
+        ...(mayFix.publish ? { fix: sql } : {}),
       },
     ];
   }
   const checks: Check[] = [];
-  if (row.all_tables === 'true' || row.schemas === 'true') {
+  const ofOurKind = row.all_tables !== 'true' && row.schemas !== 'true';
+  const alter = ofOurKind && mayFix.alter;
+  if (!ofOurKind) {
     checks.push(
       failed(
         name,
@@ -51,22 +58,24 @@ export async function publicationChecks(client: pg.Client, config: Config, table
   }
   if ([row.ins, row.upd, row.del, row.trunc].includes('false')) {
     const sql = `ALTER PUBLICATION ${quoteIdentifier(name)} SET (publish = 'insert, update, delete, truncate')`;
-    checks.push(failed(name, 'does not publish every operation', sql));
+    checks.push(failed(name, 'does not publish every operation', sql, alter ? sql : undefined));
   }
   if ((await readServerVersion(client)) >= 180_000) {
     const generated = await client.query<{ columns: string }>('SELECT pubgencols::text AS columns FROM pg_catalog.pg_publication WHERE pubname = $1', [name]);
     const sql = `ALTER PUBLICATION ${quoteIdentifier(name)} SET (publish_generated_columns = none)`;
-    if (generated.rows[0]?.columns !== 'n') checks.push(failed(name, 'publishes generated columns, which the copied rows have not', sql));
+    if (generated.rows[0]?.columns !== 'n')
+      checks.push(failed(name, 'publishes generated columns, which the copied rows have not', sql, alter ? sql : undefined));
   }
-  checks.push(...(await memberChecks(client, config, name)));
+  checks.push(...(await memberChecks(client, config, name, alter && mayFix.publish)));
   return checks.length > 0 ? checks : [{ name: `publication ${name}`, status: 'ok', seen: `${config.tables.length} tables, every operation` }];
 }
 
-function failed(name: string, seen: string, remedy: string): Check {
-  return { name: `publication ${name}`, status: 'failed', seen, remedy };
+function failed(name: string, seen: string, remedy: string, fix?: string): Check {
+  return { name: `publication ${name}`, status: 'failed', seen, remedy, ...(fix === undefined ? {} : { fix }) };
 }
 
-async function memberChecks(client: pg.Client, config: Config, name: string): Promise<Check[]> {
+/** `mayAdd`: doctor may add what is missing by itself. It never takes a table out. */
+async function memberChecks(client: pg.Client, config: Config, name: string, mayAdd: boolean): Promise<Check[]> {
   const result = await client.query<Record<'schema' | 'table' | 'filtered' | 'columns', string>>(
     `SELECT n.nspname::text AS schema, c.relname::text AS table, (r.prqual IS NOT NULL)::text AS filtered, (r.prattrs IS NOT NULL)::text AS columns
        FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
@@ -93,8 +102,9 @@ async function memberChecks(client: pg.Client, config: Config, name: string): Pr
   }
   const lacking = config.tables.filter((table) => !result.rows.some(same(table)));
   if (lacking.length > 0) {
-    const remedy = `as the owner of the tables: ALTER PUBLICATION ${publication} ADD TABLE ${lacking.map((table) => `ONLY ${quoted(table)}`).join(', ')}; their rows are copied then, while the others go on`;
-    checks.push(failed(name, `lacks ${lacking.map((table) => table.key).join(', ')}`, remedy));
+    const sql = `ALTER PUBLICATION ${publication} ADD TABLE ${lacking.map((table) => `ONLY ${quoted(table)}`).join(', ')}`;
+    const remedy = `as the owner of the tables: ${sql}; their rows are copied then, while the others go on`;
+    checks.push(failed(name, `lacks ${lacking.map((table) => table.key).join(', ')}`, remedy, mayAdd ? sql : undefined));
   }
   return checks;
 }

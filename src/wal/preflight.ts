@@ -26,11 +26,10 @@ export async function capturePreflight(client: pg.Client, config: Config): Promi
   const tables = await tableChecks(client, config);
   checks.push(...tables);
   checks.push(
-    ...(await publicationChecks(
-      client,
-      config,
-      tables.every((check) => check.status !== 'failed'),
-    )),
+    ...(await publicationChecks(client, config, {
+      publish: tables.every((check) => check.status !== 'failed'),
+      alter: mendedBy(await readServerVersion(client)) === undefined,
+    })),
   );
   return checks;
 }
@@ -80,18 +79,23 @@ function verdict(name: string, good: boolean, seen: string, remedy: string, seen
   return good ? { name, status: 'ok', seen: seenWhenGood } : { name, status: 'failed', seen, remedy };
 }
 
-function versionCheck(version: number): Check {
+/** The minor release that mends what this server loses while a publication is altered under load; undefined: it loses nothing. */
+function mendedBy(version: number): string | undefined {
   const major = Math.floor(version / 10_000);
-  const minor = version % 10_000;
-  const shown = `PostgreSQL ${major}.${minor}`;
-  if (version < OLDEST_VERSION) return { name: 'server version', status: 'failed', seen: shown, remedy: 'upgrade to PostgreSQL 15 or newer' };
   const mended = MENDED[major];
-  if (mended !== undefined && minor < mended) {
+  return mended !== undefined && version % 10_000 < mended ? `${major}.${mended}` : undefined;
+}
+
+function versionCheck(version: number): Check {
+  const shown = `PostgreSQL ${Math.floor(version / 10_000)}.${version % 10_000}`;
+  if (version < OLDEST_VERSION) return { name: 'server version', status: 'failed', seen: shown, remedy: 'upgrade to PostgreSQL 15 or newer' };
+  const mended = mendedBy(version);
+  if (mended !== undefined) {
     return {
       name: 'server version',
       status: 'warning',
       seen: `${shown} can lose changes while a publication is altered under load`,
-      remedy: `update to ${major}.${mended} or newer, or alter the publication only while nobody writes`,
+      remedy: `update to ${mended} or newer, or alter the publication only while nobody writes`,
     };
   }
   return { name: 'server version', status: 'ok', seen: shown };

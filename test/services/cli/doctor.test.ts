@@ -87,6 +87,46 @@ test('doctor names what is missing with its remedy, --fix mends what is safe, an
   assert.equal((await tidemark(['doctor', '--fix', '-c', file])).code, 0, 'again is harmless');
 });
 
+test('--fix adds a listed table to the publication and has it publish everything; it takes no table out of it', async () => {
+  const { url, run } = await database(`${PRICES} CREATE TABLE trades (id bigserial PRIMARY KEY, at timestamptz); CREATE INDEX ON trades (at);
+    CREATE TABLE stays (id int PRIMARY KEY); CREATE PUBLICATION other FOR TABLE stays;`);
+  const file = await configuration(url, '  prices: { timestamp: at }\n  trades: { timestamp: at }');
+  const name = `tidemark_t${files}`;
+  const members = async (): Promise<string> => JSON.stringify(await run('SELECT pubname, tablename FROM pg_publication_tables ORDER BY 1, 2'));
+  await run(`CREATE PUBLICATION ${name} FOR TABLE ONLY prices, ONLY stays WITH (publish = 'insert')`);
+  const { code, stdout, stderr } = await tidemark(['doctor', '--fix', '-c', file]);
+  assert.equal(stderr, '');
+  assert.match(stdout, new RegExp(`^fix +ALTER PUBLICATION "${name}" SET \\(publish = 'insert, update, delete, truncate'\\)$`, 'm'));
+  assert.match(stdout, new RegExp(`^fix +ALTER PUBLICATION "${name}" ADD TABLE ONLY "public"\\."trades"$`, 'm'));
+  assert.equal(code, 1, 'the table that is not listed is left to a person');
+  assert.match(stdout, /1 failed/);
+  const expected = ['other', name, name, name].map((pubname, i) => ({ pubname, tablename: ['stays', 'prices', 'stays', 'trades'][i] }));
+  assert.equal(await members(), JSON.stringify(expected));
+  await run(`ALTER PUBLICATION ${name} DROP TABLE stays`);
+  assert.equal((await tidemark(['doctor', '-c', file])).code, 0);
+
+  await run(`DROP PUBLICATION ${name}; CREATE PUBLICATION ${name} FOR TABLES IN SCHEMA public`);
+  const foreign = await tidemark(['doctor', '--fix', '-c', file]);
+  assert.equal(foreign.code, 1);
+  assert.doesNotMatch(foreign.stdout, /^fix /m, 'one of another kind is not altered');
+});
+
+test('--fix by a role that does not own the publication changes nothing, and says the SQL for its owner', async () => {
+  const { url, run } = await database(
+    `${PRICES} DROP ROLE IF EXISTS weaker; CREATE ROLE weaker LOGIN REPLICATION PASSWORD 'weak'; GRANT SELECT ON prices TO weaker;`,
+  );
+  const weak = new URL(url);
+  [weak.username, weak.password] = ['weaker', 'weak'];
+  const file = await configuration(weak.toString(), '  prices: { timestamp: at }');
+  await run(`CREATE PUBLICATION tidemark_t${files}`);
+  const { code, stdout, stderr } = await tidemark(['doctor', '--fix', '-c', file]);
+  assert.equal(code, 1);
+  assert.match(stderr, /^not fixed: must be owner of publication .*ADD TABLE ONLY "public"\."prices"\n$/);
+  assert.match(stdout, /lacks prices\n +→ as the owner of the tables: ALTER PUBLICATION/);
+  assert.deepEqual(await run('SELECT FROM pg_publication_rel'), []);
+  await run('DROP OWNED BY weaker; DROP ROLE weaker');
+});
+
 test('no colour in a pipe, also under CI', async () => {
   const { url } = await database(PRICES);
   const { stdout } = await tidemark(['doctor', '-c', await configuration(url, '  prices: { timestamp: at }')], { CI: '1' });
