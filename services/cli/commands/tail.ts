@@ -20,6 +20,7 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
     all: options['all'] === true,
     output: new LineOutput(process.stdout),
     signal: controller.signal,
+    notice: (text) => process.stderr.write(`${text}\n`),
   });
   return 0;
 }

@@ -1,6 +1,6 @@
 /**
  * Where `tail` begins: `--from` in its forms → a message of the stream. Only looks: the stream is asked for single messages, by halving, and nothing is left in it.
- * A place before the replay window is refused: what would be shown instead has a hole that nobody sees.
+ * A place before the replay window is refused: what would be shown instead has a hole that nobody sees. A time before a stream that still has its first copy is none: nothing was taken out of it.
  */
 import { type ChunkHeader, decodeChunkHeader } from '../../../src/change/chunk.js';
 import { formatLsn, type Lsn, parseLsn } from '../../../src/position/lsn.js';
@@ -16,8 +16,8 @@ export type From =
   | { readonly kind: 'lsn'; readonly lsn: Lsn }
   | { readonly kind: 'time'; readonly ms: number };
 
-/** `sequence`: the first message to be read, undefined: whatever is first. `last`: the newest there is now, 0: none. */
-export type Start = { readonly sequence: number | undefined; readonly created: string; readonly last: number };
+/** `sequence`: the first message to be read, undefined: whatever is first. `last`: the newest there is now, 0: none. `notice`: what a person should know of it. */
+export type Start = { readonly sequence: number | undefined; readonly created: string; readonly last: number; readonly notice?: string };
 
 /** Clocks of Postgres and NATS may differ by as much (law 12): so much earlier is looked, and then left out by the commit time. */
 const CLOCKS_MS = 300_000;
@@ -62,7 +62,12 @@ export async function findStart(stream: StreamConnection, from: From): Promise<S
     const sequence = await firstWhere(stream, first, last + 1, ({ header }) => comparePositions(endOf(header), wanted) > 0);
     return { sequence, created, last };
   }
-  if (from.ms < oldest.time.getTime()) throw beforeWindow(new Date(from.ms).toISOString(), oldest);
+  if (from.ms < oldest.time.getTime()) {
+    const asked = new Date(from.ms).toISOString();
+    if (!isBeginning(first, oldest)) throw beforeWindow(asked, oldest);
+    const notice = `--from: ${asked} lies before the stream, which begins at ${windowOf(oldest)}; nothing was taken out of it, so all of it follows`;
+    return { sequence: undefined, created, last, notice };
+  }
   const sequence = await firstWhere(stream, first, last + 1, ({ time }) => time.getTime() >= from.ms - CLOCKS_MS);
   return { sequence, created, last };
 }
@@ -98,9 +103,16 @@ async function firstWhere(stream: StreamConnection, first: number, end: number, 
   return low;
 }
 
-function beforeWindow(asked: string, { header, time }: Stored): Error {
+/** Nothing was purged, and the stream began with a copy of the tables. One that was removed and filled again from the slot (`repair --stream`) begins with changes: it has lost those before. */
+function isBeginning(first: number, { header }: Stored): boolean {
+  return first === 1 && header.kind === 'copy-begin';
+}
+
+const windowOf = ({ header, time }: Stored): string => `${formatLsn(header.prev.lsn)}, ${time.toISOString()}`;
+
+function beforeWindow(asked: string, oldest: Stored): Error {
   return configError(
-    `--from: ${asked} lies before the replay window, which begins at ${formatLsn(header.prev.lsn)}, ${time.toISOString()}`,
+    `--from: ${asked} lies before the replay window, which begins at ${windowOf(oldest)}`,
     '--from start begins there; what is older is in the archive (docs/reading.md)',
   );
 }

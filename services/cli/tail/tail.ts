@@ -24,6 +24,8 @@ export type TailOptions = {
   readonly all: boolean;
   readonly output: LineOutput;
   readonly signal: AbortSignal;
+  /** What a person should know at once; not among the lines. */
+  readonly notice: (text: string) => void;
 };
 
 /** Runs until `signal` aborts, the reader goes, or, without `follow`, the end is reached. */
@@ -33,6 +35,7 @@ export async function tail(config: Config, options: TailOptions): Promise<void> 
   const stream = await connectStream(config, `tidemark_${config.source.name}_tail`);
   try {
     const start = await findStart(stream, from);
+    if (start.notice !== undefined) options.notice(start.notice);
     if (!follow && start.sequence !== undefined && start.sequence > start.last) return;
     const printer = new Printer(config, options, await scopeOf(config, from));
     const place = start.sequence === undefined ? {} : { sequence: start.sequence, created: start.created };

@@ -53,12 +53,12 @@ function start(...args: string[]): ChildProcess {
 }
 
 /** What the stream holds from `from` on. */
-async function read(from: string, table?: string, all = false): Promise<Line[]> {
+async function read(from: string, table?: string, all = false, notice: (text: string) => void = (text) => assert.fail(text)): Promise<Line[]> {
   const config = loadConfig(pipeline.configFile, {}, {});
   const stream = new PassThrough();
   const text = collect(stream);
   const named = table === undefined ? undefined : configuredTable(config, table);
-  const options = { table: named, from: parseFrom(from, Date.now()), follow: false, all, signal: new AbortController().signal };
+  const options = { table: named, from: parseFrom(from, Date.now()), follow: false, all, signal: new AbortController().signal, notice };
   await tail(config, { ...options, output: new LineOutput(stream) });
   stream.end();
   return linesOf(await text);
@@ -187,6 +187,21 @@ test("our pruner's deletes are told apart from the user's", async () => {
   const ops = (await read(from, 'prices')).map(({ op, key }) => `${op} ${key?.['id']}`);
   assert.deepEqual(ops.slice(0, 1), ['delete 1']);
   assert.deepEqual(ops.slice(1).sort(), Array.from({ length: 49 }, (_, i) => `prune ${i + 2}`).sort());
+});
+
+test('a time before a stream that nothing was taken out of begins where it begins, and says so', async () => {
+  const { code, stdout, stderr } = await cli('prices', '--from', '10d', '--no-follow');
+  assert.equal(code, 0, stderr);
+  assert.match(
+    stderr,
+    /^--from: \S+ lies before the stream, which begins at [0-9A-F]+\/[0-9A-F]+, 20\S+; nothing was taken out of it, so all of it follows\n$/,
+  );
+  assert.deepEqual(linesOf(stdout), await read('start', 'prices'));
+  const said: string[] = [];
+  assert.deepEqual(await read('2020-01-01', 'prices', false, (text) => said.push(text)), linesOf(stdout));
+  assert.equal(said.length, 1);
+  const place = await cli('--from', '0/1', '--no-follow');
+  assert.deepEqual([place.code, /0\/1 lies before the replay window/.test(place.stderr)], [2, true], 'an LSN is a place that is not there');
 });
 
 test('what lies before the replay window, is no place, or no table, is refused in one line', async () => {
