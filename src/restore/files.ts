@@ -16,6 +16,15 @@ export function tableFilesByName(state: ArchiveState, { schema, table }: TableNa
   );
 }
 
+/** Which days they are of, as a person reads it. */
+export function daysText(files: readonly FileEntry[]): string {
+  const days = files.flatMap(({ day }) => day ?? []).sort();
+  const [first, last] = [days[0], days.at(-1)];
+  const dated = first === undefined ? [] : [first === last ? `the day ${first}` : `days from ${first} to ${last}`];
+  const undated = files.some(({ day }) => day === null) ? ['rows without a date'] : [];
+  return [...dated, ...undated].join(' and ');
+}
+
 /** Nothing is restored from a file whose bytes are not those that were written: some flipped bits read as another value. Throws Halt DIGEST. */
 export async function requireWhole(dir: string, entry: FileEntry): Promise<void> {
   if ((await hashFile(path.join(dir, entry.file))) === entry.sha256) return;

@@ -13,9 +13,9 @@ import { closeClient } from '../wal/session.js';
 import type { BatchContext, ConflictPolicy } from './batch.js';
 import { ChosenRows } from './chosen-rows.js';
 import { Feed } from './feed.js';
-import { newestForm, tableFilesByName } from './files.js';
+import { daysText, newestForm, tableFilesByName } from './files.js';
 import { RestoreRun } from './record.js';
-import { mayHold, type Selection } from './selection.js';
+import { isSpan, mayHold, type Selection } from './selection.js';
 import { beginRestore, connectRestore, openTarget } from './session.js';
 import { Stage } from './stage.js';
 import { Tally } from './tally.js';
@@ -59,13 +59,17 @@ export async function restoreTable(options: RestoreOptions): Promise<RestoreResu
   requireUnprotected(config, into);
   if (!own && config.tables.some((one) => one.schema === into.schema && one.table === into.table))
     throw configError(`--into: ${textOf(into)} is archived itself: the rows would be archived as its own`, 'give a table that is not, or leave out --into');
-  const files = tableFilesByName(state, name).filter((entry) => mayHold(entry, options.selection));
+  const all = tableFilesByName(state, name);
+  const files = all.filter((entry) => mayHold(entry, options.selection));
+  // A day that is not there is a slip of the pen more often than an empty day, and "0 rows restored" would not tell them apart.
+  if (options.selection.day !== undefined && files.length === 0 && all.length > 0)
+    throw configError(`--day: the archive has no row of ${textOf(name)} of ${options.selection.day}`, `it has ${daysText(all)}`);
   const run = new RestoreRun(options.config, 'restore', dryRun);
   const client = await connectRestore(config);
   const tally = new Tally();
   try {
     const server = await beginRestore(client, config.source.name);
-    const form = await newestForm(config.archive.dir, tableFilesByName(state, name));
+    const form = await newestForm(config.archive.dir, all);
     if (form === undefined) throw configError(`the archive has no row of ${textOf(name)} yet`, 'see tidemark status');
     const { target, created } = await openTarget(client, config, into, { form, replace: policy === 'replace', dryRun });
     const record = own ? await run.record(state, server.systemId, client) : undefined;
@@ -133,6 +137,8 @@ async function choose(options: RestoreOptions, choice: Choice, tally: Tally): Pr
     const counts = await source.choose(state, files, { selection, oid, key, deletes });
     tally.leave('older', counts.older);
     tally.leave('unresolved', counts.unresolved);
+    if (isSpan(selection) && counts.rows + counts.older + counts.unresolved === 0)
+      options.notice(`--from, --to: the archive has no row of ${textOf(name)} in this span; it has ${daysText(tableFilesByName(state, name))}`);
     return { source, rows: counts.rows + counts.older, [Symbol.asyncDispose]: () => source[Symbol.asyncDispose]() };
   } catch (error) {
     await source[Symbol.asyncDispose]();

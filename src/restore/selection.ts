@@ -19,10 +19,15 @@ export type Selection = {
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
 const TIME = /^(\d{4}-\d{2}-\d{2})(?:[ T](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?))?(Z|[+-]\d{2}(?::?\d{2})?)?$/;
 
+/** A day as a person writes it: of the calendar, or `undated`. Throws `config`. */
+export function parseDay(text: string): string {
+  if (text === UNDATED || (DAY.test(text) && isReal(text))) return text;
+  throw configError(`--day: ${JSON.stringify(text)} is not a day`, 'write it as 2026-01-12, or undated');
+}
+
 /** Checks what was written. Throws `config` with the option's name. */
 export function parseSelection({ day, from, to, where }: Selection): Selection {
-  if (day !== undefined && day !== UNDATED && !(DAY.test(day) && isReal(day)))
-    throw configError(`--day: ${JSON.stringify(day)} is not a day`, 'write it as 2026-01-12, or undated');
+  if (day !== undefined) parseDay(day);
   if (day !== undefined && (from !== undefined || to !== undefined)) throw configError('--day and --from, --to: one or the other', 'give a day, or a span');
   for (const [name, time] of [
     ['--from', from],
@@ -31,8 +36,15 @@ export function parseSelection({ day, from, to, where }: Selection): Selection {
     if (time !== undefined && !isReal(time))
       throw configError(`${name}: ${JSON.stringify(time)} is not a time`, "write for instance 2026-01-12, '2026-01-12 10:30' or 2026-01-12T10:30:00Z");
   }
+  if (from !== undefined && to !== undefined && micros(from) >= micros(to))
+    throw configError(`--from: ${from} is not before --to, ${to}`, 'give the earlier one to --from; --to itself is not among the rows');
   if (where !== undefined && where.trim() === '') throw configError('--where: it is empty', "write for instance --where 'id > 100'");
   return { day, from, to, where };
+}
+
+/** A span of times and nothing more: what it does not hold, no condition has left out. */
+export function isSpan({ from, to, where }: Selection): boolean {
+  return (from !== undefined || to !== undefined) && where === undefined;
 }
 
 /** A day of the calendar, an hour of the day, an offset that there can be: not the 30th of February. */
@@ -41,6 +53,13 @@ function isReal(time: string): boolean {
   if (day === undefined || Number(/^[+-](\d{2})/.exec(zone)?.[1] ?? 0) > 15) return false;
   const at = Date.parse(`${day}T${clock.padEnd(8, ':00')}Z`);
   return !Number.isNaN(at) && new Date(at).toISOString().startsWith(`${day}T${clock.slice(0, 5)}`);
+}
+
+/** Microseconds since 1970, as UTC without an offset. */
+function micros(time: string): bigint {
+  const [, day, clock = '00:00', zone] = TIME.exec(time) ?? [];
+  const [seconds, fraction = ''] = clock.split('.');
+  return BigInt(Date.parse(`${day}T${seconds}${offset(zone)}`)) * 1000n + BigInt(fraction.padEnd(6, '0'));
 }
 
 /** May a file of this day hold rows of the selection? A day more on both sides: a time with an offset may be of the next. */

@@ -315,6 +315,15 @@ test('what cannot be asked is refused with one line', async () => {
   await refused(/--into: forms is archived itself/, 'ticks', { into: 'forms' });
   await refused(/table "nothing" is not in the archive → name one of: .*ticks/, 'nothing');
   await refused(/--day: "yesterday" is not a day/, 'ticks', { day: 'yesterday' });
+  await refused(/--day: the archive has no row of ticks of 1999-01-01 → it has days from 20\d\d-\d\d-\d\d to 20\d\d-\d\d-\d\d$/, 'ticks', {
+    day: '1999-01-01',
+  });
+  await refused(/--day: the archive has no row of ticks of undated/, 'ticks', { day: 'undated' });
+  const empty = await cli('restore', 'ticks', '--from', '1999-01-01', '--to', '1999-02-01');
+  assert.match(empty.stdout, /^ticks: 0 rows restored/);
+  assert.match(empty.stderr, /^--from, --to: the archive has no row of ticks in this span; it has days from 20\S+ to 20\S+\n$/);
+  assert.equal(empty.code, 0, 'an hour in which nothing happened is no mistake');
+  await refused(/--from: 2026-11-23 is not before --to, 2026-11-22 →/, 'ticks', { from: '2026-11-23', to: '2026-11-22' });
   await refused(/--day and --from, --to/, 'ticks', { day: DAY, to: DAY });
   await refused(/--from: "noon" is not a time/, 'ticks', { from: 'noon' });
   await refused(/--from: "2026-02-30" is not a time/, 'ticks', { from: '2026-02-30' });

@@ -26,6 +26,19 @@ test('times count in UTC for timestamptz, as they stand for timestamp and date',
   assert.equal(conditionSql({ from: '2026-01-12' }, { ...metadata(1184), columns: [] }), 'false');
 });
 
+test('a span begins before it ends, to the microsecond, whatever the offsets', () => {
+  const span = (from: string, to: string) => (): unknown => parseSelection({ from, to });
+  for (const [from, to] of [
+    ['2026-11-23', '2026-11-22'],
+    ['2026-11-23', '2026-11-23 00:00'],
+    ['2026-01-12 10:00:00.000002', '2026-01-12 10:00:00.000001'],
+    ['2026-01-12 10:00+00', '2026-01-12 11:30+02'],
+  ] as const)
+    assert.throws(span(from, to), /is not before --to/, `${from} ${to}`);
+  assert.ok(span('2026-01-12 10:00:00.000001', '2026-01-12 10:00:00.000002')());
+  assert.ok(span('2026-01-12 11:30+02', '2026-01-12 10:00Z')());
+});
+
 test('days whose files may hold rows of a span, with room for offsets', () => {
   const days = ['2026-01-10', '2026-01-11', '2026-01-12', '2026-01-13', null];
   const held = (selection: Parameters<typeof mayHold>[1]): (string | null)[] => days.filter((day) => mayHold({ day }, selection));

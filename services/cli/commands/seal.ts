@@ -4,6 +4,7 @@ import { ArchiveFollower, type ArchiveState } from '../../../src/archive/manifes
 import { UNDATED } from '../../../src/archive/seal.js';
 import { emptyDays, sealRequests } from '../../../src/prune/empty-days.js';
 import { readTarget } from '../../../src/prune/target.js';
+import { parseDay } from '../../../src/restore/selection.js';
 import { type Config, loadConfig, type TableConfig } from '../../../src/runtime/config.js';
 import { configError, TidemarkError } from '../../../src/runtime/errors.js';
 import { connectStream } from '../../../src/stream/topology.js';
@@ -14,9 +15,7 @@ import { progressBar } from '../progress.js';
 
 export async function run([name]: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
-  const day = options['day'] === undefined ? undefined : String(options['day']);
-  if (day !== undefined && day !== UNDATED && !/^\d{4}-\d{2}-\d{2}$/.test(day))
-    throw configError(`--day: ${JSON.stringify(day)} is not a day`, 'write it as 2026-01-12, or undated');
+  const day = options['day'] === undefined ? undefined : parseDay(String(options['day']));
   const tables = config.tables.filter((table) => name === undefined || table.key === name || `${table.schema}.${table.table}` === name);
   if (tables.length === 0)
     throw configError(`table ${JSON.stringify(name)} is not in the configuration`, `name one of: ${config.tables.map((table) => table.key).join(', ')}`);

@@ -88,6 +88,15 @@ test('an unknown service ends with 2 and names the services', async () => {
   assert.match(stderr, /frobnicator.*capture, archiver, pruner/);
 });
 
+test('a day that no calendar has is refused, of seal as of restore', async () => {
+  const file = await configuration('source: { url: "postgres://localhost/x", name: goat }\ntables:\n  prices: { timestamp: at }\n');
+  for (const command of ['seal', 'restore'])
+    for (const day of ['2026-99-01', '2026-02-30', 'yesterday']) {
+      const { code, stderr } = await tidemark([command, 'prices', '--day', day, '-c', file]);
+      assert.deepEqual([code, stderr], [2, `--day: "${day}" is not a day → write it as 2026-01-12, or undated\n`], `${command} ${day}`);
+    }
+});
+
 test('a missing configuration is one line', async () => {
   const { code, stdout, stderr } = await tidemark(['status', '-c', path.join(dir, 'nowhere.yaml')]);
   assert.equal(code, 2);
