@@ -2,7 +2,7 @@
  * Replays the stream from its first chunk into an empty archive folder, with the intake and flush of the archiver itself, and compares the two archives. Owns the bounds: what
  * the stream holds at the start, and what both archives have. Never writes to the configured archive, and answers nobody who asks for positions.
  */
-import { mkdir, readdir } from 'node:fs/promises';
+import { access, constants, mkdir, readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { comparable, dayContent, daysOf, type ReplayWindow, sealedFiles, unresolvedRows } from '../../src/archive/compare.js';
 import { readExpired } from '../../src/archive/expire.js';
@@ -85,8 +85,35 @@ export async function rebuildArchive(config: Config, options: RebuildOptions): P
 
 async function requireEmpty(into: string, archiveDir: string): Promise<void> {
   if (into === path.resolve(archiveDir)) throw configError(`--into: ${into} is the archive itself`, 'give an empty folder');
-  await mkdir(into, { recursive: true, mode: 0o750 });
+  await makeFolders(into).catch((error: NodeJS.ErrnoException) => {
+    const seen = error.code === 'ENOTDIR' || error.code === 'EEXIST' ? 'is a file, or lies in one' : `cannot be made or used (${error.code ?? error.message})`;
+    throw configError(`--into: ${into} ${seen}`, 'give an empty folder, or one that can be made');
+  });
   if ((await readdir(into)).length > 0) throw configError(`--into: ${into} is not empty`, 'give an empty folder');
+}
+
+/** One after the other: where no folder can be made (/proc), Node's own `recursive` tries for ever. */
+async function makeFolders(folder: string): Promise<void> {
+  const made = await mkdir(folder, { mode: 0o750 }).then(
+    () => true,
+    async (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EEXIST' && (await stat(folder)).isDirectory()) return true;
+      if (error.code !== 'ENOENT' || path.dirname(folder) === folder || (await isFolder(path.dirname(folder)))) throw error;
+      return false;
+    },
+  );
+  if (!made) {
+    await makeFolders(path.dirname(folder));
+    await mkdir(folder, { mode: 0o750 });
+  }
+  await access(folder, constants.W_OK | constants.X_OK);
+}
+
+async function isFolder(folder: string): Promise<boolean> {
+  return await stat(folder).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
 }
 
 type Context = Awaited<ReturnType<typeof openContext>>;

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { sameEpoch } from '../position/epoch.js';
 import { parseLsn } from '../position/lsn.js';
 import { parsePosition } from '../position/position.js';
-import { Halt } from '../runtime/errors.js';
+import { configError, Halt } from '../runtime/errors.js';
 import { faultPoint } from '../runtime/fault-point.js';
 import {
   type ArchiveState,
@@ -27,6 +27,7 @@ import {
 import { openIdentity, VolumeAnchor, wrongVolume } from './identity.js';
 import { archivePaths, manifestName, manifestNumber } from './layout.js';
 import { type ArchiveIdentity, type FileEntry, FORMAT_VERSION, type Manifest } from './manifest-format.js';
+import { folderProblem } from './preflight.js';
 import { putIfAbsent, syncFolder } from './put.js';
 
 export type { ArchiveState } from './chain.js';
@@ -48,7 +49,7 @@ export class ArchiveFollower {
   async refresh(): Promise<ArchiveState | undefined> {
     const known = this.#state;
     if (this.#anchor === undefined) {
-      const identity = await openIdentity(this.#dir);
+      const identity = await openIdentity(this.#dir).catch((error: unknown) => this.#unreadable(error));
       if (identity === undefined) return undefined;
       this.#anchor = await VolumeAnchor.at(this.#dir, identity);
     } else await this.#anchor.check();
@@ -62,6 +63,12 @@ export class ArchiveFollower {
     }
     this.#state = state;
     return state;
+  }
+
+  /** Where archive.dir itself is not a folder, that is what is wrong, not the file in it. */
+  async #unreadable(error: unknown): Promise<never> {
+    const problem = await folderProblem(this.#dir);
+    throw problem === undefined ? error : configError(`archive.dir: ${problem.seen}`, problem.remedy);
   }
 
   /** Reads from the newest checkpoint on. */

@@ -54,14 +54,21 @@ export function loadConfig(file: string, overrides: Overrides = {}, env: Environ
   try {
     text = readFileSync(file, 'utf8');
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (code === 'EACCES') throw configError(`configuration ${file}: this user may not read it`, 'chgrp it to a group of this user and chmod it 640');
-    throw configError(
-      `configuration ${file}: ${code === 'ENOENT' ? 'there is no such file' : message}`,
-      'give its path with -c, or write one with `tidemark init`',
-    );
+    throw unreadable(file, error as NodeJS.ErrnoException);
   }
   return parseConfig(text, { file, overrides, env });
+}
+
+function unreadable(file: string, { code, message }: NodeJS.ErrnoException): Error {
+  const [why, remedy] =
+    code === 'ENOENT' || code === 'ENOTDIR'
+      ? ['there is no such file', 'give its path with -c, or write one with `tidemark init`']
+      : code === 'EISDIR'
+        ? ['it is a folder', 'give the file in it with -c']
+        : code === 'EACCES' || code === 'EPERM'
+          ? ['this user may not read it', 'let this user read it and the folders above it, or run as the user of the services']
+          : [`it cannot be read (${message})`, 'give another file with -c'];
+  return configError(`configuration ${file}: ${why}`, remedy);
 }
 
 /** The pure part of loadConfig. Relative paths are taken from the folder of `file`. */

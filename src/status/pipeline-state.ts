@@ -3,6 +3,7 @@ import type pg from 'pg';
 import { ArchiveGrowth, archiveBytes } from '../archive/growth.js';
 import { ArchiveFollower, type ArchiveState } from '../archive/manifest.js';
 import { describePause, readPause } from '../archive/operations.js';
+import { folderProblem } from '../archive/preflight.js';
 import { ReceiptIndex, type RunReceipt } from '../archive/receipts.js';
 import { decodeChunkHeader } from '../change/chunk.js';
 import { tableCoverage } from '../coverage/coverage.js';
@@ -88,7 +89,7 @@ export async function readStatus(
   memory = new StatusMemory(config),
 ): Promise<PipelineStatus> {
   const { receipts, growth } = memory;
-  const [state, found, runs] = await Promise.all([archiveOf(follower), streamOf(config), receipts.runs().catch(() => [])]);
+  const [state, found, runs] = await Promise.all([archiveOf(follower, config.archive.dir), streamOf(config), receipts.runs().catch(() => [])]);
   const pruned = await prunedRows(receipts);
   const { stream } = found;
   const archived = 'problem' in state ? undefined : state;
@@ -132,9 +133,12 @@ export async function readStatus(
   };
 }
 
-async function archiveOf(follower: ArchiveFollower): Promise<ArchiveState | { problem: string }> {
+async function archiveOf(follower: ArchiveFollower, dir: string): Promise<ArchiveState | { problem: string }> {
   try {
-    return (await follower.refresh()) ?? { problem: 'no manifest yet' };
+    const state = await follower.refresh();
+    if (state !== undefined) return state;
+    const folder = await folderProblem(dir);
+    return { problem: folder === undefined ? 'no manifest yet' : `archive.dir: ${folder.seen} → ${folder.remedy}` };
   } catch (error) {
     return { problem: describeError(error) };
   }

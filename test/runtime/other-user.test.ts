@@ -40,7 +40,7 @@ test('a configuration that this user may not read', { skip }, async () => {
   writeFileSync(file, '', { mode: 0o600 });
   const { message, remedy, exitCode } = await refusedTo(NOBODY, () => loadConfig(file));
   assert.match(message, /tidemark\.yaml: this user may not read it/);
-  assert.deepEqual([remedy, exitCode], ['chgrp it to a group of this user and chmod it 640', 2]);
+  assert.deepEqual([remedy, exitCode], ['let this user read it and the folders above it, or run as the user of the services', 2]);
 });
 
 test('an archive folder that this user may not write in is not taken for a volume without hard links', { skip }, async () => {

@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import { ArchiveFollower } from '../../../src/archive/manifest.js';
 import { recordOperation } from '../../../src/archive/operations.js';
-import { archivePreflight } from '../../../src/archive/preflight.js';
+import { archivePreflight, folderProblem } from '../../../src/archive/preflight.js';
 import { putSettings, readSettings, settingsDifferences, settingsOf } from '../../../src/archive/settings.js';
 import { believeClock, recordedBoot, setForward, thisBoot } from '../../../src/prune/clock.js';
 import { prunePreflight } from '../../../src/prune/preflight.js';
@@ -41,7 +41,9 @@ export async function allChecks(config: Config): Promise<Check[]> {
   const pruner = postgres.some((check) => check.name === 'Postgres' && check.status === 'failed')
     ? []
     : await withClient(config.source.prunerUrl === undefined ? 'url' : 'prunerUrl', config, 'Postgres, pruner', (client) => prunePreflight(client, config));
-  return [...postgres, ...pruner, ...stream, ...archive, ...(await settingsChecks(config)), ...(await clockChecks(config))];
+  // Without its folder nothing is recorded that could be compared.
+  const recorded = (await folderProblem(config.archive.dir)) === undefined ? [...(await settingsChecks(config)), ...(await clockChecks(config))] : [];
+  return [...postgres, ...pruner, ...stream, ...archive, ...recorded];
 }
 
 /** Whether the clock was set forward since rows were pruned last. */
@@ -61,7 +63,9 @@ async function settingsChecks(config: Config): Promise<Check[]> {
       return [{ name, status: 'failed', seen: `would prune more than before: ${seen}`, remedy: 'if that is meant: tidemark doctor --accept' }];
     return [{ name, status: 'ok', seen: seen === '' ? 'as at the last prune' : `since the last prune: ${seen}` }];
   } catch (error) {
-    return [{ name, status: 'failed', seen: describeError(error), remedy: 'tidemark doctor --accept' }];
+    const { kind, message } = error as { kind?: string; message: string };
+    if (kind === 'config') return [{ name, status: 'failed', seen: message, remedy: 'look at the retention of every table, then: tidemark doctor --accept' }];
+    return [{ name, status: 'failed', seen: describeError(error), remedy: 'let this user read the archive folder' }];
   }
 }
 

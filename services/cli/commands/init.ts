@@ -50,7 +50,7 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
     throw configError('init: no table of this database can be archived', refused.map(({ key, why }) => `${key}: ${why}`).join('; ') || 'it has no tables');
   parseConfig(text, { file: out, env: { DATABASE_URL: url } }); // what we write must be accepted
   await writeFile(out, text, { flag: options['force'] === true ? 'w' : 'wx', mode: 0o640 }).catch((error: NodeJS.ErrnoException) => {
-    throw error.code === 'EEXIST' ? configError(`${out} exists already`, 'use --force to replace it, or --out FILE') : configError(`${out}: ${error.message}`);
+    throw unwritable(out, error);
   });
   for (const { key, timestamp } of chosen) process.stdout.write(`archive  ${key} by ${timestamp}\n`);
   for (const { key, why } of refused) process.stdout.write(`leave    ${key}: ${why}\n`);
@@ -58,6 +58,15 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
     `\nwrote ${out}; pruning is off in it. Next: mkdir -p ${path.join(path.dirname(out), 'archived_data')} && tidemark doctor -c ${path.relative(process.cwd(), out)}\n`,
   );
   return 0;
+}
+
+function unwritable(out: string, { code, message }: NodeJS.ErrnoException): Error {
+  if (code === 'EEXIST') return configError(`${out} exists already`, 'use --force to replace it, or --out FILE');
+  if (code === 'ENOENT' || code === 'ENOTDIR') return configError(`--out: there is no folder ${path.dirname(out)}`, 'make it, or give --out a file in another');
+  if (code === 'EISDIR') return configError(`--out: ${out} is a folder`, 'give the file in it that is to be written');
+  if (code === 'EACCES' || code === 'EPERM' || code === 'EROFS')
+    return configError(`--out: this user may not write ${out}`, 'give --out a file in a folder that you may write to');
+  return configError(`--out: ${out} cannot be written (${code ?? message})`, 'give --out another file');
 }
 
 const QUERY = `

@@ -1,7 +1,8 @@
 /** `tidemark verify [--deep] [--json]`: exit 0 when every file says what the manifests say (and, deep, what Postgres and the stream say), 4 when one does not. */
+import { folderProblem } from '../../../src/archive/preflight.js';
 import { verifyArchive } from '../../../src/archive/verify.js';
 import { type Config, loadConfig } from '../../../src/runtime/config.js';
-import { TidemarkError } from '../../../src/runtime/errors.js';
+import { configError, TidemarkError } from '../../../src/runtime/errors.js';
 import { createLog } from '../../../src/runtime/log.js';
 import { type DeepResult, verifyDeep } from '../deep-verify.js';
 import { bytesText } from '../print.js';
@@ -9,6 +10,9 @@ import { type Progress, progressBar } from '../progress.js';
 
 export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
+  // Files that are not there because the folder is not are no damage.
+  const folder = await folderProblem(config.archive.dir);
+  if (folder !== undefined) throw configError(`archive.dir: ${folder.seen}`, folder.remedy);
   const controller = new AbortController();
   process.once('SIGINT', () => controller.abort());
   const bar = progressBar('verify', 'bytes');

@@ -226,6 +226,38 @@ test('an archive folder with foreign Parquet files, and one that is not there', 
   assert.equal(archiver.code, 2, 'doctor and the archiver agree');
 });
 
+test('an archive.dir that is a file, or missing, is said as that: by doctor, by status and by what opens the archive', async () => {
+  const { url } = await database(PRICES);
+  const file = await configuration(url, '  prices: { timestamp: at }');
+  const archive = loadConfig(file, {}, {}).archive.dir;
+  await rm(archive, { recursive: true });
+  const status = async (): Promise<string> => /^archive .*$/m.exec((await tidemark(['status', '-c', file])).stdout)?.[0] ?? '';
+  assert.equal(await status(), `archive    archive.dir: there is no folder ${archive} → mkdir -p ${archive}, or mount the volume it lies on`);
+  await writeFile(archive, '');
+  const seen = (await checks(file)).checks.filter(({ status: how, name }) => how === 'failed' && !name.startsWith('publication'));
+  assert.deepEqual(seen, [{ name: 'archive folder', status: 'failed', seen: `${archive} is not a folder`, remedy: 'set archive.dir to a folder' }]);
+  const line = `archive.dir: ${archive} is not a folder → set archive.dir to a folder`;
+  assert.equal(await status(), `archive    ${line}`);
+  for (const command of ['verify', 'views', 'seal']) {
+    const { code, stderr } = await tidemark([command, '-c', file]);
+    assert.deepEqual([code, stderr], [2, `${line}\n`], command);
+  }
+});
+
+test('init says where it cannot write', async () => {
+  const { url } = await database(PRICES);
+  for (const [out, expected] of [
+    [path.join(dir, 'nowhere', 'y.yaml'), `--out: there is no folder ${path.join(dir, 'nowhere')} → make it, or give --out a file in another`],
+    [dir, `${dir} exists already → use --force to replace it, or --out FILE`],
+    ['/proc/version', '/proc/version exists already → use --force to replace it, or --out FILE'],
+  ] as const) {
+    const { code, stderr } = await tidemark(['init', '--url', url, '--out', out]);
+    assert.deepEqual([code, stderr], [2, `${expected}\n`]);
+  }
+  const folder = await tidemark(['init', '--url', url, '--force', '--out', dir]);
+  assert.deepEqual([folder.code, folder.stderr], [2, `--out: ${dir} is a folder → give the file in it that is to be written\n`]);
+});
+
 test('init writes a configuration of the reference database that doctor accepts, with pruning off', async () => {
   const { url } = await database(await readFile(REFERENCE, 'utf8'));
   const out = path.join(dir, 'reference.yaml');

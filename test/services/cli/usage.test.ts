@@ -1,6 +1,6 @@
 /** What the command line promises without any server: its commands, its exit codes for wrong use, and every mistake of a configuration at once. */
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -95,6 +95,34 @@ test('a day that no calendar has is refused, of seal as of restore', async () =>
       const { code, stderr } = await tidemark([command, 'prices', '--day', day, '-c', file]);
       assert.deepEqual([code, stderr], [2, `--day: "${day}" is not a day → write it as 2026-01-12, or undated\n`], `${command} ${day}`);
     }
+});
+
+test('rebuild --into where no folder can be made is refused in one line, and at once', async () => {
+  const file = await configuration('source: { url: "postgres://localhost/x", name: goat }\ntables:\n  prices: { timestamp: at }\n');
+  await writeFile(path.join(dir, 'a-file'), '');
+  for (const [into, expected] of [
+    [path.join(dir, 'a-file'), /a-file is a file, or lies in one →/],
+    [path.join(dir, 'a-file', 'deep', 'er'), /er is a file, or lies in one →/],
+    ['/proc/x', /\/proc\/x cannot be made or used \(E[A-Z]+\) →/],
+    ['/proc/x/y/z', /cannot be made or used \(E[A-Z]+\) →/],
+    [dir, /is not empty → give an empty folder/],
+  ] as const) {
+    const { code, stderr } = await tidemark(['rebuild', '--into', into, '-c', file]);
+    assert.equal(code, 2, stderr);
+    assert.match(stderr, /^--into: .*\n$/);
+    assert.match(stderr, expected);
+  }
+});
+
+test('a configuration that cannot be read is told with what fits', async () => {
+  const folder = await tidemark(['status', '-c', dir]);
+  assert.deepEqual([folder.code, folder.stderr], [2, `configuration ${dir}: it is a folder → give the file in it with -c\n`]);
+  if (process.getuid?.() === 0) return; // may read everything
+  const file = await configuration('');
+  await chmod(file, 0);
+  const { code, stderr } = await tidemark(['status', '-c', file]);
+  assert.equal(code, 2);
+  assert.match(stderr, /: this user may not read it → let this user read it/);
 });
 
 test('a missing configuration is one line', async () => {
