@@ -18,6 +18,7 @@ const program = new Command('tidemark')
   .version(version(), '-V, --version')
   .addOption(new Option('-c, --config <file>').hideHelp()) // also taken before the command
   .enablePositionalOptions()
+  .helpCommand(false) // commander's own shows everything for a name that it does not know
   .showHelpAfterError('(tidemark --help lists the commands)')
   .exitOverride();
 
@@ -217,6 +218,14 @@ command(
   .option('--keep', 'go on until Ctrl-C')
   .option('--compare', 'run the script that Tidemark replaces beside it, on a second database under the same load')
   .option('--report <file>', 'write a JSON report');
+
+program
+  .command('help [command]')
+  .description('show the help of a command')
+  .action((name: string | undefined) => {
+    const found = name === undefined ? program : program.commands.find((one) => one.name() === name);
+    return found === undefined ? program.error(`error: unknown command '${name}'`) : found.help();
+  });
 
 try {
   await program.parseAsync();

@@ -12,6 +12,17 @@ const SECRETS = new Set([
   'console.token',
 ]);
 
+/** What a person writes where the schema expects a type. */
+const WANTED: Readonly<Record<string, string>> = {
+  boolean: 'write true or false',
+  number: 'write a number',
+  int: 'write a whole number',
+  string: 'write a text, in quotes where it looks like something else',
+  object: 'write a section, with its fields indented under it',
+  record: 'write a section, with its fields indented under it',
+  array: 'write a list, as [a, b]',
+};
+
 /** `from`: which variable of the environment a field's value came from. */
 export function describeIssue(issue: z.core.$ZodIssue, raw: unknown, from: ReadonlyMap<string, string>): string {
   const field = issue.path.join('.');
@@ -25,7 +36,8 @@ export function describeIssue(issue: z.core.$ZodIssue, raw: unknown, from: Reado
   const shown = SECRETS.has(field)
     ? 'not usable'
     : `found ${typeof seen === 'object' ? (Array.isArray(seen) ? 'a list' : 'a section') : withoutLogins(JSON.stringify(seen))}`;
-  return `${where}: ${shown}; ${issue.message.replace(/^Invalid input: /, '')}`;
+  const wanted = issue.code === 'invalid_type' ? WANTED[issue.expected] : undefined;
+  return `${where}: ${shown}; ${wanted ?? issue.message.replace(/^Invalid input: /, '')}`;
 }
 
 /** A text with every login taken out of the addresses in it: `nats://me:word@host` → `nats://…@host`. */

@@ -38,6 +38,7 @@ function consoleProblems({ console: wanted }: Parsed): string[] {
 /** Rules that need two fields at once. */
 export function crossCheck(data: Parsed): string[] {
   const problems = [...streamProblems(data.stream), ...metricsProblems(data), ...consoleProblems(data)];
+  if (data.prune.retention < 1000) problems.push('prune.retention: shorter than a second; the least is 1s');
   const qualified = (key: string): string => {
     const { schema, table } = parseTableKey(key);
     return `${schema}.${table}`;
@@ -65,7 +66,7 @@ export function crossCheck(data: Parsed): string[] {
     const keep = keepOf(table.keep ?? data.archive.keep);
     if (keep !== undefined && keep < Math.max(retention, DURATION_MS.d))
       problems.push(`tables.${key}: keep is shorter than ${keep < retention ? 'its retention' : 'a day'}; keep sealed days longer, or leave keep out`);
-    if (retention < 1000) problems.push(`tables.${key}.retention: shorter than a second; the least is 1s`);
+    if (table.retention !== undefined && retention < 1000) problems.push(`tables.${key}.retention: shorter than a second; the least is 1s`);
   }
   return problems;
 }

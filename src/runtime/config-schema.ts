@@ -1,6 +1,6 @@
 /** The sections of tidemark.yaml, their fields and defaults. The JSON Schema for editors is made from it. */
 import { z } from 'zod';
-import { cron, DURATION_MS, duration, hostName, keep, port, SIZE_BYTES, secretText, size, timezone, token, whole } from './config-values.js';
+import { cron, DURATION_MS, duration, hostName, keep, natsUrl, port, SIZE_BYTES, secretText, size, timezone, token, whole } from './config-values.js';
 
 const tableSchema = z.strictObject({
   timestamp: z.string().min(1),
@@ -31,7 +31,7 @@ export const configSchema = z.strictObject({
   }),
   stream: z
     .strictObject({
-      url: secretText.prefault('nats://localhost:4222'),
+      url: natsUrl.prefault('nats://localhost:4222'),
       user: z.string().min(1).optional(),
       password: secretText.optional(),
       token: secretText.optional(),

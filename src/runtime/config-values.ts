@@ -52,6 +52,33 @@ export const secretText = z
   .min(1)
   .transform((text) => new Secret(text));
 
+/** The servers of `stream.url`, separated by commas; a text: what is wrong with it. */
+export function natsServers(text: string): URL[] | string {
+  const servers: URL[] = [];
+  for (const part of text.split(',')) {
+    let url: URL;
+    try {
+      url = new URL(part.includes('://') ? part.trim() : `nats://${part.trim()}`);
+      decodeURIComponent(url.username + url.password);
+    } catch {
+      return 'not an address';
+    }
+    if (!/^(nats|tls):$/.test(url.protocol)) return `${url.protocol}// is not NATS`;
+    servers.push(url);
+  }
+  return servers;
+}
+
+/** Its login is a secret. */
+export const natsUrl = z
+  .string()
+  .min(1)
+  .superRefine((text, context) => {
+    const found = natsServers(text);
+    if (typeof found === 'string') context.addIssue({ code: 'custom', message: `${found}: write for instance nats://localhost:4222, or tls://` });
+  })
+  .transform((text) => new Secret(text));
+
 /** A secret that others could guess at: not a short one. */
 export const token = z
   .string()

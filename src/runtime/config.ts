@@ -76,7 +76,8 @@ export function parseConfig(text: string, options: { file: string; overrides?: O
   const { file, overrides = {}, env = {} } = options;
   const document = parseDocument(text, { prettyErrors: true });
   if (document.errors.length > 0) {
-    throw configError(`configuration ${file}: ${document.errors.map((error) => error.message.split('\n')[0]?.replace(/:$/, '')).join('; ')}`);
+    // What is said of the lines behind a first mistake follows from it as a rule.
+    throw configError(`configuration ${file}: it is not YAML: ${document.errors[0]?.message.split('\n')[0]?.replace(/:$/, '')}`, 'correct that place first');
   }
   const missing: string[] = [];
   const plain: unknown = document.toJS() ?? {};

@@ -8,6 +8,7 @@ import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 import { type Authenticator, type ConnectionOptions, credsAuthenticator, nkeyAuthenticator, type TlsOptions } from 'nats';
 import type { Check } from '../runtime/check.js';
 import type { Config } from '../runtime/config.js';
+import { natsServers } from '../runtime/config-values.js';
 import { configError, TidemarkError } from '../runtime/errors.js';
 import { explainTlsError, readCertificate, readKeyFile } from '../runtime/tls.js';
 
@@ -21,19 +22,13 @@ export type Address = {
 
 /** `tls://user:password@host:4222`; several servers are separated by commas. TLS is for all of them as soon as one says so. */
 export function addressOf(text: string): Address {
+  const found = natsServers(text);
+  if (typeof found === 'string') throw configError(`stream.url: ${found}`, 'write for instance nats://localhost:4222, or tls://');
   const servers: string[] = [];
   const hosts: string[] = [];
   let [tls, user, password] = [false, '', ''];
-  for (const part of text.split(',')) {
-    let url: URL;
-    try {
-      url = new URL(part.includes('://') ? part.trim() : `nats://${part.trim()}`);
-      if (url.username !== '') [user, password] = [decodeURIComponent(url.username), decodeURIComponent(url.password)];
-    } catch {
-      throw configError('stream.url: not an address', 'write for instance nats://localhost:4222');
-    }
-    if (!/^(nats|tls):$/.test(url.protocol))
-      throw configError(`stream.url: ${url.protocol}// is not NATS`, 'write for instance nats://localhost:4222, or tls://');
+  for (const url of found) {
+    if (url.username !== '') [user, password] = [decodeURIComponent(url.username), decodeURIComponent(url.password)];
     servers.push(url.host);
     hosts.push(url.hostname.replace(/^\[(.+)\]$/, '$1'));
     tls ||= url.protocol === 'tls:';

@@ -93,7 +93,26 @@ test('rules over two fields', () => {
     assert.match(problems(`source: { url: "${URL_TEXT}", name: goat }\ntables:\n  ${tables}\n`), problem, tables);
   }
   assert.match(problems(`source: { url: "${URL_TEXT}", name: goat }\ntables: {}\n`), /name at least one table/);
-  assert.match(problems(`${LEAST}prune: { retention: 0h }\n`), /shorter than a second/);
+  assert.match(
+    problems(`${LEAST}  trades: { timestamp: at }\nprune: { retention: 0h }\n`),
+    /: 1 problem\n {2}- prune\.retention: shorter than a second; the least is 1s$/,
+  );
+});
+
+test('a mistake says what to write: true or false, a number, a section; an address of NATS is one', () => {
+  assert.match(problems(`${LEAST}prune: { enabled: maybe }`), /prune\.enabled: found "maybe"; write true or false$/m);
+  assert.match(problems(`${LEAST}prune: { batch: many }`), /prune\.batch: found "many"; write a number$/m);
+  assert.match(problems(`${LEAST}archive: here`), /archive: found "here"; write a section,/);
+  for (const url of ['http://localhost:4222', 'nats://a:4222,http://b:4222'])
+    assert.match(problems(`${LEAST}stream: { url: "${url}" }`), /stream\.url: not usable; http:\/\/ is not NATS: write for instance nats:/, url);
+  assert.match(problems(LEAST, { TIDEMARK_STREAM_URL: 'nats://me:hush word@:x' }), /stream\.url \(from TIDEMARK_STREAM_URL\): not usable; not an address/);
+  assert.doesNotMatch(problems(LEAST, { TIDEMARK_STREAM_URL: 'nats://me:hush word@:x' }), /hush/);
+  for (const url of ['localhost', '10.0.0.1:4222', 'tls://me:p%40ss@host, nats://[::1]:4222']) assert.ok(config(`${LEAST}stream: { url: "${url}" }`), url);
+});
+
+test('of a file that is no YAML the first mistake is said, with its place', () => {
+  const text = `source: { url: "x", name: goat }\ntables: [\nprune: { enabled: true }\nstream: { url: y }\narchive: { dir: z }\n`;
+  assert.match(problems(text), /^configuration \S+: it is not YAML: [^;\n]* at line \d+, column \d+$/);
 });
 
 test('metrics are off until they are named; a port is one service’s', () => {

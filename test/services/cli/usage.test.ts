@@ -65,6 +65,15 @@ for (const name of COMMANDS) {
   });
 }
 
+test('help of a command is its --help; of a name that is none, an error that says so', async () => {
+  const [asked, flagged] = [await tidemark(['help', 'tail']), await tidemark(['tail', '--help'])];
+  assert.deepEqual([asked.code, asked.stdout], [0, flagged.stdout]);
+  assert.equal((await tidemark(['help'])).stdout, (await tidemark(['--help'])).stdout);
+  const { code, stdout, stderr } = await tidemark(['help', 'nope']);
+  assert.deepEqual([code, stdout], [2, '']);
+  assert.match(stderr, /^error: unknown command 'nope'\n/);
+});
+
 test('--version is the version of the package', async () => {
   const { version } = JSON.parse(await readFile(fileURLToPath(new URL('../../../../package.json', import.meta.url)), 'utf8')) as { version: string };
   const { code, stdout } = await tidemark(['--version']);
@@ -191,5 +200,5 @@ test('an address of NATS that is none is a mistake of the configuration: no serv
   );
   const { code, stderr } = await tidemark(['run', 'archiver', '-c', file]);
   assert.equal(code, 2);
-  assert.match(stderr, /stream\.url: not an address/);
+  assert.match(stderr, /stream\.url: not usable; not an address/);
 });
