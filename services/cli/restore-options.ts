@@ -21,7 +21,7 @@ const LONGEST_KEEP_MS = 1000 * DURATION_MS.y;
 /** `24h` → milliseconds; a day without it. Throws `config`. */
 export function parseKeep(text: string | undefined): number {
   const parsed = duration.safeParse(text ?? '24h');
-  if (!parsed.success) throw configError(`--keep: ${parsed.error.issues[0]?.message ?? 'not a duration'}`, 'write for instance 24h or 7d');
+  if (!parsed.success) throw configError(`--keep: ${JSON.stringify(text)} is not a duration`, 'write for instance 24h or 7d');
   if (parsed.data > LONGEST_KEEP_MS) throw configError(`--keep: ${JSON.stringify(text)} is longer than the calendar reaches`, 'write for instance 24h or 7d');
   return parsed.data;
 }

@@ -17,8 +17,11 @@ const DEFAULT = { host: '127.0.0.1', port: 9470, token: undefined, names: [] };
 /** Browsers and their streams at a time. */
 const MOST_CONNECTIONS = 256;
 
-/** Until the signal aborts. Throws `config` when the port is not to be had. `listening` hears the address. */
-export async function runConsole(config: Config, log: Log, signal: AbortSignal, listening: (address: string) => void = () => undefined): Promise<void> {
+/** `field`: where the port was given. `listening` hears the address. */
+export type ConsoleStart = { readonly field?: string; readonly listening?: (address: string) => void };
+
+/** Until the signal aborts. Throws `config` when the port is not to be had. */
+export async function runConsole(config: Config, log: Log, signal: AbortSignal, { field = 'console.port', listening }: ConsoleStart = {}): Promise<void> {
   const wanted = config.console ?? DEFAULT;
   const wishes = new PruneWishes(config, log, signal);
   const poll = new Poll({ config, wishes, log });
@@ -38,10 +41,10 @@ export async function runConsole(config: Config, log: Log, signal: AbortSignal, 
   const server = createAdaptorServer({ fetch: app.fetch, overrideGlobalObjects: false }) as Server;
   server.requestTimeout = server.headersTimeout = 10_000;
   server.maxConnections = MOST_CONNECTIONS;
-  await listen(server, wanted);
+  await listen(server, wanted, field);
   const address = `http://${isIPv6(wanted.host) ? `[${wanted.host}]` : wanted.host}:${wanted.port}`;
   log.info({ event: 'console', host: wanted.host, port: wanted.port, token: wanted.token !== undefined }, `console on ${address}`);
-  listening(address);
+  listening?.(address);
   await new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
     else signal.addEventListener('abort', () => resolve(), { once: true });
@@ -52,13 +55,13 @@ export async function runConsole(config: Config, log: Log, signal: AbortSignal, 
   await wishes.ended();
 }
 
-async function listen(server: Server, { host, port }: { host: string; port: number }): Promise<void> {
+async function listen(server: Server, { host, port }: { host: string; port: number }, field: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen({ host, port, exclusive: true }, resolve);
   }).catch(({ code }: NodeJS.ErrnoException) => {
     throw code === 'EADDRINUSE'
-      ? configError(`console.port: port ${port} of ${host} is taken by another process`, 'stop it, or give console.port another port')
+      ? configError(`${field}: port ${port} of ${host} is taken by another process`, `stop it, or give ${field} another port`)
       : configError(
           `console.host: port ${port} of ${host} cannot be listened on (${code ?? 'unknown'})`,
           'give console.host an address of this machine, and a port that this user may use',

@@ -8,6 +8,12 @@ export type Log = Logger;
 const CLEAR_LINE = process.stderr.isTTY === true ? '\u001b[K' : '';
 const time = (at: string | object): string => `${CLEAR_LINE}[${String(at)}]`;
 
+/** A reason that ends with its remedy needs no second line of it for a person; programs get both. */
+function saidOnce(fields: Record<string, unknown>): Record<string, unknown> {
+  const { reason, remedy, ...others } = fields;
+  return typeof reason === 'string' && typeof remedy === 'string' && reason.endsWith(remedy) ? { ...others, reason } : fields;
+}
+
 /** `level`: pino's level names. Pretty output when stderr is a terminal or `pretty` is asked for; JSON lines otherwise. */
 export function createLog(service: string, options: { level?: string; pretty?: boolean } = {}): Log {
   const base = { name: 'tidemark', service, pid: process.pid };
@@ -15,7 +21,7 @@ export function createLog(service: string, options: { level?: string; pretty?: b
   const fancy = options.pretty ?? process.stderr.isTTY === true;
   if (fancy) {
     return pino(
-      { level, base },
+      { level, base, formatters: { log: saidOnce } },
       pretty({
         destination: 2,
         sync: true,

@@ -95,6 +95,13 @@ test('a halt ends with 3 and says its name', async () => {
   assert.doesNotMatch(text, /"stack"/);
 });
 
+test('a person is told the remedy once', async () => {
+  const { text } = await main(`const pretty = createLog('test', { pretty: true });
+    pretty.error({ event: 'failed', reason: 'taken → stop it', remedy: 'stop it' }, 'stopped'); pretty.error({ event: 'denied', reason: 'no right', remedy: 'grant it' }, 'refused');`);
+  assert.equal(text.match(/stop it/g)?.length, 1, text);
+  assert.equal(text.match(/grant it/g)?.length, 1, text);
+});
+
 test('a mistake in the configuration ends with 2', async () => {
   assert.equal((await main(`throw configError('wrong', 'right');`)).code, 2);
 });

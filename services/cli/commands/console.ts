@@ -12,5 +12,10 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
     throw configError(`--port: ${JSON.stringify(options['port'])} is not a port`, 'give a number from 1 to 65535');
   const config = loadConfig(String(options['config']), port === undefined ? {} : { consolePort: port });
   const log = createLog('console', { level: config.log.level });
-  return runMain(log, (signal) => runConsole(config, log, signal, (address) => process.stdout.write(`${address}\n`)));
+  return runMain(log, (signal) =>
+    runConsole(config, log, signal, {
+      ...(port === undefined ? {} : { field: '--port' }),
+      listening: (address) => process.stdout.write(`${address}\n`),
+    }),
+  );
 }

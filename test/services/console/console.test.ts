@@ -164,7 +164,9 @@ test('a wish to prune needs its token, JSON and an origin; then the running prun
 test('a port that is taken is one clear line, exit 2', async () => {
   const { code, stderr, stdout } = await tidemark(['console', '-c', pipeline.configFile]);
   assert.equal(code, 2);
-  assert.match(stderr + stdout, new RegExp(`port ${port} of 127\\.0\\.0\\.1 is taken by another process`));
+  assert.match(stderr + stdout, new RegExp(`console\\.port: port ${port} of 127\\.0\\.0\\.1 is taken by another process`));
+  const flag = await tidemark(['console', '--port', String(port), '-c', pipeline.configFile]);
+  assert.match(flag.stderr, new RegExp(`--port: port ${port} of 127\\.0\\.0\\.1 is taken by another process → stop it, or give --port another port`));
 });
 
 test('with a token: by header, or by a form that sets a cookie; without either nothing is told', async () => {
