@@ -67,7 +67,8 @@ export class ArchiveFollower {
 
   /** Where archive.dir itself is not a folder, that is what is wrong, not the file in it. */
   async #unreadable(error: unknown): Promise<never> {
-    const problem = await folderProblem(this.#dir);
+    // Only this is a mistake of the configuration: what a volume says that fails (EIO, ESTALE, EACCES) passes, and is tried again.
+    const problem = (error as NodeJS.ErrnoException).code === 'ENOTDIR' ? await folderProblem(this.#dir) : undefined;
     throw problem === undefined ? error : configError(`archive.dir: ${problem.seen}`, problem.remedy);
   }
 
