@@ -55,9 +55,17 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
   for (const { key, timestamp } of chosen) process.stdout.write(`archive  ${key} by ${timestamp}\n`);
   for (const { key, why } of refused) process.stdout.write(`leave    ${key}: ${why}\n`);
   process.stdout.write(
-    `\nwrote ${out}; pruning is off in it. Next: mkdir -p ${path.join(path.dirname(out), 'archived_data')} && tidemark doctor -c ${path.relative(process.cwd(), out)}\n`,
+    `\nwrote ${out}; pruning is off in it. Next: mkdir -p ${path.join(path.dirname(out), 'archived_data')} && ${howStarted()} doctor -c ${path.relative(process.cwd(), out)}\n`,
   );
   return 0;
+}
+
+/** The command as it was started: who has a clone has no `tidemark`. */
+function howStarted(): string {
+  const { npm_lifecycle_event: script, npm_package_json: manifest } = process.env;
+  if (script !== 'tidemark' || manifest === undefined) return 'tidemark';
+  const clone = path.dirname(manifest);
+  return `${process.cwd()}${path.sep}`.startsWith(`${clone}${path.sep}`) ? 'npm run tidemark --' : `npm --prefix ${clone} run tidemark --`;
 }
 
 function unwritable(out: string, { code, message }: NodeJS.ErrnoException): Error {

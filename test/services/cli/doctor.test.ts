@@ -244,6 +244,15 @@ test('an archive.dir that is a file, or missing, is said as that: by doctor, by 
   }
 });
 
+test('init names the next command as it was started itself', async () => {
+  const { url } = await database(PRICES);
+  const next = async (env: Record<string, string>): Promise<string | undefined> =>
+    /&& (.*) doctor -c /.exec((await tidemark(['init', '--url', url, '--force', '--out', path.join(dir, 'next.yaml')], env)).stdout)?.[1];
+  assert.equal(await next({ npm_lifecycle_event: 'test' }), 'tidemark');
+  assert.equal(await next({ npm_lifecycle_event: 'tidemark', npm_package_json: path.join(process.cwd(), 'package.json') }), 'npm run tidemark --');
+  assert.equal(await next({ npm_lifecycle_event: 'tidemark', npm_package_json: '/opt/clone/package.json' }), 'npm --prefix /opt/clone run tidemark --');
+});
+
 test('init says where it cannot write', async () => {
   const { url } = await database(PRICES);
   for (const [out, expected] of [
