@@ -16,7 +16,7 @@ export async function prunePreflight(client: pg.Client, config: Config): Promise
     }
     const target = await readTarget(client, config.source.name, table);
     if (target === undefined) continue; // capture's checks say so
-    checks.push(...obstacleChecks(table, target), await rightsCheck(client, table, target));
+    checks.push(...obstacleChecks(table, target), await rightsCheck(client, table, target), ...(await referenceChecks(client, table, target)));
     if (table.keepWhile !== undefined) checks.push(await keepWhileCheck(client, table, table.keepWhile, target));
   }
   checks.push(...(await protectedChecks(client, config)), await timezoneCheck(client, config.source.timezone), await standbyCheck(client));
@@ -29,6 +29,36 @@ function obstacleChecks(table: TableConfig, target: Target): Check[] {
   const needed = target.references.length === 0 ? '' : `, but for rows that others refer to (${target.references.map(({ name }) => name).join(', ')})`;
   if (found.length === 0) return [{ name: `prune ${table.key}`, status: 'ok', seen: `nothing stands against deleting${needed}`, table: table.key }];
   return found.map(({ reason, remedy }) => ({ name: `prune ${table.key}`, status: 'failed', seen: `will not be pruned: ${reason}`, remedy, table: table.key }));
+}
+
+/** Foreign keys whose referring rows are looked for without an index. One that begins with any of the columns is enough, also one that leaves out NULL. */
+async function referenceChecks(client: pg.Client, table: TableConfig, target: Target): Promise<Check[]> {
+  if (target.references.length === 0) return [];
+  const { rows } = await client.query<{ schema: string; table: string; constraint: string; kind: string; columns: string }>(
+    `SELECT n.nspname::text AS schema, o.relname::text AS table, f.conname::text AS constraint, o.relkind::text AS kind,
+            (SELECT jsonb_agg(a.attname ORDER BY k.n) FROM unnest(f.conkey) WITH ORDINALITY k(attnum, n) JOIN pg_catalog.pg_attribute a ON a.attrelid = o.oid AND a.attnum = k.attnum)::text AS columns
+       FROM pg_catalog.pg_constraint f JOIN pg_catalog.pg_class o ON o.oid = f.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = o.relnamespace
+      WHERE f.contype = 'f' AND f.confrelid = $1
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint whole WHERE whole.oid = f.conparentid AND whole.confrelid = $1)
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = x.relam
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+            WHERE i.indrelid = o.oid AND i.indisvalid AND m.amname IN ('btree', 'hash') AND i.indkey[0] = ANY (f.conkey)
+              AND (i.indpred IS NULL OR pg_catalog.pg_get_expr(i.indpred, i.indrelid) = pg_catalog.format('(%I IS NOT NULL)', a.attname)))
+      ORDER BY f.oid`,
+    [target.oid],
+  );
+  return rows.map((row) => {
+    const columns = JSON.parse(row.columns) as string[];
+    const where = `${quoteTable(row.schema, row.table)} (${columns.map(quoteIdentifier).join(', ')})`;
+    return {
+      name: `foreign key index ${table.key}`,
+      status: 'warning',
+      seen: `${row.schema === 'public' ? '' : `${row.schema}.`}${row.table}.${row.constraint} refers to it, and no index begins with ${columns.join(' or ')}: every batch reads that table`,
+      // A partitioned table takes its index only with a lock.
+      remedy: row.kind === 'p' ? `CREATE INDEX ON ${where}` : `CREATE INDEX CONCURRENTLY ON ${where}`,
+      table: table.key,
+    };
+  });
 }
 
 async function rightsCheck(client: pg.Client, table: TableConfig, target: Target): Promise<Check> {

@@ -65,6 +65,28 @@ for (const version of [15, 18]) {
       assert.equal(orders(await prune())?.deleted, 3);
     });
 
+    await t.test('doctor warns of each that has no index, with the index that it wants', async () => {
+      const warned = async (): Promise<(string | undefined)[]> => {
+        const client = await connectClient(pipeline.databaseUrl, { applicationName: 'test' });
+        const checks = (await prunePreflight(client, config)).filter(({ name }) => name === 'foreign key index orders');
+        await client.end();
+        assert.ok(checks.every(({ status, seen }) => status === 'warning' && seen.includes('every batch reads that table')));
+        return checks.map(({ remedy }) => remedy);
+      };
+      const remedies = await warned();
+      assert.deepEqual(remedies, [
+        'CREATE INDEX CONCURRENTLY ON "public"."orders" ("parent", "grandparent")',
+        'CREATE INDEX CONCURRENTLY ON "shop"."Fill s" ("the order", "part")',
+        'CREATE INDEX ON "public"."fills" ("order", "part")',
+      ]);
+      await pipeline.query(
+        'CREATE INDEX leaves_out ON orders (parent) WHERE parent IS NOT NULL; CREATE INDEX other ON shop."Fill s" ("the order") WHERE id > 5',
+      );
+      assert.deepEqual(await warned(), remedies.slice(1));
+      for (const remedy of remedies) await pipeline.query(remedy as string);
+      assert.deepEqual(await warned(), []);
+    });
+
     await t.test('a referring table that the pruner may not read refuses the table with the GRANT; doctor says the same', async () => {
       await pipeline.query(`INSERT INTO orders SELECT i, 0, now() - interval '2 days' FROM generate_series(20, 25) i; INSERT INTO fills VALUES (1, 20, 0)`);
       await pipeline.archived();

@@ -34,16 +34,25 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
 /** Of Postgres with both roles, NATS and the archive volume. A server that cannot be reached is a failed check. */
 export async function allChecks(config: Config): Promise<Check[]> {
   const [postgres, stream, archive] = await Promise.all([
-    withClient('url', config, 'Postgres', (client) => capturePreflight(client, config)),
+    withClient('url', config, 'Postgres', async (client) => [...tlsOf('url', config), ...(await capturePreflight(client, config))]),
     streamPreflight(config),
     archivePreflight(config.archive.dir),
   ]);
   const pruner = postgres.some((check) => check.name === 'Postgres' && check.status === 'failed')
     ? []
-    : await withClient(config.source.prunerUrl === undefined ? 'url' : 'prunerUrl', config, 'Postgres, pruner', (client) => prunePreflight(client, config));
+    : await withClient(config.source.prunerUrl === undefined ? 'url' : 'prunerUrl', config, 'Postgres, pruner', async (client) => [
+        ...tlsOf('prunerUrl', config),
+        ...(await prunePreflight(client, config)),
+      ]);
   // Without its folder nothing is recorded that could be compared.
   const recorded = (await folderProblem(config.archive.dir)) === undefined ? [...(await settingsChecks(config)), ...(await clockChecks(config))] : [];
   return [...postgres, ...pruner, ...stream, ...archive, ...recorded];
+}
+
+/** Of each address once. */
+function tlsOf(key: 'url' | 'prunerUrl', { source }: Config): Check[] {
+  const address = source[key];
+  return address === undefined ? [] : [tlsCheck(address.reveal(), `source.${key}`)];
 }
 
 /** Whether the clock was set forward since rows were pruned last. */
@@ -57,7 +66,8 @@ async function settingsChecks(config: Config): Promise<Check[]> {
   const name = 'settings';
   try {
     const before = await readSettings(config.archive.dir);
-    const found = before === undefined ? [] : settingsDifferences(before, settingsOf(config));
+    if (before === undefined) return [{ name, status: 'ok', seen: 'nothing to compare with: no rows were pruned yet' }];
+    const found = settingsDifferences(before, settingsOf(config));
     const seen = found.map((one) => one.seen).join('; ');
     if (found.some((one) => one.destructive))
       return [{ name, status: 'failed', seen: `would prune more than before: ${seen}`, remedy: 'if that is meant: tidemark doctor --accept' }];
@@ -94,8 +104,7 @@ async function withClient(key: 'url' | 'prunerUrl', config: Config, name: string
       applicationName: applicationName(config.source.name, 'control'),
       field: `source.${key}`,
     });
-    const field = `source.${key}`;
-    return [tlsCheck((config.source[key] ?? config.source.url).reveal(), field), ...(await check(client))];
+    return await check(client);
   } catch (error) {
     const remedy = (error as { remedy?: string }).remedy;
     const seen = error instanceof Error && remedy !== undefined ? error.message : `cannot be reached: ${describeError(error)}`;

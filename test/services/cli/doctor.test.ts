@@ -253,6 +253,19 @@ test('init names the next command as it was started itself', async () => {
   assert.equal(await next({ npm_lifecycle_event: 'tidemark', npm_package_json: '/opt/clone/package.json' }), 'npm --prefix /opt/clone run tidemark --');
 });
 
+test('TLS is told of each address once; settings are compared with nothing before rows were pruned', async () => {
+  const { url } = await database(PRICES);
+  const seen = (await checks(await configuration(url, '  prices: { timestamp: at }'))).checks;
+  assert.deepEqual(
+    seen.flatMap(({ name }) => (name.startsWith('TLS of source') ? [name] : [])),
+    ['TLS of source.url'],
+  );
+  assert.match(seen.find(({ name }) => name === 'settings')?.seen ?? '', /no rows were pruned yet/);
+  const two = await configuration(url, '  prices: { timestamp: at }');
+  const { stdout } = await tidemark(['doctor', '-c', two], { TIDEMARK_SOURCE_PRUNER_URL: url });
+  assert.deepEqual(stdout.match(/TLS of source\.\w+/g), ['TLS of source.url', 'TLS of source.prunerUrl']);
+});
+
 test('init says where it cannot write', async () => {
   const { url } = await database(PRICES);
   for (const [out, expected] of [
