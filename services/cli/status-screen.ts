@@ -3,6 +3,7 @@ import type { Colors } from 'picocolors/types.js';
 import type { PipelineStatus, TableStatus } from '../../src/status/pipeline-state.js';
 import { THRESHOLDS } from '../../src/wal/slot-health.js';
 import { type Cell, cell, columns, cut, type Line, lineText } from './grid.js';
+import { runProblems } from './last-run.js';
 import { bytesText, durationText } from './print.js';
 import type { Rates } from './rates.js';
 import type { Size } from './screen.js';
@@ -159,10 +160,11 @@ function tables({ tables: all }: PipelineStatus, rates: Rates | null, paint: Pai
   ];
 }
 
-function lastRun({ lastRun: run }: PipelineStatus, paint: Paint): Line {
+function lastRun(status: PipelineStatus, paint: Paint): Line {
+  const { lastRun: run } = status;
   if (run === null) return [cell('no prune run yet', paint.dim)];
   const deleted = run.tables.reduce((sum, table) => sum + table.deleted, 0);
-  const problem = run.problem ?? run.tables.find(({ problem: one }) => one !== null && one !== 'prune: false')?.problem ?? null;
+  const problem = runProblems(status)[0]?.problem ?? null;
   const text = `last prune run ${run.finishedAt.slice(0, 19).replace('T', ' ')}${run.dryRun ? ' (dry)' : ''}: ${deleted} rows${run.dryRun ? ' would go' : ' deleted'}`;
   return [cell(text, paint.dim), cell(problem === null ? '' : `; ${problem}`, paint.yellow)];
 }

@@ -69,6 +69,8 @@ export type PipelineStatus = {
   };
   readonly tables: readonly TableStatus[];
   readonly lastRun: RunReceipt | null;
+  /** `paused since …`: pruning stands still until `tidemark resume`. */
+  readonly paused: string | null;
   readonly forecast: Forecast;
 };
 
@@ -94,7 +96,9 @@ export async function readStatus(
   const { stream } = found;
   const archived = 'problem' in state ? undefined : state;
   const volume = await growth.forecast(archived).catch(() => null);
-  const database = await databaseOf(config, archived);
+  const pause = await readPause(config.archive.dir).catch(() => undefined);
+  const paused = pause === undefined ? null : describePause(pause);
+  const database = await databaseOf(config, archived, paused);
   const insert = 'problem' in database.postgres ? undefined : parseLsn(database.postgres.insertLsn);
   const behind = (lsn: Lsn | undefined): number | null => (insert === undefined || lsn === undefined ? null : Math.max(0, Number(insert - lsn)));
   const position = archived?.position ? parsePosition(archived.position).lsn : undefined;
@@ -129,6 +133,7 @@ export async function readStatus(
     },
     tables: config.tables.map((table) => tableStatus(table, archived, database.tables.get(table.key), pruned)),
     lastRun: runs.at(-1) ?? null,
+    paused,
     forecast: forecastOf(volume, found.forecast),
   };
 }
@@ -185,7 +190,7 @@ type Database = {
   publishedSeconds: number | null;
 };
 
-async function databaseOf(config: Config, state: ArchiveState | undefined): Promise<Database> {
+async function databaseOf(config: Config, state: ArchiveState | undefined, paused: string | null): Promise<Database> {
   let client: pg.Client | undefined;
   try {
     client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: 10_000 });
@@ -195,8 +200,7 @@ async function databaseOf(config: Config, state: ArchiveState | undefined): Prom
     );
     const { now, next, ms } = rows[0] as { now: string; next: string; ms: string };
     const tables = new Map<string, DatabaseTable>();
-    const pause = config.prune.enabled ? await readPause(config.archive.dir).catch(() => undefined) : undefined;
-    const held = config.prune.enabled ? (pause === undefined ? null : describePause(pause)) : 'prune.enabled: false';
+    const held = config.prune.enabled ? paused : 'prune.enabled: false';
     for (const table of config.tables) {
       const target = await readTarget(client, config.source.name, table);
       const coverage = target && tableCoverage(state, target, { systemId: identity.systemId, timeline: identity.timeline, nextXid: next });

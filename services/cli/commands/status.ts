@@ -6,6 +6,7 @@ import { sleep } from '../../../src/runtime/service.js';
 import { findHalts, type HaltNotice } from '../../../src/status/halts.js';
 import { type PipelineStatus, readStatus, StatusMemory } from '../../../src/status/pipeline-state.js';
 import { THRESHOLDS } from '../../../src/wal/slot-health.js';
+import { runProblems } from '../last-run.js';
 import { bytesText, colours, durationText, plainTable } from '../print.js';
 import { Looks, type Rates } from '../rates.js';
 import { Screen } from '../screen.js';
@@ -138,12 +139,12 @@ function slotLine({ postgres, slot, lag: { confirmedBytes, confirmedSeconds } }:
   return slot.alarm.level === 0 ? line : `${line}\nALARM      slot: ${slot.alarm.seen} (${THRESHOLDS})`;
 }
 
-function lastRun({ lastRun: run }: PipelineStatus): string {
+function lastRun(status: PipelineStatus): string {
+  const { lastRun: run } = status;
   if (run === null) return 'no prune run yet';
   const deleted = run.tables.reduce((sum, table) => sum + table.deleted, 0);
-  const problems = run.tables.filter((table) => table.problem !== null && table.problem !== 'prune: false').map((table) => `${table.table}: ${table.problem}`);
   return [
-    `last prune run ${run.finishedAt}${run.dryRun ? ' (dry)' : ''}: ${deleted} rows deleted${run.problem ? `; ${run.problem}` : ''}`,
-    ...problems.map((problem) => `  ${problem}`),
+    `last prune run ${run.finishedAt}${run.dryRun ? ' (dry)' : ''}: ${deleted} rows ${run.dryRun ? 'would go' : 'deleted'}`,
+    ...runProblems(status).map(({ table, problem }) => `  ${table === null ? '' : `${table}: `}${problem}`),
   ].join('\n');
 }

@@ -43,7 +43,13 @@ test('pause: nothing is deleted through a restart of the pruner, it is said ever
   assert.match((await cli('status')).stdout, /ticks.*no: paused since .* \(month-end close\)/);
   assert.match((await cli('explain', 'ticks')).stdout, /pruning is paused since/);
   assert.equal((await cli('prune', '--dry-run')).code, 0, 'a dry run deletes nothing and goes on');
+  assert.match((await cli('status')).stdout, /\(dry\): 20 rows would go$/m);
+  await cli('prune');
+  assert.match((await cli('status')).stdout, /^ {2}ticks: paused since .*→ tidemark resume$/m, 'by the last run too');
   assert.match((await cli('resume')).stdout, /it goes on with the next run/);
+  const resumed = (await cli('status')).stdout;
+  assert.match(resumed, /^ {2}pruning was paused then and is not now: the next run goes on$/m);
+  assert.doesNotMatch(resumed, /paused since/);
   assert.match((await cli('resume')).stdout, /not paused/);
   assert.equal((await cli('prune')).code, 0);
   assert.equal(await hot(), 0);

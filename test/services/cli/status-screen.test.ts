@@ -43,6 +43,7 @@ function look(change: Partial<PipelineStatus> = {}): PipelineStatus {
     lag: { publishedBytes: 1, archivedBytes: 2, confirmedBytes: 3, publishedSeconds: 0, archivedSeconds: 500, confirmedSeconds: null },
     tables: Array.from({ length: 13 }, (_, i) => table(`table_${i}`)),
     lastRun: null,
+    paused: null,
     forecast: {
       archive: { freeBytes: 10 * 1024 ** 3, sizeBytes: 100 * 1024 ** 3, bytesPerDay: 1024 ** 3, fullInSeconds: 864_000 },
       stream: { bytes: 5000, limitBytes: 20 * 1024 ** 3, bytesPerDay: null, fullInSeconds: null },
