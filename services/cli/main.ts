@@ -95,7 +95,7 @@ command(
   .option('--json', 'as JSON');
 command(
   'views',
-  'SQL for DuckDB: a view for each table over its sealed and open days',
+  'SQL for DuckDB: a view for each table over its sealed and open days. For its own program, duckdb, or any of its libraries; `tidemark query` brings DuckDB along',
   'tidemark views > archive.sql && duckdb -init archive.sql',
   () => import('./commands/views.js'),
 );
