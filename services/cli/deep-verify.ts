@@ -1,5 +1,5 @@
 /**
- * verify --deep: the archive against its two sources. Every covered row that Postgres still holds is compared, column by column, with its newest archived version, by the very
+ * verify --deep: the archive against its two sources. Every covered row that Postgres still holds and that no other refers to is compared, column by column, with its newest archived version, by the very
  * steps of a dry prune run; and the stream is replayed into a temporary folder and compared. Deletes nothing and leaves nothing behind.
  */
 import { randomUUID } from 'node:crypto';

@@ -2,8 +2,6 @@
 /** The command line. Owns the list of commands, their options and exit codes; what they do lies in commands/, loaded when asked for. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
-import { requireSameUser } from '../../src/archive/owner.js';
-import { loadConfig } from '../../src/runtime/config.js';
 import { describeError, exitCodeOf } from '../../src/runtime/errors.js';
 
 /** What a command's action gets: its arguments, its options, and `-c`. */
@@ -27,6 +25,11 @@ const WRITING: ReadonlySet<string> = new Set([
   'run', 'prune', 'restore', 'undo-prune', 'import', 'expire', 'pause', 'repair', 'resync', 'adopt', 'teardown',
 ]); // biome-ignore format: a list
 
+async function requireOwnArchive(config: string): Promise<void> {
+  const [{ requireSameUser }, { loadConfig }] = await Promise.all([import('../../src/archive/owner.js'), import('../../src/runtime/config.js')]);
+  await requireSameUser(loadConfig(config).archive.dir);
+}
+
 /** Adds a command; `configured`: it reads a configuration. */
 function command(usage: string, summary: string, example: string, load: () => Promise<{ run: Action }>, configured = true): Command {
   const added = program.command(usage).description(summary).addHelpText('after', `\nExample:\n  ${example}`).exitOverride();
@@ -35,7 +38,7 @@ function command(usage: string, summary: string, example: string, load: () => Pr
     const options = given.at(-2) as Record<string, string | boolean | undefined>;
     const config = String(options['config'] ?? program.opts<{ config?: string }>().config ?? 'tidemark.yaml');
     if (configured) process.umask(0o027); // what a command writes into the archive is 0640, whoever starts it; the demo's servers have accounts of their own
-    if (configured && (WRITING.has(added.name()) || options['accept'] === true)) await requireSameUser(loadConfig(config).archive.dir);
+    if (configured && (WRITING.has(added.name()) || options['accept'] === true)) await requireOwnArchive(config);
     const { run } = await load();
     process.exitCode = (await run(given.slice(0, -2) as (string | undefined)[], { ...options, config })) ?? 0;
   });

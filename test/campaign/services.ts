@@ -6,8 +6,6 @@ import type { Pipeline, Service, ServiceName } from '../pipeline/pipeline.js';
 export const SERVICES: readonly ServiceName[] = ['archiver', 'capture', 'pruner'];
 const HALTED = 3;
 const REFUSED = 2;
-/** Until an archiver that was replaced has noticed: it needs a commit of its own for it, and two cores may be busy. */
-const GIVE_WAY_MS = 60_000;
 
 export class Services {
   readonly #pipeline: Pipeline;
@@ -129,7 +127,7 @@ export class Services {
     this.#start(name);
     await pause(ms);
     old.signal('SIGCONT');
-    const ending = await Promise.race([old.ended, pause(GIVE_WAY_MS)]);
+    const ending = await Promise.race([old.ended, pause(20_000)]);
     if (ending !== undefined && (ending.code !== 0 || ending.signal !== null)) return undefined;
     old.signal('SIGKILL');
     return `the ${name} that another one had replaced ${ending === undefined ? 'went on' : 'ended with 0'}`;
