@@ -26,6 +26,8 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'archive',
     'segment',
     'runtime',
+    'wal/copy-out',
+    'wal/copy-text',
     'wal/session',
     'wal/identity',
     'wal/identifier',

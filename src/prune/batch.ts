@@ -10,12 +10,12 @@ import { PRUNE_PREFIX, signMessage } from '../change/fence.js';
 import type { Epoch } from '../position/epoch.js';
 import type { TableConfig } from '../runtime/config.js';
 import { faultPoint } from '../runtime/fault-point.js';
-import { quoteIdentifier, slotName } from '../wal/identifier.js';
+import { quoteIdentifier, quoteLiteral, slotName } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
 import { holdOffRecopy } from '../wal/recopy-lock.js';
 import { readSlot, slotFlaw } from '../wal/slot.js';
-import { compareRow, type LiveRow, type Verdict } from './compare.js';
-import { eachRow } from './each-row.js';
+import { compareRow, type Verdict } from './compare.js';
+import { eachRow, type TakenRow } from './each-row.js';
 import { type Cutoff, mayGo, tableSql } from './eligible.js';
 import type { Nominated } from './nominate.js';
 import { type Archived, keyOf } from './proof.js';
@@ -144,25 +144,25 @@ async function recheck(context: BatchContext, input: BatchInput): Promise<Target
  * Deletes (or, dry, selects) the rows that may still go: the conditions stand on the target row, locked rows are skipped, nothing ever waits for a row. False: they are rows of
  * another table (a schema can be renamed under the lock).
  */
-async function takeRows(client: pg.Client, input: BatchInput, target: Target, dryRun: boolean, take: (row: LiveRow) => void): Promise<boolean> {
+async function takeRows(client: pg.Client, input: BatchInput, target: Target, dryRun: boolean, take: (row: TakenRow) => void): Promise<boolean> {
   const table = tableSql(target);
   const conditions = mayGo(input.config, target, input.cutoff, input.horizon, input.safe);
   const columns = input.target.columns.map((column) => quoteIdentifier(column.name)).join(', ');
-  const chosen = `ctid = ANY ($1::tid[]) AND ${conditions}`;
-  const lock = `SELECT ctid FROM ONLY ${table} WHERE ${chosen} FOR UPDATE SKIP LOCKED`;
-  let ctids = `{${input.rows.map((row) => `"${row.ctid}"`).join(',')}}`;
+  const chosen = (ctids: readonly string[]): string =>
+    `ctid = ANY (${quoteLiteral(`{${ctids.map((ctid) => `"${ctid}"`).join(',')}}`)}::tid[]) AND ${conditions}`;
+  const lock = (ctids: readonly string[]): string => `SELECT ctid FROM ONLY ${table} WHERE ${chosen(ctids)} FOR UPDATE SKIP LOCKED`;
+  let ctids = input.rows.map((row) => row.ctid);
   if (target.references.length > 0 && !dryRun) {
     // Who refers to a row holds a lock on it until it commits: only a statement that begins when all are ours sees every row that refers to one.
-    const locked = await client.query<[string]>({ text: lock, values: [ctids], rowMode: 'array' });
-    ctids = `{${locked.rows.map(([ctid]) => `"${ctid}"`).join(',')}}`;
+    const locked = await client.query<[string]>({ text: lock(ctids), rowMode: 'array' });
+    ctids = locked.rows.map(([ctid]) => ctid);
   }
-  const text = dryRun
-    ? `SELECT tableoid, xmin, ${columns} FROM ONLY ${table} WHERE ${chosen}`
-    : `DELETE FROM ONLY ${table} WHERE ctid = ANY (ARRAY(${lock})) AND ${conditions} RETURNING tableoid, xmin, ${columns}`;
-  const oid = String(target.oid);
+  const statement = dryRun
+    ? `SELECT tableoid, xmin, ${columns} FROM ONLY ${table} WHERE ${chosen(ctids)}`
+    : `DELETE FROM ONLY ${table} WHERE ctid = ANY (ARRAY(${lock(ctids)})) AND ${conditions} RETURNING tableoid, xmin, ${columns}`;
   let ours = true;
-  await eachRow(client, { text, values: [ctids] }, ([tableoid, xmin, ...texts]) => {
-    if (tableoid === oid) take({ xmin: Number(xmin), texts });
+  await eachRow(client, statement, input.target.columns.length, (row) => {
+    if (row.tableoid === target.oid) take(row);
     else ours = false;
   });
   return ours;
@@ -183,9 +183,9 @@ class Judgement {
     this.#keyAt = input.target.key.map((name) => input.target.columns.findIndex((column) => column.name === name));
   }
 
-  take(row: LiveRow): void {
+  take(row: TakenRow): void {
     const { target, archived, copiedBefore } = this.#input;
-    const texts = this.#keyAt.map((index) => row.texts[index] ?? '');
+    const texts = this.#keyAt.map((index) => (row.starts[index] === -1 ? '' : row.bytes.toString('utf8', row.starts[index], row.ends[index])));
     const key = keyOf(texts);
     const version = archived.get(key);
     const verdict = compareRow(target, row, version, copiedBefore);

@@ -9,14 +9,17 @@ import type { Target } from './target.js';
  */
 export type Verdict = 'equal' | 'absent' | 'unresolved' | 'other-schema' | 'rewritten' | 'differs';
 
-/** A row as Postgres gives it back. `xmin`: its 32-bit transaction id; `texts`: of `target.columns` in their order. */
-export type LiveRow = { readonly xmin: number; readonly texts: readonly (string | null)[] };
+/**
+ * A row as Postgres gives it back. `xmin`: its 32-bit transaction id. The text of column i of `target.columns` is the bytes from `starts[i]` to before `ends[i]`; a start of -1 is NULL.
+ */
+export type LiveRow = { readonly xmin: number; readonly bytes: Uint8Array; readonly starts: ArrayLike<number>; readonly ends: ArrayLike<number> };
 
 /** `copiedBefore`: the 64-bit transaction id from which on nothing was in the table's last copy. A column added since the version was archived is equal when it is NULL. */
 export function compareRow(target: Target, live: LiveRow, archived: Archived | undefined, copiedBefore: string): Verdict {
   if (archived === undefined) return 'absent';
   if (archived.unresolved) return 'unresolved';
-  const different = target.columns.filter((column, i) => archived.text(column.name) !== (live.texts[i] ?? null));
+  const { bytes, starts, ends } = live;
+  const different = target.columns.filter((column, i) => !archived.is(column.name, bytes, starts[i] as number, ends[i] as number));
   if (different.length === 0) return 'equal';
   if (archived.signature !== target.signature || different.every((column) => followsCatalog(column.typeOid))) return 'other-schema';
   return isSameVersion(live.xmin, archived, copiedBefore) ? 'differs' : 'rewritten';

@@ -2,6 +2,7 @@
  * Finds what the archive holds of nominated rows: the newest archived version of each key, decoded from the durable segments by the reader that did not write them. Reads only row
  * groups whose timestamps can match. Never decides: comparing is compare.ts.
  */
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
@@ -10,6 +11,7 @@ import { dayOf } from '../segment/day.js';
 import { hashFile } from '../segment/durable-file.js';
 import { SegmentReader } from '../segment/reader.js';
 import type { SegmentRows } from '../segment/segment-rows.js';
+import type { RowTexts } from '../segment/value-texts.js';
 import type { Nominated } from './nominate.js';
 import type { Target } from './target.js';
 
@@ -25,8 +27,8 @@ export type Archived = {
   readonly unresolved: boolean;
   /** Signed 64-bit row digest. */
   readonly digest: bigint;
-  /** Text of a column, null for NULL and for one that the version did not have. */
-  text(column: string): string | null;
+  /** Has the column the text at [start, end) of `bytes`, or, with a start of -1, is it NULL? A column that the version did not have is. */
+  is(column: string, bytes: Uint8Array, start: number, end: number): boolean;
 };
 
 /** One string for the key texts of a row. */
@@ -45,10 +47,9 @@ type Group = {
   readonly rows: SegmentRows;
   /** Key → its newest row in the group. */
   readonly newest: ReadonlyMap<string, number>;
-  /** Of the timestamps, where the file tells. */
-  readonly within: Range | undefined;
   readonly signature: string;
-  readonly columns: ReadonlySet<string>;
+  /** Of the file's columns. */
+  readonly texts: ReadonlyMap<string, RowTexts>;
 };
 
 /** Bytes of decoded row groups that may be kept for the next batches. */
@@ -87,8 +88,9 @@ class ArchivedRow implements Archived {
     return this.#group.rows.digest(this.#row);
   }
 
-  text(column: string): string | null {
-    return this.#group.columns.has(column) ? this.#group.rows.text(column, this.#row) : null;
+  is(column: string, bytes: Uint8Array, start: number, end: number): boolean {
+    const texts = this.#group.texts.get(column);
+    return texts === undefined ? start < 0 : texts.is(this.#row, bytes, start, end);
   }
 
   /** True when it was written after `other`. */
@@ -100,8 +102,8 @@ class ArchivedRow implements Archived {
 export class ArchiveLookup {
   readonly #dir: string;
   readonly #groups = new Map<string, Group>();
-  /** Files whose bytes were found to be those that the manifest says. */
-  readonly #whole = new Set<string>();
+  /** Of files whose bytes were found to be those that the manifest says: where the timestamps of each row group lie. */
+  readonly #whole = new Map<string, readonly (Range | undefined)[]>();
   #bytes = 0;
 
   /** `dir`: the archive folder. */
@@ -134,16 +136,19 @@ export class ArchiveLookup {
   async #search(entry: FileEntry, target: Target, range: Range, wanted: ReadonlySet<string>, found: Map<string, ArchivedRow>): Promise<void> {
     let reader: SegmentReader | undefined;
     try {
-      for (let index = 0; ; index += 1) {
+      let within = this.#whole.get(entry.file);
+      if (within === undefined) {
+        reader = await this.#open(entry);
+        within = this.#whole.get(entry.file) ?? [];
+      } else await this.#requireThere(entry);
+      for (const [index, times] of within.entries()) {
+        if (isApart(times, range)) continue;
         let group = this.#groups.get(`${entry.file}#${index}`);
         if (group === undefined) {
           reader ??= await this.#open(entry);
-          if (index >= reader.rowGroupCount) return;
-          const within = reader.timestampRange(index);
-          if (isApart(within, range)) continue;
           group = await this.#load(entry, reader, index, target);
         }
-        if (!isApart(group.within, range)) collect(entry, group, wanted, found);
+        collect(entry, group, wanted, found);
       }
     } catch (error) {
       throw unreadable(entry, error);
@@ -155,28 +160,40 @@ export class ArchiveLookup {
   /** A file proves nothing unless all of it is what was written: one flipped bit may lie where no column of ours is. */
   async #open(entry: FileEntry): Promise<SegmentReader> {
     const file = path.join(this.#dir, entry.file);
+    const whole = this.#whole.has(entry.file);
     try {
-      if (!this.#whole.has(entry.file)) {
-        if ((await hashFile(file)) !== entry.sha256) throw new Error('its bytes are not those that were written: SHA-256 differs');
-        this.#whole.add(entry.file);
-      }
-      return await SegmentReader.open(file);
+      if (!whole && (await hashFile(file)) !== entry.sha256) throw new Error('its bytes are not those that were written: SHA-256 differs');
+      const reader = await SegmentReader.open(file);
+      if (!whole)
+        this.#whole.set(
+          entry.file,
+          Array.from({ length: reader.rowGroupCount }, (_, index) => reader.timestampRange(index)),
+        );
+      return reader;
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') throw new FileGone(entry.file);
-      throw error;
+      throw gone(entry, error);
     }
+  }
+
+  /** What was decoded proves nothing either when its file was taken away. */
+  async #requireThere(entry: FileEntry): Promise<void> {
+    await stat(path.join(this.#dir, entry.file)).catch((error: unknown) => {
+      throw gone(entry, error);
+    });
   }
 
   async #load(entry: FileEntry, reader: SegmentReader, index: number, target: Target): Promise<Group> {
     const rows = await reader.readRowGroup(index);
+    const texts = new Map(reader.columns.map((column) => [column, rows.texts(column)]));
     const newest = new Map<string, number>();
-    const keyed = target.key.every((column) => reader.columns.includes(column)); // else it is older than the key: nothing in it can be found by it
+    const keyed = target.key.every((column) => texts.has(column)); // else it is older than the key: nothing in it can be found by it
+    const columns = target.key.flatMap((column) => texts.get(column) ?? []);
     for (let row = 0; keyed && row < rows.rowCount; row += 1) {
-      const key = keyOf(target.key.map((column) => rows.text(column, row) ?? ''));
+      const key = keyOf(columns.map((column) => column.at(row)?.text() ?? ''));
       const other = newest.get(key);
       if (other === undefined || isNewer(rows, row, rows, other)) newest.set(key, row);
     }
-    const group: Group = { rows, newest, within: reader.timestampRange(index), signature: entry.signature, columns: new Set(reader.columns) };
+    const group: Group = { rows, newest, signature: entry.signature, texts };
     this.#keep(`${entry.file}#${index}`, group);
     return group;
   }
@@ -191,6 +208,10 @@ export class ArchiveLookup {
       this.#bytes -= keptBytes(other);
     }
   }
+}
+
+function gone(entry: FileEntry, error: unknown): unknown {
+  return (error as NodeJS.ErrnoException).code === 'ENOENT' ? new FileGone(entry.file) : error;
 }
 
 /** A file that is there but does not decode is a DIGEST; FileGone and what the volume says (EIO, EMFILE …) stay what they are. */

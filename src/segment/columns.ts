@@ -6,6 +6,7 @@ import type { RelationColumn, TableDescription } from '../change/relation.js';
 import { ArrayEncoder, arrayText, ELEMENT_OID } from './arrays.js';
 import { dateText, decimalText, decimalTextOfBytes, float4Text, float8Text, timestampText, timeText } from './postgres-text.js';
 import type { RawList, RawValue } from './raw-value.js';
+import { PLACES, type PlaceOf } from './value-texts.js';
 
 /** What else decides a column's form: of a table's description or a file's metadata. */
 export type ColumnContext = {
@@ -37,8 +38,8 @@ export type SegmentColumn = {
   readonly depth: number;
   /** The Postgres text of a decoded value. */
   readonly text: (raw: RawValue) => string;
-  /** The value is its text's bytes. */
-  readonly verbatim: boolean;
+  /** The same as bytes, of values that are packed: see value-texts.ts. */
+  readonly places?: PlaceOf | undefined;
   /** The same, as bytes where the value is kept as text. */
   readonly digestible: (raw: RawValue) => string | Buffer;
 };
@@ -54,7 +55,7 @@ const always = (): boolean => true;
 const same = (c: string): string => c;
 const utf8 = (raw: RawValue): string => (raw as Buffer).toString('utf8');
 const bytes = (raw: RawValue): Buffer => raw as Buffer;
-const plain = (fileType: string, text: (raw: RawValue) => string, fits: Form['fits'] = always, beyond = ''): Form => ({
+const plain = (fileType: string, text: (raw: RawValue) => string, places: PlaceOf, fits: Form['fits'] = always, beyond = ''): Form => ({
   csvType: fileType,
   fileType,
   select: same,
@@ -63,7 +64,7 @@ const plain = (fileType: string, text: (raw: RawValue) => string, fits: Form['fi
   fits,
   beyond,
   text,
-  verbatim: false,
+  places,
   digestible: text,
 });
 
@@ -76,7 +77,7 @@ const TEXT: Form = {
   fits: always,
   beyond: '',
   text: utf8,
-  verbatim: true,
+  places: PLACES.verbatim,
   digestible: bytes,
 };
 
@@ -112,18 +113,21 @@ const hexText = (raw: RawValue): string => `\\x${(raw as Buffer).toString('hex')
 /** `\x…`: bytea_output hex. */
 const hex = (buffer: Uint8Array, start: number, end: number): boolean => end - start >= 2 && buffer[start] === BACKSLASH && buffer[start + 1] === LETTER_X;
 
+const utcText = (raw: RawValue): string => `${timestampText(BigInt(raw as bigint))}+00`;
+const localText = (raw: RawValue): string => timestampText(BigInt(raw as bigint));
+
 const FORMS: Readonly<Record<number, Form>> = {
-  [OID.bool]: plain('BOOLEAN', (raw) => (raw ? 't' : 'f')),
-  [OID.int2]: plain('SMALLINT', String),
-  [OID.int4]: plain('INTEGER', String),
-  [OID.int8]: plain('BIGINT', String),
-  [OID.float4]: plain('FLOAT', (raw) => float4Text(raw as number), notMinusZero, '−0'),
-  [OID.float8]: plain('DOUBLE', (raw) => float8Text(raw as number), notMinusZero, '−0'),
-  [OID.date]: plain('DATE', (raw) => dateText(Number(raw)), (buffer, start, end) => end - start === 10 && commonEra(buffer, start, end), '±infinity, BC, years above 9999'),
-  [OID.time]: plain('TIME', (raw) => timeText(Number(raw)), (buffer, start) => !(buffer[start] === DIGIT_2 && buffer[start + 1] === DIGIT_4), '24:00:00'),
-  [OID.timestamp]: plain('TIMESTAMP', (raw) => timestampText(BigInt(raw as bigint)), moment, '±infinity, BC, years above 9999'),
-  [OID.timestamptz]: plain('TIMESTAMPTZ', (raw) => `${timestampText(BigInt(raw as bigint))}+00`, momentUtc, '±infinity, BC, years above 9999'),
-  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, depth: 0, fits: hex, beyond: '', text: hexText, verbatim: false, digestible: hexText },
+  [OID.bool]: plain('BOOLEAN', (raw) => (raw ? 't' : 'f'), PLACES.booleans),
+  [OID.int2]: plain('SMALLINT', String, PLACES.integers),
+  [OID.int4]: plain('INTEGER', String, PLACES.integers),
+  [OID.int8]: plain('BIGINT', String, PLACES.integers),
+  [OID.float4]: plain('FLOAT', (raw) => float4Text(raw as number), PLACES.singles, notMinusZero, '−0'),
+  [OID.float8]: plain('DOUBLE', (raw) => float8Text(raw as number), PLACES.doubles, notMinusZero, '−0'),
+  [OID.date]: plain('DATE', (raw) => dateText(Number(raw)), PLACES.dates, (buffer, start, end) => end - start === 10 && commonEra(buffer, start, end), '±infinity, BC, years above 9999'),
+  [OID.time]: plain('TIME', (raw) => timeText(Number(raw)), PLACES.times, (buffer, start) => !(buffer[start] === DIGIT_2 && buffer[start + 1] === DIGIT_4), '24:00:00'),
+  [OID.timestamp]: plain('TIMESTAMP', localText, PLACES.moments('', localText), moment, '±infinity, BC, years above 9999'),
+  [OID.timestamptz]: plain('TIMESTAMPTZ', utcText, PLACES.moments('+00', utcText), momentUtc, '±infinity, BC, years above 9999'),
+  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, depth: 0, fits: hex, beyond: '', text: hexText, digestible: hexText },
 }; // biome-ignore format: a table
 
 /** Segments keep every decimal in at least this many digits: shorter ones reach @dsnp/parquetjs' verifier as doubles. Daily files have their own: their reader hands out the integers. */
@@ -158,7 +162,7 @@ function numericForm(typmod: number): Form {
     fits: decimalFits(precision, scale),
     beyond: 'NaN',
     text,
-    verbatim: false,
+    places: PLACES.decimals(scale, text),
     digestible: text,
   };
 }
@@ -185,7 +189,6 @@ function listForm(element: Form, depth: number): Form {
     encode,
     depth,
     text,
-    verbatim: false,
     digestible: text,
   };
 }

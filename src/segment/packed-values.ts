@@ -15,15 +15,6 @@ export function memoryOf(values: Values): number {
   return values.byteLength ?? values.length * OBJECT_BYTES;
 }
 
-/** How a value is got by its index: a function for each kind, so that each stays one that can be compiled for it. */
-export function getterOf(values: Values): (index: number) => RawValue {
-  if (values instanceof Int32Array) return (index) => values[index] as number;
-  if (values instanceof BigInt64Array) return (index) => values[index] as bigint;
-  if (values instanceof Float64Array) return (index) => values[index] as number;
-  if (values instanceof PackedBytes) return (index) => values.at(index) as Buffer;
-  return (index) => values.at(index) as RawValue;
-}
-
 /** Values that lie in one buffer, each from its start to its end; several may share a place. */
 export class PackedBytes implements Values {
   readonly bytes: Buffer;

@@ -4,6 +4,7 @@ import type { SegmentColumn } from './columns.js';
 import type { Values } from './packed-values.js';
 import type { RawValue } from './raw-value.js';
 import { keptText, parseKept } from './system-columns.js';
+import { RowTexts, ValueTexts } from './value-texts.js';
 
 /** One column of a row group. */
 export type ColumnValues = {
@@ -20,6 +21,8 @@ export interface SegmentRows {
   readonly bytes: number;
   /** The value as Postgres printed it, null for NULL. Throws RangeError for a column that was not read. */
   text(column: string, row: number): string | null;
+  /** The same of a column as bytes, for many rows. Throws RangeError for a column that was not read. */
+  texts(column: string): RowTexts;
   /** The text of a value that its typed column could not hold, from `_text`; null for all others. */
   keptText(column: string, row: number): string | null;
   op(row: number): string;
@@ -83,6 +86,13 @@ export class DecodedRows implements SegmentRows {
     const raw = this.#raw(column, row);
     if (raw !== null) return (this.#forms.get(column) as SegmentColumn).text(raw);
     return this.keptText(column, row);
+  }
+
+  texts(column: string): RowTexts {
+    const found = this.#columns.get(column);
+    if (!found) throw new RangeError(`column ${column} was not read`);
+    const { places, text } = this.#forms.get(column) as SegmentColumn;
+    return new RowTexts(new ValueTexts(found.values, places, text), found.at, (row) => this.keptText(column, row));
   }
 
   keptText(column: string, row: number): string | null {

@@ -3,10 +3,10 @@
 import { formatLsn, lsn } from '../position/lsn.js';
 import { DailyReader } from './daily-reader.js';
 import { ColumnwiseDigests, DigestSum } from './digest.js';
-import { getterOf, PackedBytes } from './packed-values.js';
 import { SegmentReader } from './reader.js';
 import type { SegmentRows } from './segment-rows.js';
 import { boundaryText } from './system-columns.js';
+import { ValueTexts } from './value-texts.js';
 
 /** A file's entry in the manifest has all of it. */
 export type Expected = {
@@ -114,15 +114,17 @@ async function digestsOf(reader: SegmentReader, group: number, system: SegmentRo
   const digests = new ColumnwiseDigests(system.rowCount);
   for (const name of reader.columns) {
     await giveWay();
-    const { digestible, verbatim } = reader.form(name);
+    const { places, text } = reader.form(name);
     const { values, at } = await reader.readColumn(group, name);
-    const bytes = verbatim && values instanceof PackedBytes ? values : undefined;
-    const get = getterOf(values);
+    const texts = new ValueTexts(values, places, text);
     for (let row = 0; row < system.rowCount; row += 1) {
       const index = at === undefined ? row : (at[row] as number);
-      if (index < 0) digests.fold(row, absentValue(system, name, row));
-      else if (bytes === undefined) digests.fold(row, digestible(get(index)));
-      else digests.foldBytes(row, bytes.bytes, bytes.starts[index] as number, bytes.ends[index] as number);
+      if (index < 0) {
+        digests.fold(row, absentValue(system, name, row));
+        continue;
+      }
+      texts.at(index);
+      digests.foldBytes(row, texts.buffer, texts.start, texts.end);
     }
   }
   return digests;

@@ -1,12 +1,11 @@
 /** Rows of one table by COPY, as parts that are each decodable alone. Sees what the transaction of its connection sees. */
 import type pg from 'pg';
-import { to as copyTo } from 'pg-copy-streams';
 import type { Relation } from '../change/relation.js';
+import { copyOut } from './copy-out.js';
 import { CopyRows } from './copy-text.js';
 import { describeTable, descriptionFrame, relationFrame } from './describe.js';
 import { CHUNK_BYTES, joinFrames } from './framer.js';
 import { quoteIdentifier, quoteTable } from './identifier.js';
-import { cutConnection } from './session.js';
 
 /** Frames of one chunk of copied rows. */
 export type CopyPart = { readonly oid: number; readonly payload: Buffer; readonly rows: number };
@@ -22,20 +21,6 @@ export async function tableForm(client: pg.Client, relation: Relation): Promise<
 
 /** A server that sends nothing for so long, while we ask for more, is not there any more: also a table whose first pages hold no row. */
 const SILENT_MS = 15 * 60_000;
-
-async function* heard(client: pg.Client, copy: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  const data = copy[Symbol.asyncIterator]();
-  try {
-    for (;;) {
-      const silent = setTimeout(() => cutConnection(client), SILENT_MS);
-      const next = await data.next().finally(() => clearTimeout(silent));
-      if (next.done === true) return;
-      yield next.value;
-    }
-  } finally {
-    await data.return?.();
-  }
-}
 
 /** Every row that meets one of `conditions` (SQL; all rows without any), in parts of about 256 KB. */
 export async function* tableRows(client: pg.Client, relation: Relation, conditions: readonly string[] = ['true']): AsyncGenerator<CopyPart> {
@@ -62,7 +47,7 @@ export async function* tableFrames(client: pg.Client, relation: Relation, condit
 async function* copied(client: pg.Client, { schema, table, columns }: Relation, condition: string, rows: CopyRows): AsyncGenerator<void> {
   const names = columns.map(({ name }) => quoteIdentifier(name)).join(', ');
   const sql = `COPY (SELECT ${names} FROM ONLY ${quoteTable(schema, table)} WHERE ${condition}) TO STDOUT`;
-  for await (const data of heard(client, client.query(copyTo(sql)))) {
+  for await (const data of copyOut(client, sql, SILENT_MS)) {
     rows.push(data);
     yield;
   }

@@ -44,11 +44,12 @@ async function proves(dir: string, state: ArchiveState, name: 'ticks' | 'kinds',
   const found = await new ArchiveLookup(dir).find(state, { oid, key } as unknown as Target, rows);
   for (const row of live) {
     const archived = found.get(String(row[0]));
-    assert.deepEqual(
-      columns.map((column) => archived?.text(column)),
-      row,
-      `${name} ${row[0]}`,
-    );
+    const other = columns.filter((column, i) => {
+      const text = row[i] ?? null;
+      const bytes = Buffer.from(text ?? '');
+      return archived?.is(column, bytes, text === null ? -1 : 0, bytes.length) !== true;
+    });
+    assert.deepEqual(other, [], `${name} ${row[0]}`);
   }
 }
 
