@@ -140,15 +140,15 @@ export const PLANTS: readonly Plant[] = [
   {
     name: 'int8-as-a-javascript-number',
     file: 'src/segment/columns.js',
-    find: `[OID.int8]: plain('BIGINT', String),`,
-    replace: `[OID.int8]: { ...plain('BIGINT', (raw) => String(Number(raw))), digestible: String, select: (c) => \`CAST(CAST(\${c} AS DOUBLE) AS BIGINT)\` },`,
+    find: `[OID.int8]: plain('BIGINT', String, PLACES.integers),`,
+    replace: `[OID.int8]: { ...plain('BIGINT', (raw) => String(Number(raw))), places: undefined, digestible: String, select: (c) => \`CAST(CAST(\${c} AS DOUBLE) AS BIGINT)\` },`,
     by: { faults: [] },
   },
   {
     name: 'milliseconds-for-microseconds',
     file: 'src/segment/columns.js',
-    find: `[OID.timestamptz]: plain('TIMESTAMPTZ', (raw) => \`\${timestampText(BigInt(raw))}+00\`, momentUtc, '±infinity, BC, years above 9999'),`,
-    replace: `[OID.timestamptz]: { ...plain('TIMESTAMPTZ', (raw) => \`\${timestampText(BigInt(raw))}+00\`, momentUtc, ''), select: (c) => \`date_trunc('milliseconds', \${c})\` },`,
+    find: `[OID.timestamptz]: plain('TIMESTAMPTZ', utcText, PLACES.moments('+00', utcText), momentUtc, '±infinity, BC, years above 9999'),`,
+    replace: `[OID.timestamptz]: { ...plain('TIMESTAMPTZ', utcText, PLACES.moments('+00', utcText), momentUtc, ''), select: (c) => \`date_trunc('milliseconds', \${c})\` },`,
     by: { faults: [] },
   },
 ];
