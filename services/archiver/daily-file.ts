@@ -98,6 +98,7 @@ export class DailyFiles {
       `SELECT count(*)::INTEGER AS rows, ${digestSum(system('digest'))} AS sum, count(${system('text')})::INTEGER AS texts, count(${system('unresolved')})::INTEGER AS unresolved,
         min(l._lsn)::VARCHAR AS least, max(l._lsn)::VARCHAR AS most, ${timeText('min', metadata.timestamp)} AS earliest, ${timeText('max', metadata.timestamp)} AS latest ${joined}`,
     );
+    await encoder.release();
     if (facts === undefined || facts.rows === 0) return undefined;
     const columns = metadata.columns.map((column) => {
       const { name, fileType, dailyType = fileType } = segmentColumn(column, metadata);
@@ -120,6 +121,7 @@ export class DailyFiles {
         `COPY (SELECT ${columns.join(', ')} ${joined} ORDER BY ${[...order, system('lsn'), system('ordinal')].join(', ')}) TO ${literal(output.temporary)} (${options})`,
         { again: () => output.renew() },
       );
+      await encoder.release();
     } catch (error) {
       await output.abandon();
       throw error;

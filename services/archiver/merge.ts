@@ -122,6 +122,7 @@ async function mergeFiles(context: ArchiverContext, entries: readonly FileEntry[
     const options = segmentOptions(rowGroupRows(merged.rows, merged.bytes * 4), JSON.stringify(metadata));
     await encoder.run(`COPY (SELECT * FROM ${parquet(files)}${sorted}) TO ${literal(output.temporary)} (${options})`, { again: () => output.renew() });
     if (kind === 'keys') await requireSameRows(context, files, output.temporary);
+    await encoder.release();
   } catch (error) {
     await output.abandon();
     throw error;

@@ -19,7 +19,7 @@ import {
   spentKeys,
   UNDATED,
 } from '../../src/archive/seal.js';
-import { type FileGroup, livesMemory, livesSql, parquet } from '../../src/archive/view.js';
+import { type FileGroup, livesMemory, livesSql, wholeTable } from '../../src/archive/view.js';
 import type { SystemColumn } from '../../src/change/system-columns.js';
 import { parseLsn } from '../../src/position/lsn.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
@@ -79,12 +79,16 @@ class DaySeal {
     const configured = config.tables.find((one) => one.schema === this.#table.schema && one.table === this.#table.table);
     const wanted = { deletes: configured?.deletes ?? 'history', changes: configured?.history ?? false } as const;
     try {
-      const elsewhere = await this.#elsewhere(encoder, keys);
+      const { copied, truncated } = await wholeTable(encoder, keys);
+      const elsewhere = copied ? await this.#elsewhere() : [];
       const moved = elsewhere.length === 0 ? 0 : await this.#copiedHere(encoder, { segments, keys, elsewhere });
       if (moved > 0) return { ok: false, reason: `${moved} rows of other days were copied again into this one: those days are sealed first` };
       const rows = [...segments, ...keys, ...elsewhere].flatMap(({ entries }) => entries).reduce((sum, entry) => sum + entry.rows, 0);
       if (segments.length > 0)
-        await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys, elsewhere })}`, { memory: livesMemory(rows) });
+        await encoder.run(`CREATE OR REPLACE TEMP TABLE ${LIVES} AS ${livesSql({ segments, keys, elsewhere, wholeTable: copied || truncated })}`, {
+          memory: livesMemory(rows),
+        });
+      await encoder.release();
       const counts = segments.length === 0 ? undefined : (await encoder.query<DayCounts>(dayCountsSql(LIVES, this.#asOf)))[0];
       const problem = sealProblem(counts ?? { versions: 0, livingBefore: 0, livingSince: 0, unresolved: 0 });
       if (problem !== undefined) return { ok: false, reason: problem };
@@ -111,18 +115,11 @@ class DaySeal {
   }
 
   /** Segments of other days matter only where a table began anew (`copied`): a row of this day may have been copied into another. */
-  async #elsewhere(encoder: SegmentEncoder, keys: readonly Group[]): Promise<Group[]> {
+  async #elsewhere(): Promise<Group[]> {
     const { dir, state } = this.#context;
-    for (const { files, metadata } of keys) {
-      const [found] = await encoder.query<{ any: boolean }>(
-        `SELECT coalesce(bool_or(${systemIdentifier('op', metadata.columns)} = 'copied'), false) AS any FROM ${parquet(files)}`,
-      );
-      if (!found?.any) continue;
-      const others = tableFiles(state, this.#table.oid, 'segment').filter(({ day }) => day !== this.#day);
-      await this.#context.whole.require(others, BESIDE_MS);
-      return await groupFiles(dir, others);
-    }
-    return [];
+    const others = tableFiles(state, this.#table.oid, 'segment').filter(({ day }) => day !== this.#day);
+    await this.#context.whole.require(others, BESIDE_MS);
+    return await groupFiles(dir, others);
   }
 
   /** Rows of other open days that only a copy in this one supersedes: sealed first, it would leave them there a second time. */

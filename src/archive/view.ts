@@ -1,10 +1,11 @@
 /**
  * Lives of rows, as SQL over segments and keys for DuckDB. A life runs from insert or copy to delete, move, truncate or prune; a version is superseded only when the next
- * event of its key is an update or another insert. A pruned version ends a life and is never superseded (protocol P10). Pure text: owns no connection and no file.
+ * event of its key is an update or another insert. A pruned version ends a life and is never superseded (protocol P10). Owns no connection and no file.
  */
 
 import type { Lsn } from '../position/lsn.js';
 import { type SegmentColumn, segmentColumn } from '../segment/columns.js';
+import type { SegmentEncoder } from '../segment/encoder.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
 import { exactPath, identifier, literal, NOT_PARTITIONED, systemIdentifier } from '../segment/sql.js';
 
@@ -18,6 +19,8 @@ export type LivesOptions = {
   readonly elsewhere?: readonly FileGroup[];
   /** Only what committed below it; everything without it. */
   readonly before?: Lsn;
+  /** False: the keys have no change of the whole table (see wholeTable), and nothing looks for one, which for a day of millions is half of the work. */
+  readonly wholeTable?: boolean;
   /** With a column `_row` of rowKey. */
   readonly rowKeys?: boolean;
   /** SQL condition on a row of keys of a table with these columns: the change is left out, as if it had not come yet. */
@@ -66,7 +69,21 @@ export function livesSql(options: LivesOptions): string {
   return `WITH v AS NOT MATERIALIZED (${versions.join(' UNION ALL ')}),
     w AS NOT MATERIALIZED (${[noEvents(identities), ...elsewhere].join(' UNION ALL ')}),
     k AS NOT MATERIALIZED (${[noEvents(identities), ...events].join(' UNION ALL ')}),
-    ${endsSql(identities, `v._lsn, v._ordinal, v._digest, v._unresolved, v.part${options.rowKeys === true ? ', v._row' : ''}`)}`;
+    ${endsSql(identities, `v._lsn, v._ordinal, v._digest, v._unresolved, v.part${options.rowKeys === true ? ', v._row' : ''}`, { wholeTable: options.wholeTable ?? true })}`;
+}
+
+/** What changed all rows of the table at once. */
+export type WholeTable = { readonly copied: boolean; readonly truncated: boolean };
+
+/** What the keys say of the whole table. */
+export async function wholeTable(duckdb: Pick<SegmentEncoder, 'query'>, keys: readonly FileGroup[]): Promise<WholeTable> {
+  let all: WholeTable = { copied: false, truncated: false };
+  for (const { files, metadata } of keys) {
+    const any = (op: string): string => `coalesce(bool_or(${systemIdentifier('op', metadata.columns)} = '${op}'), false)`;
+    const [found] = await duckdb.query<WholeTable>(`SELECT ${any('copied')} AS copied, ${any('truncate')} AS truncated FROM ${parquet(files)}`);
+    all = { copied: all.copied || found?.copied === true, truncated: all.truncated || found?.truncated === true };
+  }
+  return all;
 }
 
 /** What DuckDB needs to join and sort while it spills, in bytes for each version and event: 40 million were too many for 192 MB and well within 384. */
@@ -127,9 +144,13 @@ function noEvents({ names }: Identities): string {
 
 /**
  * The rest of a WITH that has versions `v` (versionColumns and more), copied rows of other days `w` (versionColumns) and events `k` (eventColumns): `columns` of every version, `ended_by`
- * and `ended_at`. A table that was copied again as a whole begins anew: what lived before, was not copied and has no other end was deleted while nobody looked.
+ * and `ended_at`. A table that was copied again as a whole begins anew: what lived before, was not copied and has no other end was deleted while nobody looked. `wholeTable`: as of LivesOptions.
  */
-export function endsSql(identities: Identities, columns: string, p = 'tm_'): string {
+export function endsSql(
+  identities: Identities,
+  columns: string,
+  { p = 'tm_', wholeTable = true }: { readonly p?: string; readonly wholeTable?: boolean } = {},
+): string {
   const byKey = identities.keys.flatMap((key, g) => {
     const names = key.map((name) => `${p}k${identities.names.indexOf(name)}`);
     return key.length === 0 ? [] : [endsByKey(names, g, p)];
@@ -137,7 +158,7 @@ export function endsSql(identities: Identities, columns: string, p = 'tm_'): str
   const digest = identities.keys.findIndex((key) => key.length === 0);
   const ends = digest < 0 ? byKey : [...byKey, endsByDigest(digest, byKey, p)];
   const next = (events: string): string => `ASOF LEFT JOIN ${events} ON v.${p}oid = ${events}.${p}oid AND v.${p}pos < ${events}.${p}pos`;
-  const again = digest < 0 ? '' : `LEFT JOIN a ON v.${p}oid = a.${p}oid AND v.${p}d = a.${p}d AND ${lsnOf(`c.${p}pos`)} = a.lsn`;
+  const again = digest < 0 || !wholeTable ? '' : `LEFT JOIN a ON v.${p}oid = a.${p}oid AND v.${p}d = a.${p}d AND ${lsnOf(`c.${p}pos`)} = a.lsn`;
   const copied = `${p}first.op = 'copy' AND ${lsnOf(`${p}first.pos`)} = ${lsnOf(`${p}copied`)}`;
   return `t AS (SELECT DISTINCT ON (${p}oid, ${p}pos) ${p}oid, ${p}pos, 'truncate' AS ${p}op, ${p}at FROM k WHERE ${p}op = 'truncate'),
     c AS (SELECT DISTINCT ${p}oid, ${p}pos FROM k WHERE ${p}op = 'copied'),
@@ -148,8 +169,9 @@ export function endsSql(identities: Identities, columns: string, p = 'tm_'): str
       CASE WHEN ${p}unseen THEN CASE WHEN ${p}again THEN 'copy' ELSE 'delete' END ELSE ${p}first.op END AS ended_by,
       CASE WHEN ${p}unseen THEN NULL ELSE ${p}first.moment END AS ended_at
     FROM (SELECT *, ${p}copied IS NOT NULL AND coalesce(${p}first.pos > ${p}copied, true) AND coalesce(${p}first.op NOT IN ('update', 'delete', 'prune') AND NOT (${copied}), true) AS ${p}unseen
-      FROM (SELECT ${columns}, ${firstOf([...ends.map(({ name }) => name), 't'], p)} AS ${p}first, c.${p}pos AS ${p}copied, ${digest < 0 ? 'false' : 'a.lsn IS NOT NULL'} AS ${p}again
-        FROM v ${ends.map(({ join }) => join).join(' ')} ${next('t')} ${next('c')} ${again}))`;
+      FROM (SELECT ${columns}, ${firstOf([...ends.map(({ name }) => name), ...(wholeTable ? ['t'] : [])], p)} AS ${p}first,
+        ${wholeTable ? `c.${p}pos` : 'NULL::HUGEINT'} AS ${p}copied, ${again === '' ? 'false' : 'a.lsn IS NOT NULL'} AS ${p}again
+        FROM v ${ends.map(({ join }) => join).join(' ')} ${wholeTable ? `${next('t')} ${next('c')} ${again}` : ''}))`;
 }
 
 function lsnOf(pos: string): string {

@@ -108,7 +108,7 @@ WITH live AS MATERIALIZED (SELECT ${literal(`${dir}/`)} || file AS path, kind AS
 v AS (SELECT ${versionColumns(identities, newest, ofVersion)}, ${lived.map((column) => `r.${column}`).join(', ')} FROM ${of('segment', segments)}),
 w AS (SELECT * EXCLUDE (${lived.join(', ')}) FROM v WHERE false),
 k AS (SELECT ${eventColumns(identities, newest, ofEvent, found.names, keyless)} FROM ${of('keys', read(`${open}_keys_*.parquet`))}),
-lives AS (WITH ${endsSql(identities, lived.map((column) => `v.${column}`).join(', '), p)})
+lives AS (WITH ${endsSql(identities, lived.map((column) => `v.${column}`).join(', '), { p })})
 SELECT ${lived.join(', ')} FROM lives WHERE NOT ${ended}
 UNION ALL
 SELECT ${columns.join(', ')}, NULL FROM ${of('daily', daily)};`;

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { groupFiles, tableFiles } from '../archive/groups.js';
 import type { ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
-import { livesMemory, livesSql, parquet, rowKey, SUPERSEDED, USER_DELETED } from '../archive/view.js';
+import { livesMemory, livesSql, parquet, rowKey, SUPERSEDED, USER_DELETED, wholeTable } from '../archive/view.js';
 import { parseLsn } from '../position/lsn.js';
 import { configError, messageOf } from '../runtime/errors.js';
 import { DailyReader } from '../segment/daily-reader.js';
@@ -125,10 +125,11 @@ export class ChosenRows implements AsyncDisposable {
   async #openDay(state: ArchiveState, oid: number, day: string | null, names: ReadonlySet<string>, options: ChoosingOptions): Promise<void> {
     const segments = await groupFiles(this.#dir, tableFiles(state, oid, 'segment', day));
     const keys = await groupFiles(this.#dir, await this.#whole(tableFiles(state, oid, 'keys')));
-    const others = (await this.#beganAnew(keys)) ? tableFiles(state, oid, 'segment').filter((entry) => entry.day !== day) : [];
+    const { copied, truncated } = await wholeTable(this.#duckdb, keys);
+    const others = copied ? tableFiles(state, oid, 'segment').filter((entry) => entry.day !== day) : [];
     const elsewhere = await groupFiles(this.#dir, await this.#whole(others));
     const memory = livesMemory([...segments, ...keys, ...elsewhere].flatMap(({ entries }) => entries).reduce((sum, entry) => sum + entry.rows, 0));
-    await this.#duckdb.run(`CREATE OR REPLACE TEMP TABLE lives AS ${livesSql({ segments, keys, elsewhere })}`, { memory });
+    await this.#duckdb.run(`CREATE OR REPLACE TEMP TABLE lives AS ${livesSql({ segments, keys, elsewhere, wholeTable: copied || truncated })}`, { memory });
     const counts = options.deletes === 'keep' ? `NOT ${SUPERSEDED}` : `NOT ${SUPERSEDED} AND NOT ${USER_DELETED}`;
     for (const [part, { entries, metadata }] of segments.entries()) {
       const [lsn, ordinal] = (['lsn', 'ordinal'] as const).map((name) => `r.${systemIdentifier(name, metadata.columns)}`);
@@ -144,15 +145,6 @@ export class ChosenRows implements AsyncDisposable {
       }
     }
     await this.#duckdb.run('DROP TABLE lives');
-  }
-
-  async #beganAnew(keys: readonly { readonly files: readonly string[]; readonly metadata: SegmentMetadata }[]): Promise<boolean> {
-    for (const { files, metadata } of keys) {
-      const op = systemIdentifier('op', metadata.columns);
-      const [found] = await this.#duckdb.query<{ any: boolean }>(`SELECT coalesce(bool_or(${op} = 'copied'), false) AS any FROM ${parquet(files)}`);
-      if (found?.any) return true;
-    }
-    return false;
   }
 
   async #insert(select: string, { where }: Selection): Promise<void> {

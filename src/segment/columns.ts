@@ -40,8 +40,6 @@ export type SegmentColumn = {
   readonly text: (raw: RawValue) => string;
   /** The same as bytes, of values that are packed: see value-texts.ts. */
   readonly places?: PlaceOf | undefined;
-  /** The same, as bytes where the value is kept as text. */
-  readonly digestible: (raw: RawValue) => string | Buffer;
 };
 
 /** pg_type OIDs of the built-in types that get a Parquet type of their own. Source: pg_type.dat. */
@@ -54,7 +52,6 @@ type Form = Omit<SegmentColumn, 'name'>;
 const always = (): boolean => true;
 const same = (c: string): string => c;
 const utf8 = (raw: RawValue): string => (raw as Buffer).toString('utf8');
-const bytes = (raw: RawValue): Buffer => raw as Buffer;
 const plain = (fileType: string, text: (raw: RawValue) => string, places: PlaceOf, fits: Form['fits'] = always, beyond = ''): Form => ({
   csvType: fileType,
   fileType,
@@ -65,7 +62,6 @@ const plain = (fileType: string, text: (raw: RawValue) => string, places: PlaceO
   beyond,
   text,
   places,
-  digestible: text,
 });
 
 const TEXT: Form = {
@@ -78,7 +74,6 @@ const TEXT: Form = {
   beyond: '',
   text: utf8,
   places: PLACES.verbatim,
-  digestible: bytes,
 };
 
 const DASH = 0x2d;
@@ -127,7 +122,7 @@ const FORMS: Readonly<Record<number, Form>> = {
   [OID.time]: plain('TIME', (raw) => timeText(Number(raw)), PLACES.times, (buffer, start) => !(buffer[start] === DIGIT_2 && buffer[start + 1] === DIGIT_4), '24:00:00'),
   [OID.timestamp]: plain('TIMESTAMP', localText, PLACES.moments('', localText), moment, '±infinity, BC, years above 9999'),
   [OID.timestamptz]: plain('TIMESTAMPTZ', utcText, PLACES.moments('+00', utcText), momentUtc, '±infinity, BC, years above 9999'),
-  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, depth: 0, fits: hex, beyond: '', text: hexText, digestible: hexText },
+  [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, depth: 0, fits: hex, beyond: '', text: hexText },
 }; // biome-ignore format: a table
 
 /** Segments keep every decimal in at least this many digits: shorter ones reach @dsnp/parquetjs' verifier as doubles. Daily files have their own: their reader hands out the integers. */
@@ -163,7 +158,6 @@ function numericForm(typmod: number): Form {
     beyond: 'NaN',
     text,
     places: PLACES.decimals(scale, text),
-    digestible: text,
   };
 }
 
@@ -189,7 +183,6 @@ function listForm(element: Form, depth: number): Form {
     encode,
     depth,
     text,
-    digestible: text,
   };
 }
 

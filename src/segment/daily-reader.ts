@@ -1,14 +1,18 @@
 /**
- * Reads daily and history files with hyparquet (zstd, another implementation again): the second reader that checks sealing, and gives the versions that only a sealed day holds.
+ * Reads daily and history files with hyparquet (zstd, another implementation again): the second reader that checks sealing, and gives the versions that only a sealed day holds. For digests the pages of flat
+ * columns are decoded in flat-column.ts, which a test holds to hyparquet's values.
  */
 import { asyncBufferFromFile, type FileMetaData, parquetMetadataAsync, parquetRead } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import { type SystemColumn, systemName } from '../change/system-columns.js';
+import { foldColumn } from './column-digests.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
 import { ColumnwiseDigests, DigestSum, digestOfTexts } from './digest.js';
+import { byRow, codecNumber, decodeFlatColumn, type FlatColumn, typeNumber } from './flat-column.js';
+import { inflateSnappy } from './inflate.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
 import type { RawValue } from './raw-value.js';
-import { inflateSnappy } from './snappy.js';
+import type { ColumnValues } from './segment-rows.js';
 import { keptText, parseKept } from './system-columns.js';
 
 /** hyparquet's conversions replaced by ones that keep every digit. */
@@ -168,35 +172,47 @@ export class DailyReader {
   /** Rows and the sum of their digests, recomputed from the decoded values a column at a time. The digests of the rows with the numbers `except` count as nothing. `giveWay`: awaited before each column. */
   async digestSum(except: ReadonlySet<number> = new Set(), giveWay: () => Promise<void> = async () => undefined): Promise<{ rows: number; digestSum: string }> {
     const sum = new DigestSum();
-    let start = 0;
-    for (const group of this.#footer.row_groups) {
-      const end = start + Number(group.num_rows);
-      const digests = await this.#digests(start, end, giveWay);
+    const groups = this.rowGroups();
+    for (const [group, { start, end }] of groups.entries()) {
+      const digests = await this.#digests(group, start, end, giveWay);
       for (let row = 0; row < end - start; row += 1) {
         if (except.has(start + row)) continue;
         const { high, low } = digests.of(row);
         sum.add(high, low);
       }
-      start = end;
     }
-    return { rows: start, digestSum: sum.toString() };
+    return { rows: groups.at(-1)?.end ?? 0, digestSum: sum.toString() };
   }
 
-  async #digests(start: number, end: number, giveWay: () => Promise<void>): Promise<ColumnwiseDigests> {
+  async #digests(group: number, start: number, end: number, giveWay: () => Promise<void>): Promise<ColumnwiseDigests> {
     const digests = new ColumnwiseDigests(end - start);
     const kept = this.text === undefined ? undefined : (await this.#readColumns([this.text], start, end))[0];
     const missing = this.unresolved === undefined ? undefined : (await this.#readColumns([this.unresolved], start, end))[0];
     for (const [c, name] of this.columns.entries()) {
       await giveWay();
-      const { digestible } = this.#forms[c] as SegmentColumn;
-      const [values] = await this.#readColumns([name], start, end);
-      for (let row = 0; row < end - start; row += 1) {
-        const raw = values?.[row];
-        if (raw !== null && raw !== undefined) digests.fold(row, digestible(raw));
-        else digests.fold(row, namesOf(missing?.[row]).includes(name) ? undefined : keptText(keptOf(kept?.[row]), name));
-      }
+      const form = this.#forms[c] as SegmentColumn;
+      const flat = form.depth === 0 ? await this.#readFlat(group, name) : undefined;
+      const column = flat === undefined ? indexed((await this.#readColumns([name], start, end))[0] ?? []) : byRow(flat, end - start, name);
+      foldColumn(digests, end - start, column, form, (row) => (namesOf(missing?.[row]).includes(name) ? undefined : keptText(keptOf(kept?.[row]), name)));
     }
     return digests;
+  }
+
+  /** A column chunk as packed values; undefined when it is written in a way that is not read so, or not there. */
+  async #readFlat(group: number, name: string): Promise<FlatColumn | undefined> {
+    const { columns = [], num_rows: rows = 0 } = this.#footer.row_groups[group] ?? {};
+    const chunk = columns.find(({ meta_data }) => meta_data?.path_in_schema[0] === name)?.meta_data;
+    const element = this.#footer.schema.find((one) => one.name === name);
+    if (chunk === undefined || element === undefined || chunk.path_in_schema.length !== 1) return undefined;
+    const from = Number(chunk.dictionary_page_offset ?? 0n) > 0 ? Number(chunk.dictionary_page_offset) : Number(chunk.data_page_offset);
+    return decodeFlatColumn({
+      bytes: Buffer.from(await this.#file.slice(from, from + Number(chunk.total_compressed_size))),
+      type: typeNumber(chunk.type),
+      codec: codecNumber(chunk.codec),
+      width: element.type_length ?? 0,
+      optional: element.repetition_type !== 'REQUIRED',
+      rows: Number(rows),
+    });
   }
 }
 
@@ -205,6 +221,12 @@ function rawOf(value: unknown): RawValue | null {
   if (value === undefined || value === null) return null;
   if (Array.isArray(value)) return value.map(rawOf);
   return value instanceof Uint8Array && !Buffer.isBuffer(value) ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : (value as RawValue);
+}
+
+/** Values of rows, each an object or null. */
+function indexed(rows: readonly (RawValue | null)[]): ColumnValues {
+  let next = 0;
+  return { values: rows.filter((raw) => raw !== null), at: Int32Array.from(rows, (raw) => (raw === null ? -1 : next++)) };
 }
 
 function keptOf(raw: RawValue | null | undefined): Readonly<Record<string, string>> | undefined {

@@ -58,9 +58,16 @@ class SharedMemory {
     return done;
   }
 
-  async #set(connection: DuckDBConnection): Promise<void> {
+  /** Has what was freed given back to the system: setting a limit does, the one that it has as well. */
+  release(connection: DuckDBConnection): Promise<void> {
+    const done = this.#setting.then(() => this.#set(connection, true));
+    this.#setting = done.catch(() => undefined);
+    return done;
+  }
+
+  async #set(connection: DuckDBConnection, always = false): Promise<void> {
     const limit = Math.min(this.usual + this.#beyond, this.ceiling);
-    if (limit === this.#limit) return;
+    if (limit === this.#limit && !always) return;
     try {
       await connection.run(`SET memory_limit = ${literal(limitText(limit))}`);
       this.#limit = limit;
@@ -130,6 +137,14 @@ export class SegmentEncoder {
 
   async #execute(sql: string, options: RunOptions): Promise<void> {
     await this.#withMemory(options, () => this.#connection.run(sql));
+  }
+
+  /**
+   * Gives the memory of the statements before back to the system, for 20 to 50 ms: the C library keeps what large ones have freed, beside the limit. Measured with 1.5 million rows: 178 MB behind the
+   * lives of a day, 68 when released; 144 and 31 behind its file.
+   */
+  async release(): Promise<void> {
+    await this.#memory.release(this.#connection);
   }
 
   /** Runs a query; rows as objects with values as JSON has them (64-bit integers and decimals as text). */

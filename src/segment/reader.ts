@@ -7,7 +7,7 @@ import { SYSTEM_COLUMNS, systemPrefix } from '../change/system-columns.js';
 import { listsFromLevels } from './arrays.js';
 import { keyNames } from './builder.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
-import { decodeFlatColumn, type FlatColumn } from './flat-column.js';
+import { byRow, decodeFlatColumn, type FlatColumn } from './flat-column.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
 import { memoryOf } from './packed-values.js';
 import type { RawList, RawValue } from './raw-value.js';
@@ -126,7 +126,7 @@ export class SegmentReader {
     if (chunk === undefined) throw new RangeError(`there is no column ${name}`);
     const depth = this.#forms.get(name)?.depth ?? 0;
     const flat = depth === 0 ? await this.#readFlat(group, chunk) : undefined;
-    if (flat !== undefined) return indexPresent(flat, this.rowsOfGroup(group), name);
+    if (flat !== undefined) return byRow(flat, this.rowsOfGroup(group), name);
     const { data_page_offset: pages, dictionary_page_offset: dictionary } = chunk.meta_data;
     // The library reads this many bytes for each dictionary: too few and it fails, too many and it reads the rest of the file for every column.
     if (Number(dictionary) > 0) this.#envelope.default_dictionary_size = Number(pages) - Number(dictionary);
@@ -173,18 +173,6 @@ function indexLists(rows: readonly (RawList | null)[], rowCount: number, name: s
   const values = rows.filter((row) => row !== null);
   let next = 0;
   return { values, at: Int32Array.from(rows, (row) => (row === null ? -1 : next++)) };
-}
-
-function indexPresent({ values, present }: FlatColumn, rowCount: number, name: string): ColumnValues {
-  if (present === undefined) {
-    if (values.length !== rowCount) throw new Error(`column ${name} has ${values.length} of ${rowCount} rows`);
-    return { values, at: undefined };
-  }
-  const at = new Int32Array(rowCount);
-  let next = 0;
-  for (let row = 0; row < rowCount; row += 1) at[row] = present[row] === 1 ? next++ : -1;
-  if (next !== values.length) throw new Error(`column ${name} has ${values.length} values for ${next} rows that have one`);
-  return { values, at };
 }
 
 function indexNulls(chunk: Decoded, rowCount: number, name: string): ColumnValues {

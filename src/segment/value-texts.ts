@@ -212,18 +212,17 @@ const doubles: PlaceOf = (values) => {
 const singles: PlaceOf = (values) =>
   values instanceof Float32Array ? (index, texts) => texts.made(putAscii(texts.scratch, 0, float4Text(values[index] as number))) : undefined;
 
-/** Unscaled integers of 16 bytes, the highest first, with `scale` digits behind the point. */
+/** Unscaled integers with `scale` digits behind the point. */
 const decimals =
   (scale: number, text: (raw: RawValue) => string): PlaceOf =>
   (values) => {
-    if (!(values instanceof PackedBytes) || scale > 15) return undefined;
-    const { bytes, starts, ends } = values;
+    const unscaled = unscaledAt(values);
+    if (unscaled === undefined || scale > 15) return undefined;
     const unit = 10 ** scale;
     return (index, texts) => {
-      const at = starts[index] as number;
       const { scratch } = texts;
-      const value = (ends[index] as number) - at === 16 ? exactInteger(bytes, at) : Number.NaN;
-      if (Number.isNaN(value)) return texts.made(putAscii(scratch, 0, text(values.at(index) as Buffer)));
+      const value = unscaled(index);
+      if (Number.isNaN(value)) return texts.made(putAscii(scratch, 0, text(values.at(index) as RawValue)));
       let end = 0;
       if (value < 0) scratch[end++] = DASH;
       const size = Math.abs(value);
@@ -236,6 +235,18 @@ const decimals =
       texts.made(end);
     };
   };
+
+/** The unscaled integer at an index where a double holds it, else NaN: of 16 bytes, the highest first, or, of few digits, of 4 or 8. */
+function unscaledAt(values: Values): ((index: number) => number) | undefined {
+  if (values instanceof Int32Array) return (index) => values[index] as number;
+  if (values instanceof BigInt64Array) return exactAt(values);
+  if (!(values instanceof PackedBytes)) return undefined;
+  const { bytes, starts, ends } = values;
+  return (index) => {
+    const at = starts[index] as number;
+    return (ends[index] as number) - at === 16 ? exactInteger(bytes, at) : Number.NaN;
+  };
+}
 
 /** 16 bytes as a number, NaN when a double cannot hold it. */
 function exactInteger(bytes: Buffer, at: number): number {

@@ -1,12 +1,12 @@
 /** The proof at publishing: a segment is decoded by the reader that did not write it, every row back to Postgres text, and its digest must be the one taken from the bytes of the stream. */
 
 import { formatLsn, lsn } from '../position/lsn.js';
+import { foldColumn } from './column-digests.js';
 import { DailyReader } from './daily-reader.js';
 import { ColumnwiseDigests, DigestSum } from './digest.js';
 import { SegmentReader } from './reader.js';
 import type { SegmentRows } from './segment-rows.js';
 import { boundaryText } from './system-columns.js';
-import { ValueTexts } from './value-texts.js';
 
 /** A file's entry in the manifest has all of it. */
 export type Expected = {
@@ -114,18 +114,7 @@ async function digestsOf(reader: SegmentReader, group: number, system: SegmentRo
   const digests = new ColumnwiseDigests(system.rowCount);
   for (const name of reader.columns) {
     await giveWay();
-    const { places, text } = reader.form(name);
-    const { values, at } = await reader.readColumn(group, name);
-    const texts = new ValueTexts(values, places, text);
-    for (let row = 0; row < system.rowCount; row += 1) {
-      const index = at === undefined ? row : (at[row] as number);
-      if (index < 0) {
-        digests.fold(row, absentValue(system, name, row));
-        continue;
-      }
-      texts.at(index);
-      digests.foldBytes(row, texts.buffer, texts.start, texts.end);
-    }
+    foldColumn(digests, system.rowCount, await reader.readColumn(group, name), reader.form(name), (row) => absentValue(system, name, row));
   }
   return digests;
 }

@@ -141,7 +141,7 @@ export const PLANTS: readonly Plant[] = [
     name: 'int8-as-a-javascript-number',
     file: 'src/segment/columns.js',
     find: `[OID.int8]: plain('BIGINT', String, PLACES.integers),`,
-    replace: `[OID.int8]: { ...plain('BIGINT', (raw) => String(Number(raw))), places: undefined, digestible: String, select: (c) => \`CAST(CAST(\${c} AS DOUBLE) AS BIGINT)\` },`,
+    replace: `[OID.int8]: { ...plain('BIGINT', (raw) => String(Number(raw))), places: undefined, select: (c) => \`CAST(CAST(\${c} AS DOUBLE) AS BIGINT)\` },`,
     by: { faults: [] },
   },
   {

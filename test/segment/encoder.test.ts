@@ -1,7 +1,7 @@
 /** The encoder within its memory: rows of any width, many columns, odd names; and what the file says of itself. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { readdir, stat, writeFile } from 'node:fs/promises';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { SegmentBuilder } from '../../src/segment/builder.js';
@@ -196,4 +196,18 @@ test('a COPY that has too little memory at first is published all the same: its 
   assert.ok(renewed > 0, 'it had too little');
   const { bytes } = await output.publish(path.join(world.dir, 'published', 'rows.parquet'), async () => undefined);
   assert.ok(bytes > 1e6);
+});
+
+test('what a large statement has freed goes back to the system', {
+  skip: process.platform === 'linux' ? false : 'memory of a process is read from /proc',
+}, async () => {
+  await using world = await SegmentWorld.open({ memoryLimit: 128 * MB });
+  const resident = async (): Promise<number> => Number(/^RssAnon:\s+(\d+)/m.exec(await readFile('/proc/self/status', 'utf8'))?.[1]) * 1024;
+  await world.encoder.run(`CREATE TEMP TABLE sorted AS SELECT hash(i) AS h, (i % 1000) || repeat('x', 40) AS t FROM range(2_000_000) r(i) ORDER BY h`);
+  await world.encoder.run('DROP TABLE sorted');
+  const kept = await resident();
+  await world.encoder.release();
+  const left = await resident();
+  assert.ok(left < kept - 30 * MB, `${kept} bytes before, ${left} after`);
+  assert.deepEqual(await world.encoder.query(LIMIT), [{ value: '128.0 MiB' }]);
 });

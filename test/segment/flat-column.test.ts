@@ -1,11 +1,12 @@
 /** The pages of flat columns: every value as the library's own decoder gives it, and damaged pages never pass for others. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import parquet from '@dsnp/parquetjs';
 import { SegmentEncoder } from '../../src/segment/encoder.js';
 import { decodeFlatColumn, type FlatChunk, type FlatColumn } from '../../src/segment/flat-column.js';
+import { inflateGzip, inflateSnappy, inflateZstd } from '../../src/segment/inflate.js';
 import { PageBytes } from '../../src/segment/page-bytes.js';
-import { inflateSnappy } from '../../src/segment/snappy.js';
 import { literal } from '../../src/segment/sql.js';
 import { SegmentWorld } from './world.js';
 
@@ -50,7 +51,8 @@ type Meta = {
   row_groups: { num_rows: unknown; columns: { meta_data: Record<string, unknown> & { path_in_schema: string[] } }[] }[];
 };
 
-async function open(select: string, options: string): Promise<Opened> {
+/** `decodes`: the library knows how it is compressed. */
+async function open(select: string, options: string, decodes = true): Promise<Opened> {
   const file = world.path('parquet');
   await encoder.run(`COPY (${select}) TO ${literal(file)} (FORMAT parquet, ROW_GROUP_SIZE 8192, ${options})`);
   const reader = await parquet.ParquetReader.openFile(file, { rawStatistics: true } as never);
@@ -75,7 +77,7 @@ async function open(select: string, options: string): Promise<Opened> {
         optional: element?.repetition_type !== 0,
         rows: Number(group.num_rows),
       };
-      chunks.push({ name: String(name), chunk, library: await envelope.readColumnChunk(reader.schema, column) });
+      chunks.push({ name: String(name), chunk, library: decodes ? await envelope.readColumnChunk(reader.schema, column) : { values: [], dlevels: [] } });
     }
   }
   return { reader, chunks };
@@ -112,8 +114,34 @@ test('uncompressed pages are read as well', async () => {
   await reader.close();
 });
 
+test('pages of daily files, zstd and gzip, hold the same values', async () => {
+  await encoder.run(
+    `CREATE OR REPLACE TEMP TABLE made AS SELECT ${Object.entries(COLUMNS).map(([name, sql]) => `CASE WHEN i % 9 <> 2 THEN ${sql} END AS ${name}`)} FROM range(${ROWS}) t(i)`,
+  );
+  const library = await open('FROM made', 'COMPRESSION snappy, PARQUET_VERSION V1');
+  for (const compression of ['zstd', 'gzip']) {
+    const { reader, chunks } = await open('FROM made', `COMPRESSION ${compression}, PARQUET_VERSION V1`, false);
+    assert.equal(chunks.length, library.chunks.length);
+    for (const [i, { name, chunk }] of chunks.entries()) assertSame(`${compression} ${name}`, decodeFlatColumn(chunk), library.chunks[i]?.library as Library);
+    await reader.close();
+  }
+  await library.reader.close();
+});
+
+test('zstd and gzip that are cut, or of another length than their page says, are refused', () => {
+  const zstd = Buffer.from('KLUv/QBYfQAASHRpZGVtYXJrIAEACJUj', 'base64'); // by zstd 1.5 of "tidemark tidemark …", 50 bytes
+  for (const [inflate, stored] of [
+    [inflateZstd, zstd],
+    [inflateGzip, gzipSync('tidemark '.repeat(6).slice(0, 50))],
+  ] as const) {
+    assert.equal(Buffer.from(inflate(stored, 50)).toString(), 'tidemark '.repeat(6).slice(0, 50));
+    for (const length of [0, 1, 49, 51, 400]) assert.throws(() => inflate(stored, length), String(length));
+    for (let cut = 0; cut < stored.length; cut += 1) assert.throws(() => inflate(stored.subarray(0, cut), 50), `cut at ${cut}`);
+  }
+});
+
 test('what is written in another way is left to the library', async () => {
-  for (const options of ['COMPRESSION zstd, PARQUET_VERSION V1', 'COMPRESSION snappy, PARQUET_VERSION V2']) {
+  for (const options of ['COMPRESSION brotli, PARQUET_VERSION V1', 'COMPRESSION snappy, PARQUET_VERSION V2']) {
     const file = world.path('parquet');
     await encoder.run(`COPY (SELECT i * 3 AS a FROM range(1000) t(i)) TO ${literal(file)} (FORMAT parquet, ${options})`);
     const reader = await parquet.ParquetReader.openFile(file);

@@ -56,6 +56,8 @@ const KINDS: readonly [name: string, type: [number, number?], values: Values][] 
   ['numeric(38,0)', numeric(38, 0), packed(wide)],
   ['numeric(15,15)', numeric(15, 15), packed(wide)],
   ['numeric(38,20)', numeric(38, 20), packed(wide)],
+  ['numeric(9,2) of a daily file', numeric(9, 2), Int32Array.from([0, 999_999_999, -999_999_999, 5, -5, ...each((i) => bytes.readInt32BE(i * 16) >> (i % 32))])],
+  ['numeric(18,4) of a daily file', numeric(18, 4), BigInt64Array.from([...LIMITS, ...each(bits)])],
   ['text', [25], packed(wide)],
   ['bytea', [17], packed(wide)],
   ['values in an array', [20], [1n, 2n ** 63n - 1n, 5]],
