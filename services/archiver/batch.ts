@@ -16,8 +16,8 @@ export type BatchLimits = { readonly rows: number; readonly bytes: number };
 
 /** All builders together may spool this many times what one may. */
 const WHOLE_BATCH = 4;
-/** More builders than this end the batch: each holds an open file. */
-const MOST_BUILDERS = 256;
+/** More builders than this end the batch: each becomes a file. */
+const MOST_BUILDERS = 1024;
 
 export const NOTHING = Buffer.alloc(0);
 

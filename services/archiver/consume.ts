@@ -18,6 +18,10 @@ import type { ArchivedTable } from './tables.js';
 
 /** How long a gap may last before it halts. */
 const GAP_MS = 60_000;
+/** With so many messages before it the archiver is behind, and what it takes in is late already: batches may grow older, so that many tables and days do not become a file each for few rows. */
+const BEHIND_MESSAGES = 16;
+const BEHIND_TIMES = 5;
+const BEHIND_MOST_MS = 10_000;
 /** A batch may be cut so much later than its age, ms. */
 const SHORTEST_TICK_MS = 50;
 const LONGEST_TICK_MS = 500;
@@ -38,6 +42,9 @@ export type ConsumeParts = {
   /** A chunk was taken. */
   readonly taken?: (chunk: StreamChunk) => void;
 };
+
+/** Whether more than the newest waits in the stream. */
+type Backlog = { behind: boolean };
 
 class Gap {
   readonly #parts: ConsumeParts;
@@ -86,16 +93,22 @@ class Gap {
 export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise<void> {
   const { intake, flusher, config } = parts;
   const gap = new Gap(parts);
+  const backlog: Backlog = { behind: false };
   const stop = new AbortController();
   const stopReading = (): void => stop.abort();
   signal.addEventListener('abort', stopReading, { once: true });
   if (signal.aborted) stop.abort();
   let failure: unknown;
-  const tickMs = Math.min(LONGEST_TICK_MS, Math.max(SHORTEST_TICK_MS, config.archive.flush.every / 20));
+  const { every } = config.archive.flush;
+  const tickMs = Math.min(LONGEST_TICK_MS, Math.max(SHORTEST_TICK_MS, every / 20));
   const tick = setInterval(() => {
     const { startedAt } = intake.batch;
     parts.metrics?.turned(flusher.busy);
-    if (startedAt !== undefined && !flusher.busy && performance.now() - startedAt >= config.archive.flush.every) {
+    if (
+      startedAt !== undefined &&
+      !flusher.busy &&
+      performance.now() - startedAt >= (backlog.behind ? every + Math.min(BEHIND_MOST_MS, every * BEHIND_TIMES) : every)
+    ) {
       intake.cut();
       for (const ready of intake.takeReady()) flusher.add(ready);
     }
@@ -107,7 +120,7 @@ export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise
     }
   }, tickMs);
   try {
-    await readFrom(parts, gap, stop.signal);
+    await readFrom(parts, gap, backlog, stop.signal);
     if (failure !== undefined) throw failure;
     if (parts.until !== undefined && gap.open) throw gap.halt();
     intake.cut();
@@ -121,18 +134,21 @@ export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise
 }
 
 /** Reads from where the manifest points to; from the first message once, when that leaves a gap. */
-async function readFrom(parts: ConsumeParts, gap: Gap, signal: AbortSignal): Promise<void> {
-  if (await readOnce(parts, gap, parts.from, signal)) return;
+async function readFrom(parts: ConsumeParts, gap: Gap, backlog: Backlog, signal: AbortSignal): Promise<void> {
+  if (await readOnce(parts, gap, backlog, parts.from, signal)) return;
   parts.log.info({ event: 'read-again' }, 'reading the stream again from its first message');
-  await readOnce(parts, gap, {}, signal);
+  await readOnce(parts, gap, backlog, {}, signal);
 }
 
 /** False: a gap was met that reading from the first message may close. */
-async function readOnce(parts: ConsumeParts, gap: Gap, from: Place, signal: AbortSignal): Promise<boolean> {
+async function readOnce(parts: ConsumeParts, gap: Gap, backlog: Backlog, from: Place, signal: AbortSignal): Promise<boolean> {
   const { stream, intake, flusher, log } = parts;
   const options = {
     notice: (reason: string) => log.debug({ event: 'stream-retry', reason }, 'reading again'),
-    pending: (messages: number, storedAt: number) => parts.metrics?.pending(messages, storedAt),
+    pending: (messages: number, storedAt: number) => {
+      backlog.behind = messages >= BEHIND_MESSAGES;
+      parts.metrics?.pending(messages, storedAt);
+    },
     ...(parts.until === undefined ? {} : { until: parts.until }),
   };
   for await (const chunk of readChunks(stream, from, signal, options)) {

@@ -59,18 +59,17 @@ export class DurableFile {
   }
 
   /**
-   * After somebody wrote the temporary file: fsync → size → SHA-256 → `verify` decodes it → link to `final` → fsync of the folder → unlink.
+   * After somebody wrote the temporary file: fsync → size → `prove` decodes it and gives the SHA-256 of the bytes that it read, hex → link to `final` → fsync of the folder → unlink.
    * `final` must be free (EEXIST). On an error before the link nothing has the final name; on one behind it the name may or may not last: no manifest may say it, and
    * the next start sweeps it. The temporary file is removed in any case.
    */
-  async publish(final: string, verify: (file: string) => Promise<void>): Promise<Published> {
+  async publish(final: string, prove: (file: string) => Promise<string>): Promise<Published> {
     try {
       faultPoint('A3');
       await this.#handle.sync();
       faultPoint('A4');
       const bytes = await this.#sizeOfOurs();
-      const sha256 = await hashFile(this.temporary);
-      await verify(this.temporary);
+      const sha256 = await prove(this.temporary);
       faultPoint('A5');
       const folder = path.dirname(final);
       await makeFolder(folder, path.dirname(this.temporary), this.#files);

@@ -2,11 +2,14 @@
  * Reads segments back with @dsnp/parquetjs, the implementation that did not write them, from its raw column chunks: before its conversions to Date and double. The pages of flat columns as our encoder writes
  * them are decoded in flat-column.ts, which is held to the library's values by a test. Gives every value as the Postgres text it was.
  */
+import { createHash } from 'node:crypto';
+import { readFile, stat } from 'node:fs/promises';
 import parquet from '@dsnp/parquetjs';
 import { SYSTEM_COLUMNS, systemPrefix } from '../change/system-columns.js';
 import { listsFromLevels } from './arrays.js';
 import { keyNames } from './builder.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
+import { hashFile } from './durable-file.js';
 import { byRow, decodeFlatColumn, type FlatColumn } from './flat-column.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
 import { memoryOf } from './packed-values.js';
@@ -34,6 +37,9 @@ type Envelope = {
   read(offset: number, length: number): Promise<Buffer>;
 };
 
+/** A file of at most so many bytes is read at once: a small one is read faster than it is opened and closed for each of its columns. */
+const MOST_READ_WHOLE = 1024 * 1024;
+
 /** FieldRepetitionType of the format. */
 const REQUIRED = 0;
 
@@ -49,9 +55,14 @@ export class SegmentReader {
   readonly #schema: readonly SchemaElement[];
   /** Before the names of the system columns. */
   readonly #prefix: string;
+  readonly #file: string;
+  /** All its bytes, of a small one. */
+  readonly #whole: Buffer | undefined;
 
-  private constructor(reader: InstanceType<typeof parquet.ParquetReader>, file: string) {
+  private constructor(reader: InstanceType<typeof parquet.ParquetReader>, file: string, whole: Buffer | undefined) {
     this.#reader = reader;
+    this.#file = file;
+    this.#whole = whole;
     // The library's own getMetadata fails on a file that has none.
     const entries = (reader.metadata as unknown as { key_value_metadata: { key: string; value: string }[] | null }).key_value_metadata ?? [];
     this.metadata = parseMetadata(Object.fromEntries(entries.map(({ key, value }) => [key, value])), file);
@@ -70,15 +81,23 @@ export class SegmentReader {
 
   /** Opens a segment or keys file. Throws ENOENT, or an Error that names the file when it is not one of ours. */
   static async open(file: string): Promise<SegmentReader> {
-    const reader = await parquet.ParquetReader.openFile(file, { rawStatistics: true } as never).catch((error: Error & { code?: string }) => {
+    const options = { rawStatistics: true } as never;
+    const whole = (await stat(file)).size <= MOST_READ_WHOLE ? await readFile(file) : undefined;
+    const opened = whole === undefined ? parquet.ParquetReader.openFile(file, options) : parquet.ParquetReader.openBuffer(whole, options);
+    const reader = await opened.catch((error: Error & { code?: string }) => {
       throw error.code === undefined ? new Error(`${file}: ${error.message}`, { cause: error }) : error;
     });
     try {
-      return new SegmentReader(reader, file);
+      return new SegmentReader(reader, file, whole);
     } catch (error) {
       await reader.close();
       throw error;
     }
+  }
+
+  /** SHA-256 of the file, hex: of the very bytes that are decoded, where it is small enough to be read at once. */
+  async sha256(): Promise<string> {
+    return this.#whole === undefined ? await hashFile(this.#file) : createHash('sha256').update(this.#whole).digest('hex');
   }
 
   rowsOfGroup(group: number): number {

@@ -1,11 +1,19 @@
 /**
  * An append-only file of CSV bytes under `_tidemark/tmp`: what a builder has taken in and DuckDB will read. Bounded memory for any number of tables, days and
- * rows. Never durable, never trusted: swept at the next start. Written in pieces of at least 256 KB. After a failed write it refuses everything: half a row must not
- * become one.
+ * rows: it is written in pieces of 256 KB, of less when there are many, and open only while it is written. Never durable, never trusted: swept at the next start. After a failed
+ * write it refuses everything: half a row must not become one.
  */
-import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, rmSync, writeSync } from 'node:fs';
 
 const PIECE_BYTES = 256 * 1024;
+/** What all that fill hold in memory together, bytes; each at least a piece of LEAST_PIECE. */
+const ALL_PIECES_BYTES = 64 * 1024 * 1024;
+const LEAST_PIECE_BYTES = 32 * 1024;
+/** How many fill. */
+let filling = 0;
+
+const pieceBytes = (): number => Math.max(LEAST_PIECE_BYTES, Math.min(PIECE_BYTES, ALL_PIECES_BYTES / filling));
+
 const QUOTE = 0x22;
 const TAB = 0x09;
 const NEWLINE = 0x0a;
@@ -18,7 +26,8 @@ export type WriteSync = (descriptor: number, buffer: Uint8Array, offset: number,
 export class SpoolWriter {
   readonly file: string;
   readonly #write: WriteSync;
-  #descriptor: number;
+  #flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
+  #fills = true;
   #failed = false;
   #buffer = Buffer.allocUnsafe(4096);
   #at = 0;
@@ -27,11 +36,11 @@ export class SpoolWriter {
   #written = 0;
   #longestLine = 0;
 
-  /** Creates the file; EEXIST when it is there already. */
+  /** The file is made when the first piece is written. */
   constructor(file: string, write: WriteSync = writeSync) {
     this.file = file;
     this.#write = write;
-    this.#descriptor = openSync(file, 'wx', 0o640);
+    filling += 1;
   }
 
   /** Bytes taken in so far. */
@@ -110,14 +119,14 @@ export class SpoolWriter {
     this.#at += digits;
   }
 
-  /** Ends the row. Throws what the write says (ENOSPC): then the spool is lost, discard it. */
+  /** Ends the row. Throws what the write says (ENOSPC, EEXIST when the file was there already): then the spool is lost, discard it. */
   endLine(): void {
     if (this.#failed) this.#flush();
     this.#reserve(1);
     this.#buffer[this.#at++] = NEWLINE;
     const line = this.#at - this.#lineStart;
     if (line > this.#longestLine) this.#longestLine = line;
-    if (this.#at >= PIECE_BYTES) this.#flush();
+    if (this.#at >= LEAST_PIECE_BYTES && this.#at >= pieceBytes()) this.#flush();
     this.#lineStart = this.#at;
   }
 
@@ -125,10 +134,16 @@ export class SpoolWriter {
   #flush(): void {
     if (this.#failed) throw new Error(`${this.file} is not whole: a write to it failed`);
     this.#failed = true;
-    for (let from = 0; from < this.#at; ) {
-      const written = this.#write(this.#descriptor, this.#buffer, from, this.#at - from);
-      if (written <= 0) throw new Error(`${this.file} took no more bytes and gave no reason`);
-      from += written;
+    const descriptor = openSync(this.file, this.#flags, 0o640);
+    try {
+      this.#flags = constants.O_WRONLY | constants.O_APPEND;
+      for (let from = 0; from < this.#at; ) {
+        const written = this.#write(descriptor, this.#buffer, from, this.#at - from);
+        if (written <= 0) throw new Error(`${this.file} took no more bytes and gave no reason`);
+        from += written;
+      }
+    } finally {
+      closeSync(descriptor);
     }
     this.#failed = false;
     this.#written += this.#at;
@@ -136,18 +151,21 @@ export class SpoolWriter {
     if (this.#buffer.length > 4 * PIECE_BYTES) this.#buffer = Buffer.allocUnsafe(PIECE_BYTES);
   }
 
-  /** Writes the rest and closes. Throws like endLine. */
+  /** Writes the rest. Throws like endLine. */
   finish(): void {
     this.#flush();
-    this.#buffer = Buffer.alloc(0);
-    closeSync(this.#descriptor);
-    this.#descriptor = -1;
+    this.#end();
   }
 
-  /** Closes and removes the file. */
+  /** Removes what was written. */
   discard(): void {
-    if (this.#descriptor >= 0) closeSync(this.#descriptor);
-    this.#descriptor = -1;
+    this.#end();
     rmSync(this.file, { force: true });
+  }
+
+  #end(): void {
+    if (this.#fills) filling -= 1;
+    this.#fills = false;
+    this.#buffer = Buffer.alloc(0);
   }
 }

@@ -13,24 +13,28 @@ const YOUNG_MB = 12;
 export type VerifyKind = 'flushed' | 'merged' | 'sealed';
 /** A proof that is asked for. */
 export type VerifyTask = { readonly id: number; readonly file: string; readonly expected: Expected; readonly kind: VerifyKind };
-/** Its end; `problem`: what was thrown. */
-export type VerifyReply = { readonly id: number; readonly problem?: { readonly name: string; readonly message: string; readonly code?: string } };
+/** Its end: the file's SHA-256, or what was thrown. */
+export type VerifyReply = {
+  readonly id: number;
+  readonly sha256?: string;
+  readonly problem?: { readonly name: string; readonly message: string; readonly code?: string };
+};
 
 export class SegmentVerifier {
   #thread: VerifyThread | undefined;
 
   /** As verifySegment. Throws what it throws, and an Error when the thread ends before its answer. */
-  verify(file: string, expected: Expected): Promise<void> {
+  verify(file: string, expected: Expected): Promise<string> {
     return this.#begun().verify(file, expected, 'flushed');
   }
 
   /** The same for a segment that takes the place of others: nothing waits for it. */
-  verifyMerged(file: string, expected: Expected): Promise<void> {
+  verifyMerged(file: string, expected: Expected): Promise<string> {
     return this.#begun().verify(file, expected, 'merged');
   }
 
   /** As verifyDaily. Nothing waits for it. */
-  verifyDaily(file: string, expected: DailyExpected): Promise<void> {
+  verifyDaily(file: string, expected: DailyExpected): Promise<string> {
     return this.#begun().verify(file, expected, 'sealed');
   }
 
@@ -46,7 +50,7 @@ export class SegmentVerifier {
   }
 }
 
-type Waiting = { readonly resolve: () => void; readonly reject: (error: Error) => void };
+type Waiting = { readonly resolve: (sha256: string) => void; readonly reject: (error: Error) => void };
 
 class VerifyThread {
   readonly #worker = new Worker(THREAD, { resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB } });
@@ -65,20 +69,20 @@ class VerifyThread {
     this.#worker.on('exit', () => died(new Error('the thread that decodes segments ended')));
   }
 
-  async verify(file: string, expected: Expected, kind: VerifyKind): Promise<void> {
+  async verify(file: string, expected: Expected, kind: VerifyKind): Promise<string> {
     const id = this.#next;
     this.#next += 1;
     this.#worker.ref();
     this.#worker.postMessage({ id, file, expected, kind } satisfies VerifyTask);
-    await new Promise<void>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
+    return await new Promise<string>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
   }
 
-  #answered({ id, problem }: VerifyReply): void {
+  #answered({ id, sha256, problem }: VerifyReply): void {
     const waiting = this.#waiting.get(id);
     this.#waiting.delete(id);
     if (this.#waiting.size === 0) this.#worker.unref();
-    if (problem === undefined) waiting?.resolve();
-    else waiting?.reject(errorOf(problem));
+    if (sha256 !== undefined) waiting?.resolve(sha256);
+    else waiting?.reject(problem === undefined ? new Error('no answer') : errorOf(problem));
   }
 
   async close(): Promise<void> {

@@ -22,7 +22,7 @@ async function prove({ id, file, expected, kind }: VerifyTask): Promise<void> {
   const proof =
     kind === 'flushed' ? verifySegment(file, expected) : kind === 'merged' ? verifySegment(file, expected, giveWay) : verifyDaily(file, expected, giveWay);
   const reply: VerifyReply = await proof.then(
-    () => ({ id }),
+    (sha256) => ({ id, sha256 }),
     (error: Error & { code?: string }) => ({
       id,
       problem: { name: error.name, message: error.message, ...(error.code === undefined ? {} : { code: error.code }) },

@@ -4,6 +4,7 @@ import { formatLsn, lsn } from '../position/lsn.js';
 import { foldColumn } from './column-digests.js';
 import { DailyReader } from './daily-reader.js';
 import { ColumnwiseDigests, DigestSum } from './digest.js';
+import { hashFile } from './durable-file.js';
 import { SegmentReader } from './reader.js';
 import type { SegmentRows } from './segment-rows.js';
 import { boundaryText } from './system-columns.js';
@@ -29,8 +30,8 @@ export type GiveWay = () => Promise<void>;
 
 const toNobody: GiveWay = async () => undefined;
 
-/** Decodes every row of a segment or keys file. Throws SegmentMismatch at the first difference, and what SegmentReader.open throws. */
-export async function verifySegment(file: string, expected: Expected, giveWay: GiveWay = toNobody): Promise<void> {
+/** Decodes every row of a segment or keys file; its SHA-256, hex. Throws SegmentMismatch at the first difference, and what SegmentReader.open throws. */
+export async function verifySegment(file: string, expected: Expected, giveWay: GiveWay = toNobody): Promise<string> {
   const reader = await SegmentReader.open(file);
   try {
     if (reader.rowCount !== expected.rows) throw new SegmentMismatch(`${file}: ${reader.rowCount} rows, ${expected.rows} were written`);
@@ -39,6 +40,7 @@ export async function verifySegment(file: string, expected: Expected, giveWay: G
     const tally = new Tally(file, reader, giveWay);
     for (let group = 0; group < reader.rowGroupCount; group += 1) await tally.take(group).catch((error: unknown) => undecodable(file, group, error));
     tally.conclude(expected);
+    return await reader.sha256();
   } finally {
     await reader.close();
   }
@@ -47,10 +49,10 @@ export async function verifySegment(file: string, expected: Expected, giveWay: G
 /** What a sealed file must hold: its rows, with digests that add up. */
 export type DailyExpected = Pick<Expected, 'rows' | 'digestSum'>;
 
-/** Decodes every row of a daily, history or changes file. Throws SegmentMismatch when they are not those, and what DailyReader throws. */
-export async function verifyDaily(file: string, expected: DailyExpected, giveWay: GiveWay = toNobody): Promise<void> {
+/** Decodes every row of a daily, history or changes file; its SHA-256, hex. Throws SegmentMismatch when they are not those, and what DailyReader throws. */
+export async function verifyDaily(file: string, expected: DailyExpected, giveWay: GiveWay = toNobody): Promise<string> {
   const found = await (await DailyReader.open(file)).digestSum(new Set(), giveWay);
-  if (found.rows === expected.rows && found.digestSum === expected.digestSum) return;
+  if (found.rows === expected.rows && found.digestSum === expected.digestSum) return await hashFile(file);
   throw new SegmentMismatch(
     `${file}: read back as ${found.rows} rows with digests ${found.digestSum}; ${expected.rows} rows with ${expected.digestSum} were written`,
   );

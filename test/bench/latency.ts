@@ -7,7 +7,7 @@ import { type DemoTable, insertSql, NOW_UTC, readDemoTables } from '../../servic
 import { readManifest } from '../../src/archive/chain.js';
 import { archivePaths } from '../../src/archive/layout.js';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
-import { DurableFile } from '../../src/segment/durable-file.js';
+import { DurableFile, hashFile } from '../../src/segment/durable-file.js';
 import { Pipeline, until } from '../pipeline/pipeline.js';
 import { CpuWatch } from './cpu-watch.js';
 import { type Benchmark, medianOf, only, quantileOf } from './frame.js';
@@ -150,7 +150,7 @@ async function fsyncsOf(dir: string, { files, bytes }: { readonly files: number;
     for (let number = 0; number <= files; number += 1) {
       const output = await DurableFile.create(path.join(dir, `temporary-${round}-${number}`));
       await writeFile(output.temporary, Buffer.alloc(bytes, `${round} ${number}`));
-      await output.publish(path.join(dir, `${round}`, `${number}`), async () => undefined);
+      await output.publish(path.join(dir, `${round}`, `${number}`), hashFile);
     }
     taken.push((performance.now() - began) / 1000);
   }

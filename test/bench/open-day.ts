@@ -18,7 +18,7 @@ import { formatLsn, lsn } from '../../src/position/lsn.js';
 import { boundary, formatPosition } from '../../src/position/position.js';
 import { type Config, parseConfig } from '../../src/runtime/config.js';
 import { SegmentBuilder, type SegmentShape } from '../../src/segment/builder.js';
-import { DurableFile } from '../../src/segment/durable-file.js';
+import { DurableFile, hashFile } from '../../src/segment/durable-file.js';
 import type { ChangeOrigin } from '../../src/segment/system-columns.js';
 import { CopyRows } from '../../src/wal/copy-text.js';
 import { describeTable, readRelationFromCatalog } from '../../src/wal/describe.js';
@@ -173,7 +173,7 @@ class DayMaker {
     const file = segmentFile({ group: table, table, day: shape.day, kind, claim: this.#context.writer.claim, counter });
     const output = await DurableFile.create(path.join(this.#context.temporary, `segment-${counter}.parquet`));
     await this.#context.encoder.encode(spool, output.temporary, this.#context.archive);
-    const published = await output.publish(path.join(this.#context.dir, file), async () => undefined);
+    const published = await output.publish(path.join(this.#context.dir, file), hashFile);
     await rm(spool.file);
     this.#files.push({
       ...published,

@@ -56,6 +56,7 @@ test('the order of the steps: our descriptor is fsynced before anything is belie
     calls.push('verify');
     assert.equal(verified, temporary);
     assert.equal(existsSync(final), false);
+    return await hashFile(verified);
   });
   const steps = calls.filter((one) => !/^(open|close|stat) /.test(one));
   assert.deepEqual(steps, [
@@ -78,7 +79,7 @@ test('whichever call fails: the caller hears of it or the file is whole, no fsyn
   const { files, calls: all } = recorded(dry.dir);
   const first = await DurableFile.create(dry.temporary, files);
   await appendFile(dry.temporary, 'the content');
-  await first.publish(dry.final, async () => undefined);
+  await first.publish(dry.final, hashFile);
   assert.ok(all.length > 12, all.join('; '));
 
   for (let failAt = 1; failAt <= all.length; failAt += 1) {
@@ -89,7 +90,7 @@ test('whichever call fails: the caller hears of it or the file is whole, no fsyn
     try {
       const file = await DurableFile.create(temporary, faulty);
       await appendFile(temporary, 'the content');
-      await file.publish(final, async () => undefined);
+      await file.publish(final, hashFile);
     } catch (error) {
       failed = true;
       assert.equal((error as { code?: string }).code, 'EIO', what);
@@ -122,10 +123,7 @@ test('names are never taken over: neither the temporary nor the final one', asyn
   await assert.rejects(DurableFile.create(temporary), { code: 'EEXIST' });
   await mkdir(path.dirname(final), { recursive: true });
   await writeFile(final, 'somebody else’s');
-  await assert.rejects(
-    file.publish(final, async () => undefined),
-    { code: 'EEXIST' },
-  );
+  await assert.rejects(file.publish(final, hashFile), { code: 'EEXIST' });
   assert.equal(await readFile(final, 'utf8'), 'somebody else’s');
 });
 
@@ -134,10 +132,7 @@ test('a writer that replaces the file instead of filling it is found: our fsync 
   const file = await DurableFile.create(temporary);
   await writeFile(`${temporary}.new`, 'written beside');
   await rename(`${temporary}.new`, temporary);
-  await assert.rejects(
-    file.publish(final, async () => undefined),
-    /was replaced while it was written/,
-  );
+  await assert.rejects(file.publish(final, hashFile), /was replaced while it was written/);
   assert.equal(existsSync(final), false);
 });
 

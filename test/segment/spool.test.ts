@@ -1,6 +1,6 @@
 /** Spools take bytes as they are, survive short writes, and after a failed one refuse everything: nothing half-used. */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, statSync, writeSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync, writeSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -37,7 +37,8 @@ test('quotes are doubled, numbers written whole, the longest line known', () => 
   assert.equal(readFileSync(spool.file, 'utf8'), `"say ""hi""\t"\t""\t0\t9\t10\t4294967295\t-1\t-2147483648\t9007199254740991\tend\n${'a'.repeat(100)}\n`);
   assert.equal(spool.longestLine, Math.max(first, 101));
   assert.equal(statSync(spool.file).mode & 0o777, 0o640);
-  assert.throws(() => new SpoolWriter(spool.file), { code: 'EEXIST' });
+  const taken = new SpoolWriter(spool.file);
+  assert.throws(() => taken.finish(), { code: 'EEXIST' });
 });
 
 test('writes are of 256 KB or more, and short ones go on where they stopped', () => {
@@ -90,4 +91,21 @@ test('a disk that takes nothing and gives no reason is an error, not a loop', ()
   spool.endLine();
   assert.throws(() => spool.finish(), /took no more bytes/);
   spool.discard();
+});
+
+test('a thousand that fill hold few bytes each, and no open file', () => {
+  const spools = Array.from({ length: 1024 }, (_, i) => new SpoolWriter(path.join(dir, `many-${i}.csv`)));
+  const open = (): number => readdirSync('/proc/self/fd').length;
+  const before = process.platform === 'linux' ? open() : 0;
+  const line = Buffer.alloc(10_000, 0x64);
+  for (let i = 0; i < 10; i += 1) {
+    for (const spool of spools) {
+      spool.raw(line, 0, line.length);
+      spool.endLine();
+    }
+  }
+  for (const spool of spools) assert.ok(statSync(spool.file).size >= 60_000, 'what was taken in lies in the file, but for less than 64 KB');
+  if (process.platform === 'linux') assert.equal(open(), before);
+  for (const spool of spools) spool.finish();
+  for (const spool of spools) assert.equal(statSync(spool.file).size, 100_010);
 });
