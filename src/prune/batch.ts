@@ -10,7 +10,7 @@ import { PRUNE_PREFIX, signMessage } from '../change/fence.js';
 import type { Epoch } from '../position/epoch.js';
 import type { TableConfig } from '../runtime/config.js';
 import { faultPoint } from '../runtime/fault-point.js';
-import { quoteIdentifier, quoteLiteral, slotName } from '../wal/identifier.js';
+import { quoteIdentifier, slotName } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
 import { holdOffRecopy } from '../wal/recopy-lock.js';
 import { readSlot, slotFlaw } from '../wal/slot.js';
@@ -148,18 +148,21 @@ async function takeRows(client: pg.Client, input: BatchInput, target: Target, dr
   const table = tableSql(target);
   const conditions = mayGo(input.config, target, input.cutoff, input.horizon, input.safe);
   const columns = input.target.columns.map((column) => quoteIdentifier(column.name)).join(', ');
-  const chosen = (ctids: readonly string[]): string =>
-    `ctid = ANY (${quoteLiteral(`{${ctids.map((ctid) => `"${ctid}"`).join(',')}}`)}::tid[]) AND ${conditions}`;
-  const lock = (ctids: readonly string[]): string => `SELECT ctid FROM ONLY ${table} WHERE ${chosen(ctids)} FOR UPDATE SKIP LOCKED`;
-  let ctids = input.rows.map((row) => row.ctid);
+  // COPY takes no parameters. In the statement itself they would make each one another to pg_stat_statements, which has room for few.
+  const choose = async (ctids: readonly string[]): Promise<void> => {
+    await client.query(`SELECT set_config('tidemark.ctids', $1, true)`, [`{${ctids.map((ctid) => `"${ctid}"`).join(',')}}`]);
+  };
+  const chosen = `ctid = ANY (current_setting('tidemark.ctids')::tid[]) AND ${conditions}`;
+  const lock = `SELECT ctid FROM ONLY ${table} WHERE ${chosen} FOR UPDATE SKIP LOCKED`;
+  await choose(input.rows.map((row) => row.ctid));
   if (target.references.length > 0 && !dryRun) {
     // Who refers to a row holds a lock on it until it commits: only a statement that begins when all are ours sees every row that refers to one.
-    const locked = await client.query<[string]>({ text: lock(ctids), rowMode: 'array' });
-    ctids = locked.rows.map(([ctid]) => ctid);
+    const locked = await client.query<[string]>({ text: lock, rowMode: 'array' });
+    await choose(locked.rows.map(([ctid]) => ctid));
   }
   const statement = dryRun
-    ? `SELECT tableoid, xmin, ${columns} FROM ONLY ${table} WHERE ${chosen(ctids)}`
-    : `DELETE FROM ONLY ${table} WHERE ctid = ANY (ARRAY(${lock(ctids)})) AND ${conditions} RETURNING tableoid, xmin, ${columns}`;
+    ? `SELECT tableoid, xmin, ${columns} FROM ONLY ${table} WHERE ${chosen}`
+    : `DELETE FROM ONLY ${table} WHERE ctid = ANY (ARRAY(${lock})) AND ${conditions} RETURNING tableoid, xmin, ${columns}`;
   let ours = true;
   await eachRow(client, statement, input.target.columns.length, (row) => {
     if (row.tableoid === target.oid) take(row);

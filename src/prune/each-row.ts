@@ -1,7 +1,7 @@
 /** The rows that a statement gives back, by COPY, one by one as they come: their texts stay bytes, and nothing is made for a row. */
 import type pg from 'pg';
 import { COLUMN } from '../change/pgoutput.js';
-import { copyOut } from '../wal/copy-out.js';
+import { CopyOut } from '../wal/copy-out.js';
 import { CopyRows } from '../wal/copy-text.js';
 
 /** Reused from row to row. `tableoid`, `xmin`: of the row; the rest as in compare.ts, LiveRow. */
@@ -33,13 +33,14 @@ export async function eachRow(client: pg.Client, statement: string, columns: num
       failure = { error };
     }
   };
-  for await (const data of copyOut(client, `COPY (${statement}) TO STDOUT`, SILENT_MS)) {
+  const sent = new CopyOut(client, `COPY (${statement}) TO STDOUT`, SILENT_MS);
+  for await (const data of sent) {
     rows.push(data);
     if (rows.bytes >= READ_BYTES) handOver();
   }
   handOver();
   if (failure !== undefined) throw failure.error;
-  if (!rows.complete) throw new SyntaxError('COPY ended within a row');
+  if (!rows.complete || rows.total !== sent.rows) throw new SyntaxError('COPY ended with a part of its rows');
 }
 
 function readRow(bytes: Buffer, frame: number, taken: TakenRow): void {

@@ -8,7 +8,6 @@ import type { ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
 import { Halt, messageOf } from '../runtime/errors.js';
 import { dayOf } from '../segment/day.js';
-import { hashFile } from '../segment/durable-file.js';
 import { SegmentReader } from '../segment/reader.js';
 import type { SegmentRows } from '../segment/segment-rows.js';
 import type { RowTexts } from '../segment/value-texts.js';
@@ -36,12 +35,15 @@ export function keyOf(texts: readonly string[]): string {
   return texts.length === 1 ? (texts[0] as string) : JSON.stringify(texts);
 }
 
-/** Thrown when a file of the manifest is gone: merged or sealed since; read the manifest again. */
+/** Thrown when a file of the manifest is gone, merged or sealed since, or was touched while it was read: read the manifest again. */
 export class FileGone extends Error {
   override readonly name = 'FileGone';
 }
 
 type Range = { readonly min: string; readonly max: string };
+
+/** `ranges`: where the timestamps of each row group lie. `stat`: it is this very file, and untouched, as long as these are the same. */
+type WholeFile = { readonly ranges: readonly (Range | undefined)[]; readonly stat: string };
 
 type Group = {
   readonly rows: SegmentRows;
@@ -102,8 +104,8 @@ class ArchivedRow implements Archived {
 export class ArchiveLookup {
   readonly #dir: string;
   readonly #groups = new Map<string, Group>();
-  /** Of files whose bytes were found to be those that the manifest says: where the timestamps of each row group lie. */
-  readonly #whole = new Map<string, readonly (Range | undefined)[]>();
+  /** Files whose bytes were found to be those that the manifest says. */
+  readonly #whole = new Map<string, WholeFile>();
   #bytes = 0;
 
   /** `dir`: the archive folder. */
@@ -136,17 +138,19 @@ export class ArchiveLookup {
   async #search(entry: FileEntry, target: Target, range: Range, wanted: ReadonlySet<string>, found: Map<string, ArchivedRow>): Promise<void> {
     let reader: SegmentReader | undefined;
     try {
-      let within = this.#whole.get(entry.file);
-      if (within === undefined) {
+      let whole = await this.#known(entry);
+      if (whole === undefined) {
+        const before = await this.#stat(entry);
         reader = await this.#open(entry);
-        within = this.#whole.get(entry.file) ?? [];
-      } else await this.#requireThere(entry);
-      for (const [index, times] of within.entries()) {
+        whole = await this.#prove(entry, reader, before);
+      }
+      for (const [index, times] of whole.ranges.entries()) {
         if (isApart(times, range)) continue;
         let group = this.#groups.get(`${entry.file}#${index}`);
         if (group === undefined) {
           reader ??= await this.#open(entry);
           group = await this.#load(entry, reader, index, target);
+          await this.#requireSame(entry, whole.stat);
         }
         collect(entry, group, wanted, found);
       }
@@ -157,29 +161,45 @@ export class ArchiveLookup {
     }
   }
 
-  /** A file proves nothing unless all of it is what was written: one flipped bit may lie where no column of ours is. */
   async #open(entry: FileEntry): Promise<SegmentReader> {
-    const file = path.join(this.#dir, entry.file);
-    const whole = this.#whole.has(entry.file);
-    try {
-      if (!whole && (await hashFile(file)) !== entry.sha256) throw new Error('its bytes are not those that were written: SHA-256 differs');
-      const reader = await SegmentReader.open(file);
-      if (!whole)
-        this.#whole.set(
-          entry.file,
-          Array.from({ length: reader.rowGroupCount }, (_, index) => reader.timestampRange(index)),
-        );
-      return reader;
-    } catch (error) {
-      throw gone(entry, error);
-    }
-  }
-
-  /** What was decoded proves nothing either when its file was taken away. */
-  async #requireThere(entry: FileEntry): Promise<void> {
-    await stat(path.join(this.#dir, entry.file)).catch((error: unknown) => {
+    return await SegmentReader.open(path.join(this.#dir, entry.file)).catch((error: unknown) => {
       throw gone(entry, error);
     });
+  }
+
+  /** A file proves nothing unless all of it is what was written: one flipped bit may lie where no column of ours is. */
+  async #prove(entry: FileEntry, reader: SegmentReader, stat: string): Promise<WholeFile> {
+    if ((await reader.sha256()) !== entry.sha256) throw new Error('its bytes are not those that were written: SHA-256 differs');
+    const ranges = Array.from({ length: reader.rowGroupCount }, (_, index) => reader.timestampRange(index));
+    await this.#requireSame(entry, stat);
+    const whole = { ranges, stat };
+    this.#whole.set(entry.file, whole);
+    return whole;
+  }
+
+  /** What was found of it, when it is the same file still; else it is forgotten: what was decoded proves nothing when its file was taken away or changed. */
+  async #known(entry: FileEntry): Promise<WholeFile | undefined> {
+    const whole = this.#whole.get(entry.file);
+    if (whole === undefined || whole.stat === (await this.#stat(entry))) return whole;
+    this.#whole.delete(entry.file);
+    for (const [name, group] of this.#groups) {
+      if (!name.startsWith(`${entry.file}#`)) continue;
+      this.#groups.delete(name);
+      this.#bytes -= keptBytes(group);
+    }
+    return undefined;
+  }
+
+  async #requireSame(entry: FileEntry, stat: string): Promise<void> {
+    if ((await this.#stat(entry)) !== stat) throw new FileGone(entry.file);
+  }
+
+  /** What changes with a file, or with a write to it. */
+  async #stat(entry: FileEntry): Promise<string> {
+    const found = await stat(path.join(this.#dir, entry.file), { bigint: true }).catch((error: unknown) => {
+      throw gone(entry, error);
+    });
+    return [found.dev, found.ino, found.size, found.mtimeNs, found.ctimeNs].join(' ');
   }
 
   async #load(entry: FileEntry, reader: SegmentReader, index: number, target: Target): Promise<Group> {

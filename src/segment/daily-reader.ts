@@ -2,11 +2,12 @@
  * Reads daily and history files with hyparquet (zstd, another implementation again): the second reader that checks sealing, and gives the versions that only a sealed day holds. For digests the pages of flat
  * columns are decoded in flat-column.ts, which a test holds to hyparquet's values.
  */
-import { asyncBufferFromFile, type FileMetaData, parquetMetadataAsync, parquetRead } from 'hyparquet';
+import { asyncBufferFromFile, type FileMetaData, parquetMetadataAsync, parquetRead, type SchemaElement } from 'hyparquet';
 import { compressors } from 'hyparquet-compressors';
 import { type SystemColumn, systemName } from '../change/system-columns.js';
 import { foldColumn } from './column-digests.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
+import { type Column, columnsOf, misdeclared } from './declared.js';
 import { ColumnwiseDigests, DigestSum, digestOfTexts } from './digest.js';
 import { byRow, codecNumber, decodeFlatColumn, type FlatColumn, typeNumber } from './flat-column.js';
 import { inflateSnappy } from './inflate.js';
@@ -43,6 +44,8 @@ export class DailyReader {
   readonly unresolved: string | undefined;
   readonly #file: Awaited<ReturnType<typeof asyncBufferFromFile>>;
   readonly #footer: FileMetaData;
+  /** Its columns as the file declares them. */
+  readonly #schema: ReadonlyMap<string, Column<SchemaElement>>;
   readonly #forms: readonly SegmentColumn[];
 
   private constructor(file: Awaited<ReturnType<typeof asyncBufferFromFile>>, footer: FileMetaData, name: string) {
@@ -52,7 +55,8 @@ export class DailyReader {
     this.rowCount = Number(footer.num_rows);
     this.columns = this.metadata.columns.map((column) => column.name);
     this.#forms = this.metadata.columns.map((column) => segmentColumn(column, this.metadata));
-    const present = (name: string): string | undefined => (footer.schema.some((element) => element.name === name) ? name : undefined);
+    this.#schema = columnsOf(footer.schema as readonly (SchemaElement & { name: string })[]);
+    const present = (name: string): string | undefined => (this.#schema.has(name) ? name : undefined);
     this.text = present(systemName('text', this.columns));
     this.unresolved = present(systemName('unresolved', this.columns));
   }
@@ -65,6 +69,12 @@ export class DailyReader {
   /** Calls `row` for each row with its column texts in the table's order; the array is reused. Reads a row group at a time. */
   async forEachRow(row: (texts: (string | null)[]) => void): Promise<void> {
     for (const { start, end } of this.rowGroups()) await this.forEachRowOf(start, end, row);
+  }
+
+  /** Name of a column that the file declares as another type than ours are written with; undefined: there is none. */
+  misdeclared(): string | undefined {
+    const named = new Map([...this.#schema].map(([name, { element, leaf }]) => [name, { element: namesOfTypes(element), leaf: namesOfTypes(leaf) }]));
+    return misdeclared(named, this.#forms, ({ fileType, dailyType = fileType }) => dailyType);
   }
 
   /** Numbers of the first row of each row group and of the first behind it. */
@@ -121,9 +131,8 @@ export class DailyReader {
   }
 
   async #rowAt(row: number): Promise<FoundRow> {
-    const names = this.#footer.schema.filter((element) => element.num_children === undefined && element.name !== undefined).map(({ name }) => name);
     const own = new Set(this.columns);
-    const system = names.filter((name) => !own.has(name));
+    const system = [...this.#schema.keys()].filter((name) => !own.has(name));
     const values = await this.#readColumns([...this.columns, ...system], row, row + 1);
     const at = (name: string): RawValue | null => (system.includes(name) ? (values[this.columns.length + system.indexOf(name)]?.[0] ?? null) : null);
     const kept = this.text === undefined ? undefined : keptOf(at(this.text));
@@ -138,7 +147,7 @@ export class DailyReader {
 
   /** False when the statistics of an integer column exclude the value. */
   #mayHold(group: number, name: string, text: string): boolean {
-    const element = this.#footer.schema.find((one) => one.name === name);
+    const element = this.#schema.get(name)?.element;
     const { min_value: min, max_value: max } =
       this.#footer.row_groups[group]?.columns.find(({ meta_data }) => meta_data?.path_in_schema[0] === name)?.meta_data?.statistics ?? {};
     const isInteger = element?.scale === undefined && /^INT(32|64)$/.test(element?.type ?? '') && /^(U?INT_\d+)?$/.test(element?.converted_type ?? '');
@@ -202,7 +211,7 @@ export class DailyReader {
   async #readFlat(group: number, name: string): Promise<FlatColumn | undefined> {
     const { columns = [], num_rows: rows = 0 } = this.#footer.row_groups[group] ?? {};
     const chunk = columns.find(({ meta_data }) => meta_data?.path_in_schema[0] === name)?.meta_data;
-    const element = this.#footer.schema.find((one) => one.name === name);
+    const element = this.#schema.get(name)?.element;
     if (chunk === undefined || element === undefined || chunk.path_in_schema.length !== 1) return undefined;
     const from = Number(chunk.dictionary_page_offset ?? 0n) > 0 ? Number(chunk.dictionary_page_offset) : Number(chunk.data_page_offset);
     return decodeFlatColumn({
@@ -222,6 +231,14 @@ function rawOf(value: unknown): RawValue | null {
   if (Array.isArray(value)) return value.map(rawOf);
   return value instanceof Uint8Array && !Buffer.isBuffer(value) ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : (value as RawValue);
 }
+
+const namesOfTypes = ({ name, converted_type: converted, logical_type: logical, precision, scale }: SchemaElement) => ({
+  name,
+  converted,
+  precision,
+  scale,
+  utc: logical?.type === 'TIMESTAMP' ? logical.isAdjustedToUTC : undefined,
+});
 
 /** Values of rows, each an object or null. */
 function indexed(rows: readonly (RawValue | null)[]): ColumnValues {

@@ -10,7 +10,7 @@ import type { Values } from './packed-values.js';
 import { PageBytes } from './page-bytes.js';
 import type { ColumnValues } from './segment-rows.js';
 
-const { CompressionCodec, Encoding, PageHeader, PageType, Type } = parquetTypes;
+const { CompressionCodec, ConvertedType, Encoding, PageHeader, PageType, Type } = parquetTypes;
 
 const INFLATES: ReadonlyMap<number, Inflate> = new Map([
   [CompressionCodec.UNCOMPRESSED, (stored, length) => exactly(stored, length)],
@@ -21,6 +21,8 @@ const INFLATES: ReadonlyMap<number, Inflate> = new Map([
 
 /** Numbers of the format's enums by their names. */
 export const typeNumber = (name: string): number => Type[name as keyof typeof Type] as number;
+export const convertedName = (number: number): string | undefined =>
+  Object.keys(ConvertedType).find((name) => ConvertedType[name as keyof typeof ConvertedType] === number);
 export const codecNumber = (name: string): number => CompressionCodec[name as keyof typeof CompressionCodec] as number;
 
 /** Pages of more bytes are left to the library: the inflater's memory grows with them and never shrinks. */

@@ -9,8 +9,9 @@ import { SYSTEM_COLUMNS, systemPrefix } from '../change/system-columns.js';
 import { listsFromLevels } from './arrays.js';
 import { keyNames } from './builder.js';
 import { type SegmentColumn, segmentColumn } from './columns.js';
+import { type Column, columnsOf, misdeclared } from './declared.js';
 import { hashFile } from './durable-file.js';
-import { byRow, decodeFlatColumn, type FlatColumn } from './flat-column.js';
+import { byRow, convertedName, decodeFlatColumn, type FlatColumn } from './flat-column.js';
 import { parseMetadata, type SegmentMetadata } from './metadata.js';
 import { memoryOf } from './packed-values.js';
 import type { RawList, RawValue } from './raw-value.js';
@@ -27,7 +28,16 @@ type ChunkMetadata = {
   dictionary_page_offset: unknown;
   total_compressed_size: unknown;
 };
-type SchemaElement = { name: string; type_length: number | null; repetition_type: number | null };
+type SchemaElement = {
+  name: string;
+  num_children: number | null;
+  type_length: number | null;
+  repetition_type: number | null;
+  converted_type: number | null;
+  precision: number | null;
+  scale: number | null;
+  logicalType: { TIMESTAMP?: { isAdjustedToUTC: boolean } | null } | null;
+};
 type ColumnChunk = { meta_data: ChunkMetadata };
 type RowGroup = { num_rows: unknown; columns: ColumnChunk[] };
 /** The part of the library below its records: column chunks, undecoded statistics. */
@@ -52,7 +62,7 @@ export class SegmentReader {
   readonly #reader: InstanceType<typeof parquet.ParquetReader>;
   readonly #forms: ReadonlyMap<string, SegmentColumn>;
   readonly #groups: RowGroup[];
-  readonly #schema: readonly SchemaElement[];
+  readonly #schema: ReadonlyMap<string, Column<SchemaElement>>;
   /** Before the names of the system columns. */
   readonly #prefix: string;
   readonly #file: string;
@@ -74,7 +84,7 @@ export class SegmentReader {
     this.#forms = new Map(relation.map((column) => [column.name, segmentColumn(column, this.metadata)]));
     this.#prefix = systemPrefix(this.metadata.columns.map((column) => column.name));
     this.#groups = (reader.metadata as unknown as { row_groups: RowGroup[] }).row_groups;
-    this.#schema = (reader.metadata as unknown as { schema: SchemaElement[] }).schema.slice(1);
+    this.#schema = columnsOf((reader.metadata as unknown as { schema: SchemaElement[] }).schema);
     this.rowGroupCount = this.#groups.length;
     this.rowCount = Number(reader.getRowCount());
   }
@@ -98,6 +108,12 @@ export class SegmentReader {
   /** SHA-256 of the file, hex: of the very bytes that are decoded, where it is small enough to be read at once. */
   async sha256(): Promise<string> {
     return this.#whole === undefined ? await hashFile(this.#file) : createHash('sha256').update(this.#whole).digest('hex');
+  }
+
+  /** Name of a column that the file declares as another type than ours are written with; undefined: there is none. */
+  misdeclared(): string | undefined {
+    const named = new Map([...this.#schema].map(([name, { element, leaf }]) => [name, { element: namesOfTypes(element), leaf: namesOfTypes(leaf) }]));
+    return misdeclared(named, [...this.#forms.values()], ({ fileType }) => fileType);
   }
 
   rowsOfGroup(group: number): number {
@@ -158,7 +174,7 @@ export class SegmentReader {
   }
 
   async #readFlat(group: number, { meta_data: chunk }: ColumnChunk): Promise<FlatColumn | undefined> {
-    const element = this.#schema.find(({ name }) => name === chunk.path_in_schema[0]);
+    const element = this.#schema.get(chunk.path_in_schema[0] as string)?.element;
     if (chunk.path_in_schema.length !== 1 || element === undefined) return undefined;
     const from = Number(chunk.dictionary_page_offset) > 0 ? Number(chunk.dictionary_page_offset) : Number(chunk.data_page_offset);
     return decodeFlatColumn({
@@ -186,6 +202,14 @@ export class SegmentReader {
     await this.#reader.close();
   }
 }
+
+const namesOfTypes = ({ name, converted_type: converted, logicalType: logical, precision, scale }: SchemaElement) => ({
+  name,
+  converted: converted === null ? undefined : convertedName(converted),
+  precision,
+  scale,
+  utc: logical?.TIMESTAMP?.isAdjustedToUTC,
+});
 
 function indexLists(rows: readonly (RawList | null)[], rowCount: number, name: string): ColumnValues {
   if (rows.length !== rowCount) throw new Error(`column ${name} has ${rows.length} of ${rowCount} rows`);

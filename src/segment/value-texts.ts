@@ -258,7 +258,7 @@ function exactInteger(bytes: Buffer, at: number): number {
 
 /** Bytes that are the text. */
 const verbatim: PlaceOf = (values) => {
-  if (!(values instanceof PackedBytes)) return undefined;
+  if (!(values instanceof PackedBytes)) return (index, texts) => texts.whole(values.at(index) as Buffer);
   const { bytes, starts, ends } = values;
   return (index, texts) => {
     texts.buffer = bytes;

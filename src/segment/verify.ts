@@ -37,6 +37,7 @@ export async function verifySegment(file: string, expected: Expected, giveWay: G
     if (reader.rowCount !== expected.rows) throw new SegmentMismatch(`${file}: ${reader.rowCount} rows, ${expected.rows} were written`);
     if (expected.signature !== undefined && reader.metadata.signature !== expected.signature)
       throw new SegmentMismatch(`${file}: columns differ from the manifest's`);
+    requireDeclared(file, reader);
     const tally = new Tally(file, reader, giveWay);
     for (let group = 0; group < reader.rowGroupCount; group += 1) await tally.take(group).catch((error: unknown) => undecodable(file, group, error));
     tally.conclude(expected);
@@ -51,11 +52,19 @@ export type DailyExpected = Pick<Expected, 'rows' | 'digestSum'>;
 
 /** Decodes every row of a daily, history or changes file; its SHA-256, hex. Throws SegmentMismatch when they are not those, and what DailyReader throws. */
 export async function verifyDaily(file: string, expected: DailyExpected, giveWay: GiveWay = toNobody): Promise<string> {
-  const found = await (await DailyReader.open(file)).digestSum(new Set(), giveWay);
+  const reader = await DailyReader.open(file);
+  requireDeclared(file, reader);
+  const found = await reader.digestSum(new Set(), giveWay);
   if (found.rows === expected.rows && found.digestSum === expected.digestSum) return await hashFile(file);
   throw new SegmentMismatch(
     `${file}: read back as ${found.rows} rows with digests ${found.digestSum}; ${expected.rows} rows with ${expected.digestSum} were written`,
   );
+}
+
+/** The same bytes declared as another type are other values to every reader. */
+function requireDeclared(file: string, reader: SegmentReader | DailyReader): void {
+  const column = reader.misdeclared();
+  if (column !== undefined) throw new SegmentMismatch(`${file}: column ${column} is declared as another type than it was written with`);
 }
 
 /** Bytes that cannot be decoded are a difference like any other; what the system says (EIO, EMFILE) is not. */

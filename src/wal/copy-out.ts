@@ -1,19 +1,62 @@
-/** What a COPY … TO STDOUT sends, as it comes. */
+/** What a COPY … TO STDOUT sends, as it comes. Owns its deadline and its end: the server's last word comes behind the last row, and may be that the statement failed. */
 import type pg from 'pg';
-import { to as copyTo } from 'pg-copy-streams';
+import { type CopyToStreamQuery, to as copyTo } from 'pg-copy-streams';
 import { cutConnection } from './session.js';
 
-/** `sql`: a COPY … TO STDOUT. The connection is cut when the server sends nothing for `silentMs` while we ask for more. */
-export async function* copyOut(client: pg.Client, sql: string, silentMs: number): AsyncGenerator<Buffer> {
-  const data = (client.query(copyTo(sql)) as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
-  try {
-    for (;;) {
-      const silent = setTimeout(() => cutConnection(client), silentMs);
-      const next = await data.next().finally(() => clearTimeout(silent));
-      if (next.done === true) return;
-      yield next.value;
+/** What pg calls on the query that runs; the types do not know. */
+type ActiveQuery = { callback?: () => void; handleReadyForQuery: () => void; handleError: (error: Error) => void };
+
+export class CopyOut implements AsyncIterable<Buffer> {
+  /** Rows that the server says it has sent; undefined before the end. */
+  rows: number | undefined;
+  readonly #client: pg.Client;
+  readonly #silentMs: number;
+  readonly #stream: CopyToStreamQuery;
+  readonly #over: Promise<void>;
+
+  /** Sends `sql`, a COPY … TO STDOUT. The connection is cut when the server sends nothing for `silentMs` while we ask for more, or when the reader stops before the end. */
+  constructor(client: pg.Client, sql: string, silentMs: number) {
+    this.#client = client;
+    this.#silentMs = silentMs;
+    this.#stream = client.query(copyTo(sql));
+    const query = this.#stream as unknown as ActiveQuery;
+    // A query_timeout of pg would fail the stream and leave its reader on the socket, and its timer runs on behind the end: ours is the deadline here. The callback is what stops it.
+    query.callback?.();
+    this.#over = new Promise((resolve, reject) => {
+      const failStream = query.handleError.bind(query);
+      query.handleReadyForQuery = resolve;
+      query.handleError = (error) => {
+        reject(error);
+        if (!this.#stream.readableEnded) failStream(error);
+      };
+    });
+    this.#over.catch(() => undefined); // heard at the end
+  }
+
+  /** Throws what the server says, and an Error when the connection ends. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Buffer> {
+    const data = (this.#stream as AsyncIterable<Buffer>)[Symbol.asyncIterator]();
+    let ended = false;
+    try {
+      for (;;) {
+        const next = await this.#heard(data.next());
+        if (next.done === true) break;
+        yield next.value;
+      }
+      await this.#heard(this.#over);
+      ended = true;
+      this.rows = this.#stream.rowCount;
+    } catch (error) {
+      ended = true;
+      throw error;
+    } finally {
+      if (!ended) cutConnection(this.#client);
+      await data.return?.();
     }
-  } finally {
-    await data.return?.();
+  }
+
+  async #heard<T>(answer: Promise<T>): Promise<T> {
+    const silent = setTimeout(() => cutConnection(this.#client), this.#silentMs);
+    return await answer.finally(() => clearTimeout(silent));
   }
 }

@@ -29,6 +29,7 @@ export class CopyRows {
   #out: Buffer;
   #length = 0;
   #rows = 0;
+  #total = 0;
 
   constructor(oid: number, columns: number) {
     this.#oid = oid;
@@ -43,6 +44,11 @@ export class CopyRows {
 
   get rows(): number {
     return this.#rows;
+  }
+
+  /** Rows ever collected. */
+  get total(): number {
+    return this.#total;
   }
 
   /** True when the last byte taken ended a row. */
@@ -118,6 +124,7 @@ export class CopyRows {
     out.writeUInt16BE(columns, frame + 10);
     this.#length = o;
     this.#rows += 1;
+    this.#total += 1;
   }
 
   #reserve(bytes: number): void {

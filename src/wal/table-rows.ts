@@ -1,7 +1,7 @@
 /** Rows of one table by COPY, as parts that are each decodable alone. Sees what the transaction of its connection sees. */
 import type pg from 'pg';
 import type { Relation } from '../change/relation.js';
-import { copyOut } from './copy-out.js';
+import { CopyOut } from './copy-out.js';
 import { CopyRows } from './copy-text.js';
 import { describeTable, descriptionFrame, relationFrame } from './describe.js';
 import { CHUNK_BYTES, joinFrames } from './framer.js';
@@ -47,9 +47,11 @@ export async function* tableFrames(client: pg.Client, relation: Relation, condit
 async function* copied(client: pg.Client, { schema, table, columns }: Relation, condition: string, rows: CopyRows): AsyncGenerator<void> {
   const names = columns.map(({ name }) => quoteIdentifier(name)).join(', ');
   const sql = `COPY (SELECT ${names} FROM ONLY ${quoteTable(schema, table)} WHERE ${condition}) TO STDOUT`;
-  for await (const data of copyOut(client, sql, SILENT_MS)) {
+  const before = rows.total;
+  const sent = new CopyOut(client, sql, SILENT_MS);
+  for await (const data of sent) {
     rows.push(data);
     yield;
   }
-  if (!rows.complete) throw new SyntaxError(`COPY of ${schema}.${table} ended within a row`);
+  if (!rows.complete || rows.total - before !== sent.rows) throw new SyntaxError(`COPY of ${schema}.${table} ended with a part of its rows`);
 }

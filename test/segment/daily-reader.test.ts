@@ -5,6 +5,7 @@ import { DailyReader } from '../../src/segment/daily-reader.js';
 import { digestOfTexts } from '../../src/segment/digest.js';
 import { segmentMetadata } from '../../src/segment/metadata.js';
 import { literal } from '../../src/segment/sql.js';
+import { verifyDaily, verifySegment } from '../../src/segment/verify.js';
 import { numeric, SegmentWorld } from './world.js';
 
 let world: SegmentWorld;
@@ -101,4 +102,51 @@ test('no rows, and files that are not ours', async () => {
   const foreign = world.path('parquet');
   await world.encoder.run(`COPY (SELECT 1 AS id) TO ${literal(foreign)} (FORMAT parquet)`);
   await assert.rejects(DailyReader.open(foreign), /not a file of Tidemark/);
+});
+
+test('columns are found by their place in the schema: one has the name of its root, another that of what is within a list', async () => {
+  const rows = Array.from({ length: 3000 }, (_, i) => [
+    String(i),
+    i % 3 === 0 ? null : `root ${i}`,
+    i % 5 === 0 ? null : `{${i},NULL}`,
+    i % 7 === 0 ? null : `e${i}`,
+  ]);
+  const columns = { id: [20, -1], duckdb_schema: [25, -1], arr: [1007, -1], element: [25, -1] } as const;
+  const segment = await world.segment(columns as never, rows);
+  const reader = await DailyReader.open(await world.daily(segment, { rowGroup: 2048 }));
+  assert.equal(reader.misdeclared(), undefined);
+  assert.deepEqual(await reader.digestSum(), { rows: 3000, digestSum: segment.spool.digestSum });
+  const [found] = await reader.findRows(['id'], ['4']);
+  assert.deepEqual([found?.texts, found?.digest], [rows[4], digestOfTexts(rows[4] as string[])]);
+  await verifySegment(segment.file, { rows: 3000, digestSum: segment.spool.digestSum });
+});
+
+test('the same bytes declared as another type are refused: every reader would take them for other values', async () => {
+  const columns = { id: [20, -1], moment: [1184, -1], stamp: [1114, -1], n: numeric(18, 2), s: [25, -1] };
+  const segment = await world.segment(columns as never, [['1', '2026-01-12 10:11:12+00', '2026-01-12 10:11:12', '1.25', 'x']]);
+  const metadata = segmentMetadata(segment.spool.shape, 'archive', 'daily');
+  const expected = { rows: 1, digestSum: segment.spool.digestSum };
+  const written = async (replaced: string): Promise<string> => {
+    const file = world.path('parquet');
+    const all = `SELECT id, moment, stamp, CAST(n AS DECIMAL(18, 2)) AS n, s FROM read_parquet(${literal(segment.file)})`;
+    await world.encoder.run(
+      `COPY (SELECT * ${replaced} FROM (${all})) TO ${literal(file)} (FORMAT parquet, COMPRESSION zstd, KV_METADATA {tidemark: ${literal(metadata)}})`,
+    );
+    return file;
+  };
+  await verifyDaily(await written(''), expected);
+  const otherwise = {
+    moment: ['REPLACE (epoch_us(moment) AS moment)', "REPLACE (moment AT TIME ZONE 'UTC' AS moment)"],
+    stamp: ['REPLACE (make_timestamp_ns(epoch_us(stamp) * 1000) AS stamp)', "REPLACE (stamp AT TIME ZONE 'UTC' AS stamp)"],
+    n: ['REPLACE ((n * 100)::BIGINT AS n)', 'REPLACE (CAST(n / 100 AS DECIMAL(18, 4)) AS n)'],
+    s: ['REPLACE (s::BLOB AS s)'],
+  };
+  for (const [column, selects] of Object.entries(otherwise)) {
+    for (const select of selects)
+      await assert.rejects(
+        written(select).then((file) => verifyDaily(file, expected)),
+        new RegExp(`column ${column} is declared as another type`),
+        select,
+      );
+  }
 });

@@ -44,7 +44,7 @@ test('one changed value in one row is found, by row number, and its value is not
   for (const select of [
     `* REPLACE (CASE WHEN id = 2500 THEN v || ' ' ELSE v END AS v)`,
     `* REPLACE (CASE WHEN id = 2500 THEN NULL ELSE v END AS v)`,
-    `* REPLACE (CASE WHEN id = 2500 THEN n + 0.00000001 ELSE n END AS n)`,
+    `* REPLACE (CAST(CASE WHEN id = 2500 THEN n + 0.00000001 ELSE n END AS DECIMAL(20, 8)) AS n)`,
     `* REPLACE (CASE WHEN id = 2500 THEN "at" + INTERVAL 1 MICROSECOND ELSE "at" END AS "at")`,
     `* REPLACE (CASE WHEN id = 2500 THEN _digest + 1 ELSE _digest END AS _digest)`,
     `* REPLACE (CASE WHEN id = 2500 THEN '{"v":"secret other"}' ELSE _text END AS _text, CASE WHEN id = 2500 THEN NULL ELSE v END AS v)`,
@@ -78,7 +78,7 @@ test('a row with unchanged TOAST is proved in all its other columns', async () =
   const segment = await world.segment(COLUMNS as never, rows);
   const expected = { rows: 2, digestSum: segment.spool.digestSum };
   await verifySegment(segment.file, expected);
-  const changed = await tampered(segment, `* REPLACE (CASE WHEN id = 1 THEN n + 1 ELSE n END AS n)`);
+  const changed = await tampered(segment, `* REPLACE (CAST(CASE WHEN id = 1 THEN n + 1 ELSE n END AS DECIMAL(20, 8)) AS n)`);
   await assert.rejects(verifySegment(changed, expected), mismatch(/row 1 /));
   const forgotten = await tampered(segment, `* REPLACE (CAST(NULL AS VARCHAR) AS _unresolved)`);
   await assert.rejects(verifySegment(forgotten, expected), mismatch(/row 1 /));
