@@ -169,7 +169,8 @@ test('a day with rows that still live, or that came since, or that the archive h
   const asOf = wal.next;
   const chunks = [...wal.transaction([prices], [remove(1)]), ...wal.transaction([prices], [insert(2, 'since')])];
   await bench.publish(...chunks);
-  await bench.archived(chunks.at(-1));
+  const { position } = await bench.archived(chunks.at(-1));
+  await until('the archiver has seen its own manifest', async () => bench.logged.some((line) => line['event'] === 'flush' && line['position'] === position));
   assert.match((await bench.seal({ day: DAY, asOf })).reason ?? '', /written after it was found empty/);
   assert.match((await bench.seal({ day: '2026-01-01', asOf })).reason ?? '', /no open segment/);
   assert.match((await bench.seal({ day: DAY, asOf, table: 'nothing' })).reason ?? '', /not archived/);
