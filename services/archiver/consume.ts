@@ -19,9 +19,9 @@ import type { ArchivedTable } from './tables.js';
 /** How long a gap may last before it halts. */
 const GAP_MS = 60_000;
 /** With so many messages before it the archiver is behind, and what it takes in is late already: batches may grow older, so that many tables and days do not become a file each for few rows. */
-const BEHIND_MESSAGES = 16;
+const BEHIND_MESSAGES = 64;
 const BEHIND_TIMES = 5;
-const BEHIND_MOST_MS = 10_000;
+const BEHIND_MOST_MS = 4000;
 /** A batch may be cut so much later than its age, ms. */
 const SHORTEST_TICK_MS = 50;
 const LONGEST_TICK_MS = 500;

@@ -68,7 +68,7 @@ export async function runInitialCopy(context: CaptureContext): Promise<Extract<S
   const began = performance.now();
   let sayAt = began + PROGRESS_MS;
   rate.note(0, began);
-  for await (const part of copy.parts()) {
+  for await (const part of copy.parts(signal)) {
     if (signal.aborted) return undefined;
     await lane.part(part);
     metrics.copied(part.rows);

@@ -128,7 +128,7 @@ export class Recopier {
     await copy.begun();
     let rows = 0;
     let sayAt = Date.now() + PROGRESS_MS;
-    for await (const part of copy.parts()) {
+    for await (const part of copy.parts(signal)) {
       if (signal.aborted) return;
       await publish({ kind: 'recopy', recopy: { id, at, prev: rows, end: rows + part.rows }, payload: part.payload });
       rows += part.rows;

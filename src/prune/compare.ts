@@ -19,8 +19,9 @@ export function compareRow(target: Target, live: LiveRow, archived: Archived | u
   if (archived === undefined) return 'absent';
   if (archived.unresolved) return 'unresolved';
   const { bytes, starts, ends } = live;
-  const different = target.columns.filter((column, i) => !archived.is(column.name, bytes, starts[i] as number, ends[i] as number));
-  if (different.length === 0) return 'equal';
+  const isEqual = (column: Target['columns'][number], i: number): boolean => archived.is(column.name, bytes, starts[i] as number, ends[i] as number);
+  if (target.columns.every(isEqual)) return 'equal';
+  const different = target.columns.filter((column, i) => !isEqual(column, i));
   if (archived.signature !== target.signature || different.every((column) => followsCatalog(column.typeOid))) return 'other-schema';
   return isSameVersion(live.xmin, archived, copiedBefore) ? 'differs' : 'rewritten';
 }

@@ -9,6 +9,7 @@ import type { Config, TableConfig } from '../runtime/config.js';
 import { describeError, Halt } from '../runtime/errors.js';
 import { faultPoint } from '../runtime/fault-point.js';
 import type { Log } from '../runtime/log.js';
+import { sleep } from '../runtime/service.js';
 import { slotName } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
 import { readSlot, slotFlaw } from '../wal/slot.js';
@@ -217,7 +218,7 @@ async function prunePage(
   let rows = [...page];
   const doubted = new Set<string>();
   for (let attempt = 0; rows.length > 0; attempt += 1) {
-    const archived = await find(parts, rows, archive, attempt > 0);
+    const archived = await find(parts, rows, archive, attempt > 0, run.signal);
     faultPoint('P3');
     rows = rows.filter((row) => {
       const found = archived.get(keyOf(row.key));
@@ -279,18 +280,23 @@ async function prunePage(
   return undefined;
 }
 
-/** Looks the rows up; a file that was merged away meanwhile means reading the manifest again. */
+/** A file that is touched all the time gets so long to rest, milliseconds, more with each look. */
+const AGAIN_MS = 200;
+
+/** Looks the rows up; a file that was merged away or touched meanwhile means reading the manifest again. */
 async function find(
   parts: PageParts,
   rows: readonly Nominated[],
   archive: (refresh: boolean) => Promise<ArchiveState>,
   refresh: boolean,
+  signal: AbortSignal,
 ): Promise<ReturnType<ArchiveLookup['find']> extends Promise<infer T> ? T : never> {
   for (let attempt = 0; ; attempt += 1) {
     try {
       return await parts.lookup.find(await archive(refresh || attempt > 0), parts.target, rows);
     } catch (error) {
       if (!(error instanceof FileGone) || attempt === 3) throw error;
+      await sleep(AGAIN_MS * attempt, signal);
     }
   }
 }

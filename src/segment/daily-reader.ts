@@ -237,7 +237,7 @@ const namesOfTypes = ({ name, converted_type: converted, logical_type: logical, 
   converted,
   precision,
   scale,
-  utc: logical?.type === 'TIMESTAMP' ? logical.isAdjustedToUTC : undefined,
+  utc: logical?.type === 'TIMESTAMP' || logical?.type === 'TIME' ? logical.isAdjustedToUTC : undefined,
 });
 
 /** Values of rows, each an object or null. */

@@ -7,7 +7,7 @@ export type Element = {
   readonly name: string;
   readonly num_children?: number | null | undefined;
   readonly converted?: string | undefined;
-  /** Of timestamps: are they moments in UTC? */
+  /** Of times and timestamps: are they moments in UTC? */
   readonly utc?: boolean | undefined;
   readonly precision?: number | null | undefined;
   readonly scale?: number | null | undefined;
@@ -35,7 +35,7 @@ export function columnsOf<T extends Pick<Element, 'name' | 'num_children'>>(sche
 
 const DECLARED: Readonly<Record<string, Omit<Element, 'name'>>> = {
   BOOLEAN: {}, FLOAT: {}, DOUBLE: {}, BLOB: {}, VARCHAR: { converted: 'UTF8' }, SMALLINT: { converted: 'INT_16' }, INTEGER: { converted: 'INT_32' }, BIGINT: { converted: 'INT_64' }, DATE: { converted: 'DATE' },
-  TIME: { converted: 'TIME_MICROS' }, TIMESTAMP: { converted: 'TIMESTAMP_MICROS', utc: false }, TIMESTAMPTZ: { converted: 'TIMESTAMP_MICROS', utc: true },
+  TIME: { converted: 'TIME_MICROS', utc: false }, TIMESTAMP: { converted: 'TIMESTAMP_MICROS', utc: false }, TIMESTAMPTZ: { converted: 'TIMESTAMP_MICROS', utc: true },
 }; // biome-ignore format: a table
 
 /** Name of the first column that is not declared as its form says, undefined when all are. `typeOf`: of the forms, that of this kind of file. */

@@ -59,7 +59,7 @@ export class DurableFile {
   }
 
   /**
-   * After somebody wrote the temporary file: fsync → size → `prove` decodes it and gives the SHA-256 of the bytes that it read, hex → link to `final` → fsync of the folder → unlink.
+   * After somebody wrote the temporary file: fsync → size → `prove` gives its SHA-256, hex, and decodes it → untouched meanwhile → link to `final` → fsync of the folder → unlink.
    * `final` must be free (EEXIST). On an error before the link nothing has the final name; on one behind it the name may or may not last: no manifest may say it, and
    * the next start sweeps it. The temporary file is removed in any case.
    */
@@ -68,8 +68,10 @@ export class DurableFile {
       faultPoint('A3');
       await this.#handle.sync();
       faultPoint('A4');
-      const bytes = await this.#sizeOfOurs();
+      const synced = await this.#statOfOurs();
       const sha256 = await prove(this.temporary);
+      const proved = await this.#statOfOurs();
+      if (proved.size !== synced.size || proved.mtimeNs !== synced.mtimeNs) throw new Error(`${this.temporary} was changed while it was proved`);
       faultPoint('A5');
       const folder = path.dirname(final);
       await makeFolder(folder, path.dirname(this.temporary), this.#files);
@@ -77,14 +79,14 @@ export class DurableFile {
       faultPoint('A6');
       await syncFolder(folder, this.#files);
       faultPoint('A7');
-      return { bytes, sha256 };
+      return { bytes: Number(proved.size), sha256 };
     } finally {
       await this.abandon();
     }
   }
 
-  /** The size. The writer may have replaced the file instead of filling ours: then our fsync was of another one. */
-  async #sizeOfOurs(): Promise<number> {
+  /** The writer, or somebody else, may have replaced the file instead of filling ours: then our fsync was of another one. */
+  async #statOfOurs(): Promise<Stat> {
     const mine = await this.#handle.stat({ bigint: true });
     this.#stat = mine;
     const named = await this.#files.open(this.temporary, constants.O_RDONLY);
@@ -94,7 +96,7 @@ export class DurableFile {
     } finally {
       await named.close();
     }
-    return Number(mine.size);
+    return mine;
   }
 
   /** Takes the name `final` back when no manifest says it, if it is this very file: the name may never have been ours, or be another one's by now. */

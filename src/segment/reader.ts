@@ -36,7 +36,7 @@ type SchemaElement = {
   converted_type: number | null;
   precision: number | null;
   scale: number | null;
-  logicalType: { TIMESTAMP?: { isAdjustedToUTC: boolean } | null } | null;
+  logicalType: { TIMESTAMP?: { isAdjustedToUTC: boolean } | null; TIME?: { isAdjustedToUTC: boolean } | null } | null;
 };
 type ColumnChunk = { meta_data: ChunkMetadata };
 type RowGroup = { num_rows: unknown; columns: ColumnChunk[] };
@@ -208,7 +208,7 @@ const namesOfTypes = ({ name, converted_type: converted, logicalType: logical, p
   converted: converted === null ? undefined : convertedName(converted),
   precision,
   scale,
-  utc: logical?.TIMESTAMP?.isAdjustedToUTC,
+  utc: (logical?.TIMESTAMP ?? logical?.TIME)?.isAdjustedToUTC,
 });
 
 function indexLists(rows: readonly (RawList | null)[], rowCount: number, name: string): ColumnValues {

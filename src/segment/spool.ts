@@ -6,9 +6,9 @@
 import { closeSync, constants, openSync, rmSync, writeSync } from 'node:fs';
 
 const PIECE_BYTES = 256 * 1024;
-/** What all that fill hold in memory together, bytes; each at least a piece of LEAST_PIECE. */
-const ALL_PIECES_BYTES = 64 * 1024 * 1024;
-const LEAST_PIECE_BYTES = 32 * 1024;
+/** What all that fill hold in memory together, bytes, about: each at least a small piece, and a line. */
+const ALL_PIECES_BYTES = 32 * 1024 * 1024;
+const LEAST_PIECE_BYTES = 4096;
 /** How many fill. */
 let filling = 0;
 
@@ -27,6 +27,7 @@ export class SpoolWriter {
   readonly file: string;
   readonly #write: WriteSync;
   #flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
+  #made = false;
   #fills = true;
   #failed = false;
   #buffer = Buffer.allocUnsafe(4096);
@@ -136,6 +137,7 @@ export class SpoolWriter {
     this.#failed = true;
     const descriptor = openSync(this.file, this.#flags, 0o640);
     try {
+      this.#made = true;
       this.#flags = constants.O_WRONLY | constants.O_APPEND;
       for (let from = 0; from < this.#at; ) {
         const written = this.#write(descriptor, this.#buffer, from, this.#at - from);
@@ -148,7 +150,7 @@ export class SpoolWriter {
     this.#failed = false;
     this.#written += this.#at;
     this.#at = 0;
-    if (this.#buffer.length > 4 * PIECE_BYTES) this.#buffer = Buffer.allocUnsafe(PIECE_BYTES);
+    if (this.#buffer.length > 2 * pieceBytes()) this.#buffer = Buffer.allocUnsafe(LEAST_PIECE_BYTES);
   }
 
   /** Writes the rest. Throws like endLine. */
@@ -157,10 +159,10 @@ export class SpoolWriter {
     this.#end();
   }
 
-  /** Removes what was written. */
+  /** Removes what was written; a file that was there already is somebody else's. */
   discard(): void {
     this.#end();
-    rmSync(this.file, { force: true });
+    if (this.#made) rmSync(this.file, { force: true });
   }
 
   #end(): void {

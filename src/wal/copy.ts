@@ -86,9 +86,9 @@ export class InitialCopy implements AsyncDisposable {
     }
   }
 
-  /** Every row of every table, in parts of about 256 KB, each decodable alone. */
-  async *parts(): AsyncGenerator<CopyPart> {
-    for (const relation of this.relations) yield* tableRows(this.#reader, relation);
+  /** Every row of every table, in parts of about 256 KB, each decodable alone. As tableRows when `signal` aborts. */
+  async *parts(signal: AbortSignal): AsyncGenerator<CopyPart> {
+    for (const relation of this.relations) yield* tableRows(this.#reader, relation, signal);
   }
 
   /** Frames of each table's description and Relation. */

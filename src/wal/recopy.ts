@@ -117,8 +117,9 @@ export class TableRecopy implements AsyncDisposable {
     await endMoment(this.#client, this.#source, this.relation.oid);
   }
 
-  async *parts(): AsyncGenerator<CopyPart> {
-    yield* tableRows(this.#client, this.relation, this.#keys === undefined ? undefined : await keyConditions(this.#client, this.relation, this.#keys));
+  /** As tableRows when `signal` aborts. */
+  async *parts(signal: AbortSignal): AsyncGenerator<CopyPart> {
+    yield* tableRows(this.#client, this.relation, signal, this.#keys === undefined ? undefined : await keyConditions(this.#client, this.relation, this.#keys));
   }
 
   /** What its rows look like, as frames. */

@@ -22,8 +22,13 @@ export async function tableForm(client: pg.Client, relation: Relation): Promise<
 /** A server that sends nothing for so long, while we ask for more, is not there any more: also a table whose first pages hold no row. */
 const SILENT_MS = 15 * 60_000;
 
-/** Every row that meets one of `conditions` (SQL; all rows without any), in parts of about 256 KB. */
-export async function* tableRows(client: pg.Client, relation: Relation, conditions: readonly string[] = ['true']): AsyncGenerator<CopyPart> {
+/** Every row that meets one of `conditions` (SQL; all rows without any), in parts of about 256 KB. Ends with an Error when `signal` aborts, and the connection with it. */
+export async function* tableRows(
+  client: pg.Client,
+  relation: Relation,
+  signal: AbortSignal,
+  conditions: readonly string[] = ['true'],
+): AsyncGenerator<CopyPart> {
   const head = await tableForm(client, relation);
   const rows = new CopyRows(relation.oid, relation.columns.length);
   const part = (): CopyPart => {
@@ -31,7 +36,7 @@ export async function* tableRows(client: pg.Client, relation: Relation, conditio
     return { oid: relation.oid, payload: Buffer.concat([head, taken.frames]), rows: taken.rows };
   };
   for (const condition of conditions) {
-    for await (const _ of copied(client, relation, condition, rows)) if (rows.bytes >= CHUNK_BYTES) yield part();
+    for await (const _ of copied(client, relation, condition, rows, signal)) if (rows.bytes >= CHUNK_BYTES) yield part();
   }
   if (rows.rows > 0) yield part();
 }
@@ -44,11 +49,11 @@ export async function* tableFrames(client: pg.Client, relation: Relation, condit
 }
 
 /** Copies the rows that meet a condition into `rows`; yields after each piece, for whoever takes them out. */
-async function* copied(client: pg.Client, { schema, table, columns }: Relation, condition: string, rows: CopyRows): AsyncGenerator<void> {
+async function* copied(client: pg.Client, { schema, table, columns }: Relation, condition: string, rows: CopyRows, signal?: AbortSignal): AsyncGenerator<void> {
   const names = columns.map(({ name }) => quoteIdentifier(name)).join(', ');
   const sql = `COPY (SELECT ${names} FROM ONLY ${quoteTable(schema, table)} WHERE ${condition}) TO STDOUT`;
   const before = rows.total;
-  const sent = new CopyOut(client, sql, SILENT_MS);
+  const sent = new CopyOut(client, sql, SILENT_MS, signal);
   for await (const data of sent) {
     rows.push(data);
     yield;

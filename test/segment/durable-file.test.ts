@@ -193,3 +193,22 @@ test('one flipped bit anywhere changes the hash', async () => {
     assert.notEqual(await hashFile(file), whole);
   }
 });
+
+test('a file that is written to, or replaced, while it is proved is not published', async () => {
+  for (const change of [
+    (file: string) => appendFile(file, 'more'),
+    (file: string) => writeFile(file, 'CONTENT'),
+    (file: string) => rm(file).then(() => writeFile(file, 'content')),
+  ]) {
+    const { temporary, final } = await archive();
+    const file = await DurableFile.create(temporary);
+    await appendFile(temporary, 'content');
+    const publishing = file.publish(final, async (proved) => {
+      const hash = await hashFile(proved);
+      await change(proved);
+      return hash;
+    });
+    await assert.rejects(publishing, /was (changed|replaced) while/);
+    assert.equal(existsSync(final), false);
+  }
+});

@@ -39,6 +39,8 @@ test('quotes are doubled, numbers written whole, the longest line known', () => 
   assert.equal(statSync(spool.file).mode & 0o777, 0o640);
   const taken = new SpoolWriter(spool.file);
   assert.throws(() => taken.finish(), { code: 'EEXIST' });
+  taken.discard();
+  assert.ok(existsSync(spool.file), 'it is somebody else’s');
 });
 
 test('writes are of 256 KB or more, and short ones go on where they stopped', () => {

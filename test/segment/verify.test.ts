@@ -1,10 +1,13 @@
 /** The proof at publishing catches whatever the writer may have done to a row, and says where without saying what. */
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import type { Spool } from '../../src/segment/builder.js';
+import { hashFile } from '../../src/segment/durable-file.js';
 import { segmentMetadata } from '../../src/segment/metadata.js';
 import { literal, segmentOptions } from '../../src/segment/sql.js';
-import { SegmentMismatch, verifySegment } from '../../src/segment/verify.js';
+import { SegmentMismatch, verifyDaily, verifySegment } from '../../src/segment/verify.js';
 import { SegmentWorld } from './world.js';
 
 let world: SegmentWorld;
@@ -101,5 +104,34 @@ test('keys are proved too: key, kind and boundary', async () => {
     `* REPLACE (_lsn + 1 AS _lsn)`,
   ]) {
     await assert.rejects(verifySegment(await tampered(segment, select), expected), mismatch(/do not add up/), select);
+  }
+});
+
+test('the hash is of the bytes before they were decoded: what changes meanwhile does not fit it', async () => {
+  const rows = Array.from({ length: 30_000 }, (_, i) => [String(i), '2026-01-12 00:00:00', randomBytes(40).toString('hex'), `${i}.00000001`]);
+  const segment = await world.segment(COLUMNS as never, rows);
+  const daily = await world.daily(segment, { text: false });
+  const expected = { rows: rows.length, digestSum: segment.spool.digestSum };
+  const written = await readFile(segment.file);
+  assert.ok(written.length > 1024 * 1024, 'larger than what is read at once');
+  /** Flips a bit of the first row group when its last column is asked for. */
+  const flipping = (file: string) => {
+    let columns = 0;
+    return async (): Promise<void> => {
+      columns += 1;
+      if (columns !== 4) return;
+      const bytes = await readFile(file);
+      bytes[5000] = (bytes[5000] as number) ^ 1;
+      await writeFile(file, bytes);
+    };
+  };
+  for (const [file, verify] of [
+    [segment.file, verifySegment],
+    [daily, verifyDaily],
+  ] as const) {
+    const before = await hashFile(file);
+    assert.equal(await verify(file, expected).catch((error: Error) => error.message), before);
+    assert.equal(await verify(file, expected, flipping(file)).catch(() => before), before);
+    assert.notEqual(await hashFile(file), before);
   }
 });

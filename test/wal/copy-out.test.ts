@@ -90,3 +90,22 @@ test('an error in the middle leaves the connection usable', () =>
     );
     assert.equal((await client.query('SELECT 1 AS one')).rows[0].one, '1');
   }));
+
+test('a stop cuts a COPY that is silent, at once', () =>
+  connected(60_000, async (client) => {
+    const stop = new AbortController();
+    const began = performance.now();
+    setTimeout(() => stop.abort(), 200);
+    await assert.rejects(read(new CopyOut(client, 'COPY (SELECT pg_sleep(5)) TO STDOUT', 60_000, stop.signal)), /terminated|ended|closed/i);
+    assert.ok(performance.now() - began < 3000);
+  }));
+
+test('where it was us who stood still for longer than the server may be silent, what it has sent is read', () =>
+  connected(60_000, async (client) => {
+    const copy = new CopyOut(client, `COPY (SELECT i, pg_sleep(0.3), repeat('x', 20000) FROM generate_series(1, 3) i) TO STDOUT`, 700);
+    const reading = read(copy);
+    setTimeout(() => {
+      for (const until = performance.now() + 2000; performance.now() < until; );
+    }, 100);
+    assert.equal((await reading).split('\n').length, 4);
+  }));

@@ -75,7 +75,7 @@ test('all rows in the snapshot of the slot, exactly; later ones are left to the 
   const seen = new Map<string, Row>();
   const descriptions: TableDescription[] = [];
   const others: Row[] = [];
-  for await (const part of copy.parts()) {
+  for await (const part of copy.parts(new AbortController().signal)) {
     const decoded = decode(part.payload);
     assert.equal(decoded.rows.length, part.rows);
     assert.equal(decoded.descriptions.length, 1, 'each part is decodable alone');
@@ -121,7 +121,8 @@ test('rows copied again while others write: what committed before their position
     );
     assert.ok(copy);
     await copy.begun();
-    for await (const part of copy.parts()) for (const row of decode(part.payload).rows) copied.push({ at: copy.at, v: row[1] as string });
+    for await (const part of copy.parts(new AbortController().signal))
+      for (const row of decode(part.payload).rows) copied.push({ at: copy.at, v: row[1] as string });
     await copy[Symbol.asyncDispose]();
   }
   going = false;
@@ -149,7 +150,7 @@ test('the guard: nobody can alter or truncate a table between slot and end of th
     await assert.rejects(sql.query('TRUNCATE public.t'), { code: '55P03' });
     await sql.query('INSERT INTO public.t VALUES (2); UPDATE public.t SET id = 3 WHERE id = 1');
     let rows = 0;
-    for await (const part of copy.parts()) rows += part.rows;
+    for await (const part of copy.parts(new AbortController().signal)) rows += part.rows;
     assert.equal(rows, 1);
   }
   await sql.query('ALTER TABLE public.t ALTER id TYPE bigint');
@@ -237,7 +238,7 @@ test('rows that row level security hides from our role: the copy fails, it is ne
     () => undefined,
   );
   assert.ok(copy);
-  await assert.rejects(copy.parts().next(), /row-level security policy/);
+  await assert.rejects(copy.parts(new AbortController().signal).next(), /row-level security policy/);
   await copy[Symbol.asyncDispose]();
   await sql.end();
 });
