@@ -99,9 +99,14 @@ export async function connect(connectionString: string): Promise<pg.Client> {
   return client;
 }
 
+/** A person seals rows without a key: a day that is over at the first chance, so what is to stay open is of tomorrow, which midnight does not end. `now`: seconds. */
+export function keylessAt(now: number, random: Random): string {
+  return String(BigInt((Math.floor(now / DAY) - random.pick([-1, 2, 3])) * DAY) * MICROS + 1n);
+}
+
 function randomAt(kind: Kind, random: Random, base: number): string {
   if (kind.undated && random.chance(0.3)) return random.pick(['null', 'infinity']);
-  if (kind.keyless) return String(BigInt(Math.floor(base / DAY) * DAY - random.pick([0, 2, 3]) * DAY) * MICROS + 1n);
+  if (kind.keyless) return keylessAt(base, random);
   const age = random.pick([0, 0.9, 1.1, 2.2, 3, 3.3, 4]) * DAY;
   return String(BigInt(Math.floor(base - age - random.below(4 * 3600))) * MICROS + BigInt(random.below(1_000_000)));
 }

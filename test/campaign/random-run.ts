@@ -17,6 +17,9 @@ import { configLines, KINDS, type Kind, schemaSql } from './tables.js';
 const FAULTS = ['K1:kill:1', 'K2:kill:1', 'A3:kill:2', 'A7:kill:2', 'A8:kill:3', 'A9:kill:2', 'A1:kill:9'] as const;
 const CAPTURE_FAULTS = ['C2:kill:9', 'C3:kill:5', 'C5:kill:3'] as const;
 
+/** The day in which the retention of 24 hours ends now: days before it are over for the pruner. */
+const retentionDay = (): string => new Date(Date.now() - 86_400_000).toISOString().slice(0, 10);
+
 export class Run implements AsyncDisposable {
   readonly #pipeline: Pipeline;
   readonly #random: Random;
@@ -28,6 +31,8 @@ export class Run implements AsyncDisposable {
   #views: Views | undefined;
   #pruning: Promise<PruneResult | undefined> = Promise.resolve(undefined);
   #added = 0;
+  /** The first day that is still open, once everything before it is sealed. */
+  #firstOpen = '';
   readonly trace: string[] = [];
   readonly counts: Record<string, number> = {};
 
@@ -250,20 +255,22 @@ export class Run implements AsyncDisposable {
       const { stdout, stderr } = await this.#pipeline.cli(['seal', name, '-c', this.#pipeline.configFile]);
       this.trace.push(`seal ${name}: ${stdout}${stderr}`);
     }
-    for (let i = 0; i < 2; i += 1) {
-      await this.#startPrune();
-      this.#finish(await this.#pruning);
-      this.#pruning = Promise.resolve(undefined);
-    }
+    do {
+      this.#firstOpen = retentionDay();
+      for (let i = 0; i < 2; i += 1) {
+        await this.#startPrune();
+        this.#finish(await this.#pruning);
+        this.#pruning = Promise.resolve(undefined);
+      }
+    } while (this.#firstOpen !== retentionDay()); // midnight came: one more day is over
   }
 
   async audit(): Promise<void> {
     await this.#pipeline.archived();
     await this.#checkViews(true);
-    const firstOpen = new Date(Date.now() - 86_400_000).toISOString().slice(0, 10);
     const problems: string[] = [];
     for (const kind of KINDS) {
-      const audit = await auditFiles(this.#pipeline, this.#journal, kind, firstOpen);
+      const audit = await auditFiles(this.#pipeline, this.#journal, kind, this.#firstOpen);
       problems.push(...audit.problems, ...audit.differences.map(describeDifference));
     }
     assert.deepEqual(problems.slice(0, 12), [], `${problems.length} problems at the end`);

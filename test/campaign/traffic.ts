@@ -3,7 +3,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { Random } from './chance.js';
 import type { Journal } from './journal.js';
 import { Lane } from './lane.js';
-import { addCounts, connect } from './load.js';
+import { addCounts, connect, keylessAt } from './load.js';
 import { BULK, KINDS, type Kind, PARENT } from './tables.js';
 
 const LANES = 4;
@@ -70,7 +70,7 @@ export class Traffic {
   #at(kind: Kind, random: Random): string {
     const now = Math.floor(Date.now() / 1000);
     if (kind.undated && random.chance(0.3)) return random.pick(['null', 'infinity']);
-    if (kind.keyless) return String(BigInt(Math.floor(now / DAY_S) * DAY_S - random.pick([0, 2, 3]) * DAY_S) * 1_000_000n + 1n);
+    if (kind.keyless) return keylessAt(now, random);
     const age = random.pick([0, 0, 0, 0, 0, this.#parts.retentionS - 5, this.#parts.retentionS, DAY_S, 2 * DAY_S, 3 * DAY_S, -30]);
     const older = age >= DAY_S ? random.below(3 * 3600) : random.below(4);
     return String(BigInt(now - age - older) * 1_000_000n + BigInt(random.below(1_000_000)));
