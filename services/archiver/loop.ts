@@ -63,7 +63,7 @@ async function archiveAlways(config: Config, log: Log, signal: AbortSignal, metr
         await archive(context, stream, signal, healthy);
       } catch (error) {
         // A successor sweeps what this one was working on: that it was superseded is the reason, not what failed for want of it.
-        if (!(error instanceof Halt)) await context.writer.requireNewest();
+        if (!(error instanceof Halt)) await context.writer.requireNewest().catch(throwHalt);
         throw poison.judge(error, stream);
       } finally {
         await context.close();
@@ -73,6 +73,10 @@ async function archiveAlways(config: Config, log: Log, signal: AbortSignal, metr
     }
   };
   await runWithRetry(log, signal, attempt, (error) => metrics.failed(error));
+}
+
+function throwHalt(error: unknown): void {
+  if (error instanceof Halt) throw error;
 }
 
 /** Claims the archive, sweeps it, and opens what works on it. */

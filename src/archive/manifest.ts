@@ -8,7 +8,7 @@ import path from 'node:path';
 import { sameEpoch } from '../position/epoch.js';
 import { parseLsn } from '../position/lsn.js';
 import { parsePosition } from '../position/position.js';
-import { configError, Halt } from '../runtime/errors.js';
+import { configError, Halt, TidemarkError } from '../runtime/errors.js';
 import { faultPoint } from '../runtime/fault-point.js';
 import {
   type ArchiveState,
@@ -28,7 +28,7 @@ import { openIdentity, VolumeAnchor, wrongVolume } from './identity.js';
 import { archivePaths, manifestName, manifestNumber } from './layout.js';
 import { type ArchiveIdentity, type FileEntry, FORMAT_VERSION, type Manifest } from './manifest-format.js';
 import { folderProblem } from './preflight.js';
-import { putIfAbsent, syncFolder } from './put.js';
+import { putIfAbsent, storageError, syncFolder } from './put.js';
 
 export type { ArchiveState } from './chain.js';
 export { createArchive, openIdentity, readKey } from './identity.js';
@@ -143,7 +143,6 @@ export class ManifestWriter {
   /** Inode of the newest manifest. */
   #newest: bigint;
   #failed = false;
-  #committing = false;
 
   private constructor(dir: string, anchor: VolumeAnchor, writer: Manifest['writer'], { state, inode }: Linked) {
     this.#dir = dir;
@@ -178,30 +177,33 @@ export class ManifestWriter {
     return this.#writer.claim;
   }
 
-  /** Throws Halt SUPERSEDED when another writer has claimed the archive since, MANIFEST when a person went back behind this one (tidemark repair --manifest). */
+  /**
+   * Throws Halt SUPERSEDED when another writer has claimed the archive since, MANIFEST when a person went back behind this one (tidemark repair --manifest), `transient` when the
+   * volume does not say. Behind the newest may stand what this writer has linked itself: a commit that came between, or one that failed after its link.
+   */
   async requireNewest(): Promise<void> {
     await this.#requireOurs();
-    const next = path.join(archivePaths(this.#dir).manifests, manifestName(this.#state.number + 1));
-    const seen = this.#state.number;
-    const taken = await stat(next).then(
-      () => true,
-      () => false,
-    );
-    // A commit of our own may have come between.
-    if (taken && this.#state.number === seen && !this.#committing) throw superseded(this.#dir, seen + 1);
+    const folder = archivePaths(this.#dir).manifests;
+    for (let number = this.#state.number + 1; ; number += 1) {
+      const found = await readManifest(folder, number);
+      if (found === undefined) return;
+      if (found.manifest.writer.incarnation !== this.#writer.incarnation) throw superseded(this.#dir, number);
+    }
   }
 
   /** The newest manifest is the very file that was linked: behind one that was moved away others may have taken its number, and files that it dropped may be live again. */
   async #requireOurs(): Promise<void> {
     const [{ number }, inode] = [this.#state, this.#newest];
     const folder = archivePaths(this.#dir).manifests;
-    const found = await stat(path.join(folder, manifestName(number)), { bigint: true }).catch(() => undefined);
+    const found = await stat(path.join(folder, manifestName(number)), { bigint: true }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw storageError(error);
+    });
     if (found?.ino !== inode) throw brokenChain(folder, number, found === undefined ? 'it was there and is gone' : 'another one has taken its place');
   }
 
   /**
-   * Commits, durable when it resolves. Halt SUPERSEDED when another writer has claimed, MANIFEST when our newest is gone, WRONG_VOLUME. A transient
-   * error (full or read-only volume) has committed nothing.
+   * Commits, durable when it resolves. Halt SUPERSEDED when another writer has claimed and nothing of `change` is in the archive, MANIFEST when our newest is gone, WRONG_VOLUME.
+   * After any other error the manifest may be there: a link can be made and report an error.
    */
   async commit(change: ManifestChange): Promise<ArchiveState> {
     if (this.#failed) throw new Error('this writer failed in the middle of a commit: claim again');
@@ -209,10 +211,15 @@ export class ManifestWriter {
     await this.#requireOurs();
     const next = compose(this.#state, change, this.#writer);
     this.#failed = true;
-    this.#committing = true;
     try {
       const linked = await put(this.#dir, next);
-      if (linked === undefined) throw superseded(this.#dir, this.#state.number + 1);
+      if (linked === undefined) {
+        const taken = await readManifest(archivePaths(this.#dir).manifests, next.manifest.number);
+        if (taken?.manifest.writer.incarnation !== this.#writer.incarnation) throw superseded(this.#dir, next.manifest.number);
+        throw new TidemarkError('failed', `manifest ${next.manifest.number} in ${this.#dir} was linked by a commit of this archiver that reported an error`, {
+          remedy: 'check the archive volume; the next start reads what is there',
+        });
+      }
       [this.#state, this.#newest] = [linked.state, linked.inode];
       this.#failed = false;
       return linked.state;
@@ -220,8 +227,6 @@ export class ManifestWriter {
       // What failed before the link may be tried again by this writer; after it (a failed fsync of the folder) nothing is known.
       if ((error as { kind?: string }).kind === 'transient') this.#failed = false;
       throw error;
-    } finally {
-      this.#committing = false;
     }
   }
 }

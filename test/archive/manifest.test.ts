@@ -8,6 +8,7 @@ import { archivePaths, manifestName } from '../../src/archive/layout.js';
 import { ArchiveFollower, ManifestWriter } from '../../src/archive/manifest.js';
 import type { Manifest } from '../../src/archive/manifest-format.js';
 import { Halt, TidemarkError } from '../../src/runtime/errors.js';
+import { EIO, linksReportEio, watchSyncs } from './calls.js';
 import { fileEntry, temporaryArchive, temporaryFolder } from './folder.js';
 
 const halts = (name: string) => (error: unknown) => error instanceof Halt && error.halt === name;
@@ -101,6 +102,32 @@ test('a writer behind whom a person went back neither commits nor removes: its n
   await assert.rejects(stopped.commit({ reason: 'flush' }), halts('MANIFEST'));
   await next.commit({ reason: 'flush' });
   await next.requireNewest();
+});
+
+test('F38: what a writer linked itself is no other writer, when the fsync behind the link failed or the link reported an error; its next claim goes on from there', async () => {
+  const unsynced = (manifests: string): Disposable =>
+    watchSyncs((file) => {
+      if (file === manifests) throw EIO();
+    });
+  for (const [failing, kind] of [
+    [unsynced, 'failed'],
+    [linksReportEio, 'transient'],
+  ] as const) {
+    await using folder = await temporaryArchive();
+    const writer = await ManifestWriter.claim(folder.dir, 'test');
+    const injured = failing(archivePaths(folder.dir).manifests);
+    await assert.rejects(writer.commit({ reason: 'flush', add: [fileEntry('a')] }), { kind });
+    injured[Symbol.dispose]();
+    await writer.requireNewest();
+    const next = await ManifestWriter.claim(folder.dir, 'test');
+    assert.deepEqual([next.claim, [...next.state.files.keys()]], [3, ['a']]);
+    await assert.rejects(writer.requireNewest(), halts('SUPERSEDED'));
+    await assert.rejects(
+      writer.commit({ reason: 'flush', add: [fileEntry('a')] }),
+      (error) => !(error instanceof Halt),
+      'its files count: nobody may take them back',
+    );
+  }
 });
 
 test('claims made at once all succeed, the last one rules', async () => {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import promises, { appendFile, readdir, readFile } from 'node:fs/promises';
-import { syncBuiltinESMExports } from 'node:module';
+import { appendFile, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { archivePaths } from '../../src/archive/layout.js';
 import { type IntentReceipt, ReceiptIndex, ReceiptWriter } from '../../src/archive/receipts.js';
+import { EIO, watchSyncs } from './calls.js';
 import { temporaryArchive } from './folder.js';
 
 function intent(batch: string): IntentReceipt {
@@ -65,27 +65,6 @@ test('a line that was torn anywhere counts for nothing, and the whole one behind
   assert.deepEqual(await index.wholeIntent('b'), intent('b'));
 });
 
-/** Calls `sync` before each fsync, with what is synced, until it is disposed of. */
-function watchSyncs(sync: (file: string) => void): Disposable {
-  const { open } = promises;
-  promises.open = async (file, ...rest) => {
-    const handle = await open(file, ...rest);
-    const real = handle.sync.bind(handle);
-    handle.sync = async () => {
-      sync(String(file));
-      await real();
-    };
-    return handle;
-  };
-  syncBuiltinESMExports();
-  return {
-    [Symbol.dispose]() {
-      promises.open = open;
-      syncBuiltinESMExports();
-    },
-  };
-}
-
 test('the first receipt of a writer makes the name of the file durable, also of one that another writer created and may not have', async () => {
   await using folder = await temporaryArchive();
   await new ReceiptWriter(folder.dir).append(intent('a'));
@@ -104,7 +83,7 @@ test('F38: after a failed fsync, of the file or of its folder, a writer takes no
     await using folder = await temporaryArchive();
     const writer = new ReceiptWriter(folder.dir);
     const failing = watchSyncs((file) => {
-      if (which.test(file)) throw Object.assign(new Error('EIO: i/o error, fsync'), { code: 'EIO' });
+      if (which.test(file)) throw EIO();
     });
     await assert.rejects(writer.append(intent('a')), { kind: 'transient' });
     failing[Symbol.dispose]();
