@@ -48,13 +48,15 @@ function parseIdentity(file: string, text: string): ArchiveIdentity {
   return identity as ArchiveIdentity;
 }
 
-/** Key that signs fences and prune messages: 32 bytes. Throws a `config` error when it is missing or unreadable. */
+/** Key that signs fences and prune messages: 32 bytes. Throws a `config` error when it is missing or may not be read. */
 export async function readKey(dir: string): Promise<Buffer> {
   const file = archivePaths(dir).key;
   try {
     const key = Buffer.from((await readFile(file, 'utf8')).trim(), 'hex');
     if (key.length === 32) return key;
   } catch (error) {
+    const known = storageError(error);
+    if (known !== error) throw known;
     throw configError(
       `archive.dir: ${file} cannot be read (${(error as Error).message})`,
       'let this user read it; it is made by the archiver, mode 0640: the services run as one user or in one group',
@@ -103,7 +105,8 @@ async function requireFolder(dir: string): Promise<void> {
   try {
     await access(dir, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'EROFS') throw storageError(error);
+    const known = storageError(error);
+    if (known !== error) throw known;
     throw configError(`archive.dir: ${dir} cannot be written (${(error as Error).message})`, 'let the user of the archiver write there');
   }
 }

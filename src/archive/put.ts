@@ -95,6 +95,8 @@ const STORAGE: Readonly<Record<string, string>> = {
   EDQUOT: 'the quota of the archive volume is used up',
   EROFS: 'the archive volume is mounted read-only',
   EIO: 'the archive volume reports an input/output error',
+  ESTALE: 'the archive volume was mounted anew behind an open file',
+  ETIMEDOUT: 'the archive volume does not answer',
 };
 
 /** Turns errors of a full, read-only or failing volume into a transient error with one clear line; gives back all others as they are. */
