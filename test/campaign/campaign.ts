@@ -40,8 +40,6 @@ export type CampaignOptions = {
   /** For what must come about at the end. */
   readonly patienceMs?: number;
   readonly bulkRows?: number;
-  /** Flush interval; default: drawn. */
-  readonly flushS?: number;
   readonly say: (line: string) => void;
 };
 
@@ -111,7 +109,7 @@ export class Campaign implements AsyncDisposable {
       await Pipeline.start({
         schema: schemaSql(ALL),
         tables: configLines(ALL),
-        flushEvery: `${this.#options.flushS ?? 1 + this.#random.below(most)}s`,
+        flushEvery: `${1 + this.#random.below(most)}s`,
         retention: `${this.#retentionS}s`,
         schedule: `*/${5 + this.#random.below(6)} * * * * *`,
         postgres: { max_prepared_transactions: '20', fsync: 'on', max_wal_size: '256MB' },

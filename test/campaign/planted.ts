@@ -65,7 +65,7 @@ async function tryOne(plant: Plant, base: Base): Promise<Outcome> {
 
 type Run = { readonly report?: Report; readonly failure?: unknown };
 
-async function campaign(plant: Plant | undefined, how: { readonly faults: readonly string[] | undefined; readonly flushS?: number }, base: Base): Promise<Run> {
+async function campaign(plant: Plant | undefined, how: { readonly faults: readonly string[] | undefined }, base: Base): Promise<Run> {
   await using copy = await PatchedCopy.of(plant);
   try {
     await using run = await Campaign.start({ ...base, services: copy.services, ...how, restless: true, bulkRows: 10_000, patienceMs: 60_000 });
