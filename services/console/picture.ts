@@ -8,7 +8,7 @@ import { parsePosition } from '../../src/position/position.js';
 import type { Config } from '../../src/runtime/config.js';
 import { withoutLogins } from '../../src/runtime/config-problem.js';
 import type { ServiceReport } from '../../src/runtime/supervision.js';
-import type { HaltNotice } from '../../src/status/halts.js';
+import type { HaltNotice } from '../../src/status/halt-notice.js';
 import type { PipelineStatus } from '../../src/status/pipeline-state.js';
 import type { Look, Sample } from './history.js';
 import type { Wish } from './prune.js';

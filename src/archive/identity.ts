@@ -11,15 +11,27 @@ import { archivePaths, RESERVED } from './layout.js';
 import { type ArchiveIdentity, FORMAT_VERSION } from './manifest-format.js';
 import { putIfAbsent, storageError, syncFolder } from './put.js';
 
-/** The identity of the archive in `dir`, undefined when there is none yet. Halts on one of a newer format or unreadable. */
+/** What keeps `dir` from being the folder of an archive; undefined: nothing. It is never made by us: a mount point that is empty because its volume is missing must not become an archive. */
+export async function folderProblem(dir: string): Promise<{ readonly seen: string; readonly remedy: string } | undefined> {
+  const found = await stat(dir).catch((error: NodeJS.ErrnoException) => error);
+  if (!(found instanceof Error)) return found.isDirectory() ? undefined : { seen: `${dir} is not a folder`, remedy: 'set archive.dir to a folder' };
+  if (found.code === 'ENOENT') return { seen: `there is no folder ${dir}`, remedy: `mkdir -p ${dir}, or mount the volume it lies on` };
+  if (found.code === 'ENOTDIR') return { seen: `${dir} lies in a file, not in a folder`, remedy: 'correct archive.dir' };
+  return { seen: `${dir} cannot be looked at (${found.code ?? found.message})`, remedy: 'let this user into the folders above it, or correct archive.dir' };
+}
+
+/** The identity of the archive in `dir`, undefined when there is none yet. Halts on one of a newer format or unreadable; throws `config` where `dir` is or lies in a file. */
 export async function openIdentity(dir: string): Promise<ArchiveIdentity | undefined> {
   const file = archivePaths(dir).identity;
   let text: string;
   try {
     text = await readFile(file, 'utf8');
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw storageError(error);
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return undefined;
+    // Only this is a mistake of the configuration: what a volume says that fails (EIO, ESTALE, EACCES) passes, and is tried again.
+    const problem = code === 'ENOTDIR' ? await folderProblem(dir) : undefined;
+    throw problem === undefined ? storageError(error) : configError(`archive.dir: ${problem.seen}`, problem.remedy);
   }
   return parseIdentity(file, text);
 }

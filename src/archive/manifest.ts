@@ -8,7 +8,7 @@ import path from 'node:path';
 import { sameEpoch } from '../position/epoch.js';
 import { parseLsn } from '../position/lsn.js';
 import { parsePosition } from '../position/position.js';
-import { configError, Halt, TidemarkError } from '../runtime/errors.js';
+import { Halt, TidemarkError } from '../runtime/errors.js';
 import { faultPoint } from '../runtime/fault-point.js';
 import {
   type ArchiveState,
@@ -27,7 +27,6 @@ import {
 import { openIdentity, VolumeAnchor, wrongVolume } from './identity.js';
 import { archivePaths, manifestName, manifestNumber } from './layout.js';
 import { type ArchiveIdentity, type FileEntry, FORMAT_VERSION, type Manifest } from './manifest-format.js';
-import { folderProblem } from './preflight.js';
 import { putIfAbsent, storageError, syncFolder } from './put.js';
 
 export type { ArchiveState } from './chain.js';
@@ -49,7 +48,7 @@ export class ArchiveFollower {
   async refresh(): Promise<ArchiveState | undefined> {
     const known = this.#state;
     if (this.#anchor === undefined) {
-      const identity = await openIdentity(this.#dir).catch((error: unknown) => this.#unreadable(error));
+      const identity = await openIdentity(this.#dir);
       if (identity === undefined) return undefined;
       this.#anchor = await VolumeAnchor.at(this.#dir, identity);
     } else await this.#anchor.check();
@@ -63,13 +62,6 @@ export class ArchiveFollower {
     }
     this.#state = state;
     return state;
-  }
-
-  /** Where archive.dir itself is not a folder, that is what is wrong, not the file in it. */
-  async #unreadable(error: unknown): Promise<never> {
-    // Only this is a mistake of the configuration: what a volume says that fails (EIO, ESTALE, EACCES) passes, and is tried again.
-    const problem = (error as NodeJS.ErrnoException).code === 'ENOTDIR' ? await folderProblem(this.#dir) : undefined;
-    throw problem === undefined ? error : configError(`archive.dir: ${problem.seen}`, problem.remedy);
   }
 
   /** Reads from the newest checkpoint on. */

@@ -1,21 +1,12 @@
 /** doctor's checks of the archive volume: it can hold what decides over deletes. Leaves nothing behind. */
-import { access, constants, mkdtemp, rm, stat, statfs } from 'node:fs/promises';
+import { access, constants, mkdtemp, rm, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import type { Check } from '../runtime/check.js';
 import { describeError } from '../runtime/errors.js';
-import { findParquet, openIdentity, requireHardLinks } from './identity.js';
+import { findParquet, folderProblem, openIdentity, requireHardLinks } from './identity.js';
 import { archiveOwner } from './owner.js';
 
 const LOW_BYTES = 5 * 1024 ** 3;
-
-/** What keeps `dir` from being the folder of an archive; undefined: nothing. It is never made by us: a mount point that is empty because its volume is missing must not become an archive. */
-export async function folderProblem(dir: string): Promise<{ readonly seen: string; readonly remedy: string } | undefined> {
-  const found = await stat(dir).catch((error: NodeJS.ErrnoException) => error);
-  if (!(found instanceof Error)) return found.isDirectory() ? undefined : { seen: `${dir} is not a folder`, remedy: 'set archive.dir to a folder' };
-  if (found.code === 'ENOENT') return { seen: `there is no folder ${dir}`, remedy: `mkdir -p ${dir}, or mount the volume it lies on` };
-  if (found.code === 'ENOTDIR') return { seen: `${dir} lies in a file, not in a folder`, remedy: 'correct archive.dir' };
-  return { seen: `${dir} cannot be looked at (${found.code ?? found.message})`, remedy: 'let this user into the folders above it, or correct archive.dir' };
-}
 
 /** `dir`: archive.dir. */
 export async function archivePreflight(dir: string): Promise<Check[]> {

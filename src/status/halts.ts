@@ -3,23 +3,12 @@
  * is wal/slot's. What it cannot see (POISON, STREAM_GAP, SUPERSEDED) only the service that halted knows.
  */
 import type { ArchiveFollower, ArchiveState } from '../archive/manifest.js';
-import type { RunReceipt } from '../archive/receipts.js';
 import { parseLsn } from '../position/lsn.js';
 import { parsePosition } from '../position/position.js';
-import { Halt, type HaltName } from '../runtime/errors.js';
+import { Halt } from '../runtime/errors.js';
 import { decideSlot } from '../wal/slot.js';
+import { type HaltNotice, tableHalts } from './halt-notice.js';
 import type { PipelineStatus } from './pipeline-state.js';
-
-/** A halt as a person needs it. `where`: the service or table that stands still. `at`: ISO time, null when it is only seen from outside. */
-export type HaltNotice = {
-  /** Null: the service ended as halted and did not say more. */
-  readonly halt: HaltName | null;
-  readonly where: string;
-  readonly seen: string;
-  readonly safe: string;
-  readonly remedy: string;
-  readonly at: string | null;
-};
 
 /** `follower`: looked at again after `status` was read, so that the slot is never taken for being ahead of an older manifest. */
 export async function findHalts(status: PipelineStatus, follower: ArchiveFollower): Promise<HaltNotice[]> {
@@ -77,15 +66,4 @@ function slotRow(slot: NonNullable<PipelineStatus['slot']>): NonNullable<Paramet
     heldBytes: slot.heldBytes,
     safeBytes: slot.safeWalBytes,
   };
-}
-
-/** A table halts with DIGEST: its receipt says so in one line, `DIGEST: seen. safe. → remedy`. */
-export function tableHalts(run: RunReceipt | null): HaltNotice[] {
-  return (run?.tables ?? []).flatMap(({ table, problem }) => {
-    const [, text, remedy = ''] = /^DIGEST: (.*?)(?: → (.*))?$/s.exec(problem ?? '') ?? [];
-    if (text === undefined || run === null) return [];
-    const end = text.search(/ Nothing /);
-    const [seen, safe] = end < 0 ? [text, ''] : [text.slice(0, end), text.slice(end + 1)];
-    return [{ halt: 'DIGEST' as const, where: table, seen, safe, remedy, at: run.finishedAt }];
-  });
 }

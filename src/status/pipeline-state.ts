@@ -1,9 +1,9 @@
 /** What the pipeline looks like now, gathered from Postgres, the stream and the archive: for status and explain. Each part may be missing, with its reason. */
 import type pg from 'pg';
 import { ArchiveGrowth, archiveBytes } from '../archive/growth.js';
+import { folderProblem } from '../archive/identity.js';
 import { ArchiveFollower, type ArchiveState } from '../archive/manifest.js';
 import { describePause, readPause } from '../archive/operations.js';
-import { folderProblem } from '../archive/preflight.js';
 import { ReceiptIndex, type RunReceipt } from '../archive/receipts.js';
 import { decodeChunkHeader } from '../change/chunk.js';
 import { tableCoverage } from '../coverage/coverage.js';
@@ -19,6 +19,7 @@ import { readServerIdentity } from '../wal/identity.js';
 import { closeClient, connectClient } from '../wal/session.js';
 import { slotAlarm } from '../wal/slot-health.js';
 import { type Forecast, forecastOf } from './forecast.js';
+import { tableHalts } from './halt-notice.js';
 
 export type TableStatus = {
   readonly table: string;
@@ -105,6 +106,7 @@ export async function readStatus(
   const confirmed = database.slot?.confirmedLsn ? parseLsn(database.slot.confirmedLsn) : undefined;
   const tail = 'problem' in stream || stream.tail === null ? undefined : parseLsn(stream.tail);
   const waiting = archivedSeconds(database.nowMs, archived, tail);
+  const lastRun = runs.at(-1) ?? null;
   return {
     source: config.source.name,
     at: new Date().toISOString(),
@@ -131,8 +133,8 @@ export async function readStatus(
       // The slot is confirmed to the newest archived fence: then it is as old as the archive.
       confirmedSeconds: database.slot?.confirmedLsn != null && database.slot.confirmedLsn === archived?.fences.at(-1)?.lsn ? waiting : null,
     },
-    tables: config.tables.map((table) => tableStatus(table, archived, database.tables.get(table.key), pruned)),
-    lastRun: runs.at(-1) ?? null,
+    tables: config.tables.map((table) => tableStatus(table, archived, database.tables.get(table.key), { pruned, lastRun })),
+    lastRun,
     paused,
     forecast: forecastOf(volume, found.forecast),
   };
@@ -285,12 +287,14 @@ function tableStatus(
   table: Config['tables'][number],
   state: ArchiveState | undefined,
   database: DatabaseTable | undefined,
-  pruned: ReadonlyMap<string, number>,
+  { pruned, lastRun }: { readonly pruned: ReadonlyMap<string, number>; readonly lastRun: RunReceipt | null },
 ): TableStatus {
   const files = [...(state?.files.values() ?? [])].filter(
     (file) => file.schema === table.schema && file.table === table.table && (file.kind === 'segment' || file.kind === 'daily'),
   );
-  const why = database === undefined ? 'the database cannot be asked' : database.why;
+  const halted = tableHalts(lastRun).find(({ where }) => where === table.table);
+  const why =
+    database === undefined ? 'the database cannot be asked' : (database.why ?? (halted === undefined ? null : `its last prune halted: ${halted.halt}`));
   return {
     table: table.key,
     hotRows: database?.hotRows ?? null,

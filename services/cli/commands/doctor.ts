@@ -1,8 +1,9 @@
 /** `tidemark doctor [--fix] [--json]`: every precondition at once. Exit 0 when nothing failed (warnings are said), 1 when something did, 2 for the configuration. */
 import type pg from 'pg';
+import { folderProblem } from '../../../src/archive/identity.js';
 import { ArchiveFollower } from '../../../src/archive/manifest.js';
 import { recordOperation } from '../../../src/archive/operations.js';
-import { archivePreflight, folderProblem } from '../../../src/archive/preflight.js';
+import { archivePreflight } from '../../../src/archive/preflight.js';
 import { putSettings, readSettings, settingsDifferences, settingsOf } from '../../../src/archive/settings.js';
 import { believeClock, recordedBoot, setForward, thisBoot } from '../../../src/prune/clock.js';
 import { prunePreflight } from '../../../src/prune/preflight.js';

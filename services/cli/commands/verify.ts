@@ -1,5 +1,5 @@
 /** `tidemark verify [--deep] [--json]`: exit 0 when every file says what the manifests say (and, deep, what Postgres and the stream say), 4 when one does not. */
-import { folderProblem } from '../../../src/archive/preflight.js';
+import { folderProblem } from '../../../src/archive/identity.js';
 import { verifyArchive } from '../../../src/archive/verify.js';
 import { type Config, loadConfig } from '../../../src/runtime/config.js';
 import { configError, TidemarkError } from '../../../src/runtime/errors.js';

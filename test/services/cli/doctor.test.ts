@@ -238,7 +238,7 @@ test('an archive.dir that is a file, or missing, is said as that: by doctor, by 
   assert.deepEqual(seen, [{ name: 'archive folder', status: 'failed', seen: `${archive} is not a folder`, remedy: 'set archive.dir to a folder' }]);
   const line = `archive.dir: ${archive} is not a folder → set archive.dir to a folder`;
   assert.equal(await status(), `archive    ${line}`);
-  for (const command of ['verify', 'views', 'seal']) {
+  for (const command of ['verify', 'views', 'seal', 'pause', 'resume']) {
     const { code, stderr } = await tidemark([command, '-c', file]);
     assert.deepEqual([code, stderr], [2, `${line}\n`], command);
   }

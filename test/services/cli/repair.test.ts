@@ -65,6 +65,7 @@ test('DIGEST: the table is copied again, and its rows can go', async () => {
   assert.equal(refused.code, 3, refused.stdout + refused.stderr);
   assert.match(refused.stdout + refused.stderr, /DIGEST.*tidemark repair ticks/s);
   assert.equal(await hot(), 20);
+  assert.match((await cli('status')).stdout, /^ticks .* no: its last prune halted: DIGEST$/m);
   const repaired = await cli('repair', 'ticks');
   assert.equal(repaired.code, 0, repaired.stderr);
   await until('the copy is complete', async () => (await pipeline.state())?.recopy?.state === 'complete');
@@ -72,6 +73,7 @@ test('DIGEST: the table is copied again, and its rows can go', async () => {
   const pruned = await cli('prune');
   assert.equal(pruned.code, 0, pruned.stdout + pruned.stderr);
   assert.equal(await hot(), 0);
+  assert.match((await cli('status')).stdout, /^ticks .* yes$/m);
 });
 
 test('repair of a table needs a capture, and a name; of a stream, capture stopped and a slot that holds what is not archived', async () => {

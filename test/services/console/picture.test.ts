@@ -11,7 +11,7 @@ import { parseConfig } from '../../../src/runtime/config.js';
 import { Secret } from '../../../src/runtime/config-values.js';
 import { Halt } from '../../../src/runtime/errors.js';
 import { lastWordsOf } from '../../../src/runtime/supervision.js';
-import { tableHalts } from '../../../src/status/halts.js';
+import { tableHalts } from '../../../src/status/halt-notice.js';
 
 const lsn = (n: number): Lsn => BigInt(n) as Lsn;
 const look = (at: number, insert: number, fence: number, rows: number): Look => ({
