@@ -11,7 +11,7 @@ import { syncFolder } from '../../src/archive/put.js';
 import { digestSum, parquet } from '../../src/archive/view.js';
 import type { SystemColumn } from '../../src/change/system-columns.js';
 import { formatLsn, lsn } from '../../src/position/lsn.js';
-import { Halt } from '../../src/runtime/errors.js';
+import { Halt, TidemarkError } from '../../src/runtime/errors.js';
 import { segmentColumn } from '../../src/segment/columns.js';
 import { DurableFile } from '../../src/segment/durable-file.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
@@ -72,7 +72,8 @@ export class DailyFiles {
         return wanted;
       })
       .catch(async (error: unknown) => {
-        if (error instanceof Halt && error.halt === 'SUPERSEDED') await this.takeBack(); // after another error the manifest may be there
+        // After another error the manifest may be there.
+        if (error instanceof TidemarkError && (error.kind === 'transient' || (error instanceof Halt && error.halt === 'SUPERSEDED'))) await this.takeBack();
         throw error;
       });
     if (committed) await rm(this.#note, { force: true });

@@ -45,11 +45,13 @@ export async function runArchiver(config: Config, log: Log, signal: AbortSignal,
 
 async function archiveAlways(config: Config, log: Log, signal: AbortSignal, metrics: ArchiverMetrics): Promise<void> {
   const poison = new PoisonCount();
+  let known: string | undefined;
   const attempt = async (healthy: () => void): Promise<void> => {
     const { dir } = config.archive;
-    const identity = await createArchive(dir, config.source.name).catch((error: unknown) => {
+    const identity = await createArchive(dir, config.source.name, known).catch((error: unknown) => {
       throw storageError(error);
     });
+    known = identity.archive;
     const key = await readKey(dir);
     const stream = await connectStream(config, `tidemark_${config.source.name}_archiver`, sayDenied(log));
     metrics.connected(stream.connected);

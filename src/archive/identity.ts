@@ -60,6 +60,14 @@ function parseIdentity(file: string, text: string): ArchiveIdentity {
   return identity as ArchiveIdentity;
 }
 
+/** Only a person can mend it. Whatever else a volume says passes by itself: the services try again. */
+function isOfPerson(error: unknown): boolean {
+  return ['ENOENT', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '');
+}
+
+/** What link(2) says on a file system that has none. */
+const NO_LINKS: ReadonlySet<string | undefined> = new Set(['EPERM', 'ENOTSUP', 'ENOSYS', 'EINVAL', 'EMLINK']);
+
 /** Key that signs fences and prune messages: 32 bytes. Throws a `config` error when it is missing or may not be read. */
 export async function readKey(dir: string): Promise<Buffer> {
   const file = archivePaths(dir).key;
@@ -67,8 +75,7 @@ export async function readKey(dir: string): Promise<Buffer> {
     const key = Buffer.from((await readFile(file, 'utf8')).trim(), 'hex');
     if (key.length === 32) return key;
   } catch (error) {
-    const known = storageError(error);
-    if (known !== error) throw known;
+    if (!isOfPerson(error)) throw storageError(error);
     throw configError(
       `archive.dir: ${file} cannot be read (${(error as Error).message})`,
       'let this user read it; it is made by the archiver, mode 0640: the services run as one user or in one group',
@@ -77,10 +84,18 @@ export async function readKey(dir: string): Promise<Buffer> {
   throw configError(`archive.dir: ${file} is not a key of 32 bytes in hexadecimal`, 'restore this file from a copy of the archive');
 }
 
-/** Opens the archive in `dir`, or makes one in a folder that is there, writable, has hard links and no foreign Parquet files. Throws `config` errors. */
-export async function createArchive(dir: string, source: string): Promise<ArchiveIdentity> {
+/**
+ * Opens the archive in `dir`, or makes one in a folder that is there, writable, has hard links and no foreign Parquet files. Throws `config` errors. `known`: the archive that was there
+ * before in the life of this process; without it the folder is a mount point whose volume is gone: Halt WRONG_VOLUME.
+ */
+export async function createArchive(dir: string, source: string, known?: string): Promise<ArchiveIdentity> {
   await requireFolder(dir);
   const found = await openIdentity(dir);
+  if (known !== undefined && found?.archive !== known)
+    throw wrongVolume(
+      dir,
+      found === undefined ? `${archivePaths(dir).identity} is gone` : `${archivePaths(dir).identity} names archive ${found.archive}, not ${known}`,
+    );
   if (found === undefined) await refuseForeign(dir);
   const paths = archivePaths(dir);
   for (const folder of [paths.own, paths.temporary, paths.manifests, paths.open, paths.history, paths.receipts]) await makeFolder(folder);
@@ -117,15 +132,17 @@ async function requireFolder(dir: string): Promise<void> {
   try {
     await access(dir, constants.R_OK | constants.W_OK | constants.X_OK);
   } catch (error) {
-    const known = storageError(error);
-    if (known !== error) throw known;
+    if (!isOfPerson(error)) throw storageError(error);
     throw configError(`archive.dir: ${dir} cannot be written (${(error as Error).message})`, 'let the user of the archiver write there');
   }
 }
 
 /** A folder with Parquet files or manifests but without identity is somebody else's, or lost its identity. */
 async function refuseForeign(dir: string): Promise<void> {
-  const manifests = await readdir(archivePaths(dir).manifests).catch(() => []);
+  const manifests = await readdir(archivePaths(dir).manifests).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return [];
+    throw storageError(error);
+  });
   if (manifests.length > 0) throw wrongVolume(dir, `${archivePaths(dir).identity} is missing, but there are ${manifests.length} manifests`);
   const foreign = await findParquet(dir, 0);
   if (foreign === undefined) return;
@@ -160,15 +177,15 @@ export async function requireHardLinks(dir: string): Promise<void> {
     await writeFile(file, 'probe', { flag: 'wx', mode: 0o640 });
     await link(file, `${file}-link`);
     const found = await lstat(`${file}-link`);
-    if (found.nlink < 2) throw new Error('a linked file has one name only');
+    if (found.nlink < 2) throw Object.assign(new Error('a linked file has one name only'), { code: 'EMLINK' });
   } catch (error) {
-    const known = storageError(error);
-    if (known !== error) throw known;
-    if ((error as NodeJS.ErrnoException).code === 'EACCES')
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EACCES')
       throw configError(
         `archive.dir: this user may not write in ${dir} (${(error as Error).message})`,
         'give the archive folder and all that is in it to the user of the services (chown -R)',
       );
+    if (!NO_LINKS.has(code)) throw storageError(error);
     throw configError(
       `archive.dir: no hard link can be made in ${dir} (${(error as Error).message})`,
       'use a file system with hard links (ext4, xfs, zfs, btrfs, apfs)',

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { sameEpoch } from '../position/epoch.js';
 import { parseLsn } from '../position/lsn.js';
 import { parsePosition } from '../position/position.js';
-import { Halt, TidemarkError } from '../runtime/errors.js';
+import { Halt } from '../runtime/errors.js';
 import { faultPoint } from '../runtime/fault-point.js';
 import {
   type ArchiveState,
@@ -27,7 +27,7 @@ import {
 import { openIdentity, VolumeAnchor, wrongVolume } from './identity.js';
 import { archivePaths, manifestName, manifestNumber } from './layout.js';
 import { type ArchiveIdentity, type FileEntry, FORMAT_VERSION, type Manifest } from './manifest-format.js';
-import { putIfAbsent, storageError, syncFolder } from './put.js';
+import { mayBeThere, putIfAbsent, storageError, syncFolder } from './put.js';
 
 export type { ArchiveState } from './chain.js';
 export { createArchive, openIdentity, readKey } from './identity.js';
@@ -194,8 +194,8 @@ export class ManifestWriter {
   }
 
   /**
-   * Commits, durable when it resolves. Halt SUPERSEDED when another writer has claimed and nothing of `change` is in the archive, MANIFEST when our newest is gone, WRONG_VOLUME.
-   * After any other error the manifest may be there: a link can be made and report an error.
+   * Commits, durable when it resolves. Halt SUPERSEDED when another writer has claimed, MANIFEST when our newest is gone, WRONG_VOLUME; `transient` for a full, read-only or failing
+   * volume: after these nothing of `change` is in the archive. After any other error it may be: this writer takes nothing more, and its successor reads what is there.
    */
   async commit(change: ManifestChange): Promise<ArchiveState> {
     if (this.#failed) throw new Error('this writer failed in the middle of a commit: claim again');
@@ -205,20 +205,25 @@ export class ManifestWriter {
     this.#failed = true;
     try {
       const linked = await put(this.#dir, next);
-      if (linked === undefined) {
-        const taken = await readManifest(archivePaths(this.#dir).manifests, next.manifest.number);
-        if (taken?.manifest.writer.incarnation !== this.#writer.incarnation) throw superseded(this.#dir, next.manifest.number);
-        throw new TidemarkError('failed', `manifest ${next.manifest.number} in ${this.#dir} was linked by a commit of this archiver that reported an error`, {
-          remedy: 'check the archive volume; the next start reads what is there',
-        });
-      }
+      if (linked === undefined) throw await this.#taken(next.manifest.number);
       [this.#state, this.#newest] = [linked.state, linked.inode];
       this.#failed = false;
       return linked.state;
     } catch (error) {
-      // What failed before the link may be tried again by this writer; after it (a failed fsync of the folder) nothing is known.
       if ((error as { kind?: string }).kind === 'transient') this.#failed = false;
       throw error;
+    }
+  }
+
+  /** Why the name of our next manifest is not free. Our own: the answer to its link was lost, and the link was sent again. */
+  async #taken(number: number): Promise<unknown> {
+    const folder = archivePaths(this.#dir).manifests;
+    try {
+      const found = await readManifest(folder, number);
+      if (found !== undefined && found.manifest.writer.incarnation !== this.#writer.incarnation) return superseded(this.#dir, number);
+      return mayBeThere(path.join(folder, manifestName(number)), 'its name was taken', new Error(found === undefined ? 'by what is gone' : 'by itself'));
+    } catch (error) {
+      return error instanceof Halt ? error : mayBeThere(path.join(folder, manifestName(number)), 'its name was taken', error);
     }
   }
 }
@@ -296,7 +301,10 @@ async function put(dir: string, { manifest, files }: ReturnType<typeof compose>)
   const bytes = encodeManifest(manifest);
   const file = path.join(paths.manifests, manifestName(manifest.number));
   if (!(await putIfAbsent(file, bytes, { temporary: paths.temporary, linked: () => faultPoint('A8') }))) return undefined;
-  return { state: fold(manifest, sha256(bytes), files), inode: (await stat(file, { bigint: true })).ino };
+  const { ino } = await stat(file, { bigint: true }).catch((error: unknown) => {
+    throw mayBeThere(file, 'it could not be looked at', error);
+  });
+  return { state: fold(manifest, sha256(bytes), files), inode: ino };
 }
 
 function superseded(dir: string, number: number): Halt {

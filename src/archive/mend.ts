@@ -4,9 +4,9 @@
  */
 import { mkdir, readdir, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
-import { configError, describeError, TidemarkError } from '../runtime/errors.js';
+import { configError, describeError, Halt, TidemarkError } from '../runtime/errors.js';
 import { DailyReader } from '../segment/daily-reader.js';
-import { type ArchiveState, isCheckpoint, nextState, readManifest, stateOfCheckpoint } from './chain.js';
+import { type ArchiveState, brokenChain, isCheckpoint, nextState, readManifest, stateOfCheckpoint } from './chain.js';
 import { openIdentity } from './identity.js';
 import { archivePaths, isEmptyFile, manifestName, manifestNumber } from './layout.js';
 import { storageError, syncFolder } from './put.js';
@@ -51,11 +51,11 @@ async function lastSound(manifests: string, highest: number): Promise<{ state: A
     try {
       for (let number = start; number <= highest; number += 1) {
         const found = await readManifest(manifests, number);
-        if (found === undefined) throw new Error(`manifest ${number} is missing`);
+        if (found === undefined) throw brokenChain(manifests, number, 'it is missing');
         state = state === undefined ? stateOfCheckpoint(manifests, found.manifest, found.hash) : nextState(manifests, state, found.manifest, found.hash);
       }
     } catch (error) {
-      if ((error as { kind?: string }).kind === 'transient') throw error;
+      if (!(error instanceof Halt)) throw error; // what the volume says now is no break
       seen = describeError(error);
     }
     if (state !== undefined) return { state, seen };
@@ -66,10 +66,19 @@ async function lastSound(manifests: string, highest: number): Promise<{ state: A
 async function missingFiles(dir: string, state: ArchiveState): Promise<string[]> {
   const gone: string[] = [];
   for (const { file, bytes } of state.files.values()) {
-    const size = await stat(path.join(dir, file)).then((found) => found.size, () => undefined); // biome-ignore format: one line
-    if (size !== bytes) gone.push(file);
+    const found = await stat(path.join(dir, file)).catch(orGone);
+    if (found?.size !== bytes) gone.push(file);
   }
   return gone;
+}
+
+function orGone(error: NodeJS.ErrnoException): undefined {
+  if (error.code !== 'ENOENT') throw storageError(error);
+}
+
+/** A file that was read and is none of ours; not one that the volume does not give. */
+function orForeign(error: NodeJS.ErrnoException): undefined {
+  if (typeof error.code === 'string') throw storageError(error);
 }
 
 /** Parquet files of this archive that its state does not name. Outside `_tidemark/` only those that say of themselves whose they are. */
@@ -82,7 +91,7 @@ async function strayFiles(dir: string, state: ArchiveState): Promise<string[]> {
     if (!entry.isFile() || !name.endsWith('.parquet') || state.files.has(name) || isEmptyFile(name)) continue;
     const inside = [open, history, restored].some((folder) => file.startsWith(`${folder}${path.sep}`));
     if (!inside && file.startsWith(`${own}${path.sep}`)) continue;
-    const owner = inside ? state.archive : await DailyReader.open(file).then((reader) => reader.metadata.archive, () => undefined); // biome-ignore format: one line
+    const owner = inside ? state.archive : (await DailyReader.open(file).catch(orForeign))?.metadata.archive;
     if (owner === state.archive) strays.push(name);
   }
   return strays;

@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, link, open, rename, rm, unlink } from 'node:fs/promises';
 import path from 'node:path';
-import { TidemarkError } from '../runtime/errors.js';
+import { messageOf, TidemarkError } from '../runtime/errors.js';
 
 /** Makes the entries of a folder durable. Throws what fsync says; never try it again for the same change. */
 export async function syncFolder(dir: string): Promise<void> {
@@ -45,7 +45,9 @@ export async function putIfAbsent(file: string, bytes: Buffer, options: PutOptio
   try {
     await writeFully(handle, bytes);
     await handle.sync();
-    await link(temporary, file);
+    await link(temporary, file).catch((error: unknown) => {
+      throw MAYBE_DONE.has((error as NodeJS.ErrnoException).code ?? '') ? mayBeThere(file, 'its link reported an error', error) : error;
+    });
   } catch (error) {
     await unlink(temporary).catch(() => undefined);
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
@@ -80,32 +82,43 @@ export async function replaceFile(dir: string, name: string, text: string): Prom
 
 /** After a failed fsync of a name nobody knows whether it lasts: no second try can tell either. */
 async function syncLinked(file: string): Promise<void> {
-  try {
-    await syncFolder(path.dirname(file));
-  } catch (error) {
-    throw new TidemarkError('failed', `${path.dirname(file)}: fsync failed after linking ${path.basename(file)} (${(error as Error).message})`, {
-      remedy: 'check the archive volume; the name may or may not last, the next start reads what is there',
-      cause: error,
-    });
-  }
+  await syncFolder(path.dirname(file)).catch((error: unknown) => {
+    throw mayBeThere(file, 'the fsync behind its link failed', error);
+  });
 }
 
-const STORAGE: Readonly<Record<string, string>> = {
-  ENOSPC: 'the archive volume is full',
-  EDQUOT: 'the quota of the archive volume is used up',
-  EROFS: 'the archive volume is mounted read-only',
-  EIO: 'the archive volume reports an input/output error',
-  ESTALE: 'the archive volume was mounted anew behind an open file',
-  ETIMEDOUT: 'the archive volume does not answer',
+/** Codes of a link that may have been made all the same: a disk or a network that loses the answer. */
+const MAYBE_DONE: ReadonlySet<string> = new Set(['EIO', 'ESTALE', 'ETIMEDOUT', 'EINTR']);
+
+/** Nobody knows whether the name `file` is there and lasts: who linked it must not go on as if it were, or were not. */
+export function mayBeThere(file: string, seen: string, cause: unknown): TidemarkError {
+  return new TidemarkError('failed', `${file} may or may not last: ${seen} (${messageOf(cause)})`, {
+    remedy: 'check the archive volume; the next start reads what is there',
+    cause,
+  });
+}
+
+/** By errno: what is wrong, and what a person does. */
+const STORAGE: Readonly<Record<string, readonly [string, string]>> = {
+  ENOSPC: ['the archive volume is full', 'make room'],
+  EDQUOT: ['the quota of the archive volume is used up', 'make room'],
+  EROFS: ['the archive volume is mounted read-only', 'mount it writable'],
+  EIO: ['the archive volume reports an input/output error', 'check the volume'],
+  ESTALE: ['the archive volume was mounted anew behind an open file', 'check the volume'],
+  ETIMEDOUT: ['the archive volume does not answer', 'check the volume'],
 };
+/** What a library's message says of the same. */
+const MESSAGES: Readonly<Record<string, string>> = { 'no space left on device': 'ENOSPC', 'disk quota exceeded': 'EDQUOT', 'read-only file system': 'EROFS' };
 
 /** Turns errors of a full, read-only or failing volume into a transient error with one clear line; gives back all others as they are. */
 export function storageError(error: unknown): unknown {
-  const code = (error as NodeJS.ErrnoException | null)?.code ?? '';
-  const reason = STORAGE[code] ?? /No space left on device|Disk quota exceeded|Read-only file system/i.exec(String((error as Error | null)?.message))?.[0];
-  if (reason === undefined || error instanceof TidemarkError) return error;
+  if (error instanceof TidemarkError) return error;
+  const said = /No space left on device|Disk quota exceeded|Read-only file system/i.exec(String((error as Error | null)?.message))?.[0].toLowerCase() ?? '';
+  const known = STORAGE[(error as NodeJS.ErrnoException | null)?.code ?? ''] ?? STORAGE[MESSAGES[said] ?? ''];
+  if (known === undefined) return error;
+  const [reason, remedy] = known;
   return new TidemarkError('transient', `${reason} (${(error as Error).message})`, {
-    remedy: 'make room or mount it writable; nothing is lost, archiving goes on by itself',
+    remedy: `${remedy}; nothing is lost, archiving goes on by itself`,
     cause: error,
   });
 }

@@ -101,7 +101,10 @@ export class DurableFile {
 
   /** Takes the name `final` back when no manifest says it, if it is this very file: the name may never have been ours, or be another one's by now. */
   async withdraw(final: string): Promise<void> {
-    const [ours, there] = [this.#stat, await lstat(final, { bigint: true }).catch(() => undefined)];
+    const ours = this.#stat;
+    const there = await lstat(final, { bigint: true }).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+    });
     if (ours === undefined || there === undefined) return;
     if (ours.ino === there.ino && ours.dev === there.dev && ours.mtimeNs === there.mtimeNs && ours.size === there.size) await this.#files.unlink(final);
   }

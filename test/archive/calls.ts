@@ -2,7 +2,7 @@
 import promises from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 
-export const EIO = (): Error => Object.assign(new Error('EIO: i/o error'), { code: 'EIO' });
+export const failure = (code: string): Error => Object.assign(new Error(`${code}: said by a test`), { code });
 
 /** Calls `sync` before each fsync, with what is synced. */
 export function watchSyncs(sync: (file: string) => void): Disposable {
@@ -17,15 +17,30 @@ export function watchSyncs(sync: (file: string) => void): Disposable {
   });
 }
 
-/** Every link is made, and reports EIO: as over a network that loses the answer. */
-export function linksReportEio(): Disposable {
+/** Every link is made, and reports an error all the same: over a network that loses the answer (EIO), or sends the call again (EEXIST). */
+export function linksReport(code: string): Disposable {
   return replaced('link', (link) => async (...args) => {
     await link(...args);
-    throw EIO();
+    throw failure(code);
   });
 }
 
-function replaced<N extends 'open' | 'link'>(name: N, by: (real: (typeof promises)[N]) => (typeof promises)[N]): Disposable {
+/** What matches cannot be read. */
+export function unreadable(which: RegExp, code: string): Disposable {
+  const refusing = <F extends (...args: never[]) => Promise<unknown>>(read: F): F =>
+    (async (...args: Parameters<F>) => {
+      if (which.test(String(args[0]))) throw failure(code);
+      return await read(...args);
+    }) as F;
+  const both = [replaced('readFile', refusing), replaced('readdir', refusing)];
+  return {
+    [Symbol.dispose]() {
+      for (const one of both) one[Symbol.dispose]();
+    },
+  };
+}
+
+function replaced<N extends 'open' | 'link' | 'readFile' | 'readdir'>(name: N, by: (real: (typeof promises)[N]) => (typeof promises)[N]): Disposable {
   const real = promises[name];
   promises[name] = by(real);
   syncBuiltinESMExports();

@@ -7,8 +7,9 @@ import { createArchive, findParquet, openIdentity, readKey } from '../../src/arc
 import { archivePaths, manifestName } from '../../src/archive/layout.js';
 import { ArchiveFollower, ManifestWriter } from '../../src/archive/manifest.js';
 import type { Manifest } from '../../src/archive/manifest-format.js';
+import { findBreak } from '../../src/archive/mend.js';
 import { Halt, TidemarkError } from '../../src/runtime/errors.js';
-import { EIO, linksReportEio, watchSyncs } from './calls.js';
+import { failure, linksReport, unreadable, watchSyncs } from './calls.js';
 import { fileEntry, temporaryArchive, temporaryFolder } from './folder.js';
 
 const halts = (name: string) => (error: unknown) => error instanceof Halt && error.halt === name;
@@ -104,30 +105,54 @@ test('a writer behind whom a person went back neither commits nor removes: its n
   await next.requireNewest();
 });
 
-test('F38: what a writer linked itself is no other writer, when the fsync behind the link failed or the link reported an error; its next claim goes on from there', async () => {
+test('F38: what a writer linked itself is no other writer, when the fsync behind the link failed or the link reported an error; it takes nothing more, its next claim goes on from there', async () => {
   const unsynced = (manifests: string): Disposable =>
     watchSyncs((file) => {
-      if (file === manifests) throw EIO();
+      if (file === manifests) throw failure('EIO');
     });
-  for (const [failing, kind] of [
-    [unsynced, 'failed'],
-    [linksReportEio, 'transient'],
-  ] as const) {
+  for (const failing of [unsynced, () => linksReport('EIO'), () => linksReport('EEXIST')]) {
     await using folder = await temporaryArchive();
     const writer = await ManifestWriter.claim(folder.dir, 'test');
     const injured = failing(archivePaths(folder.dir).manifests);
-    await assert.rejects(writer.commit({ reason: 'flush', add: [fileEntry('a')] }), { kind });
+    await assert.rejects(writer.commit({ reason: 'flush', add: [fileEntry('a')] }), { kind: 'failed', message: /may or may not last/ });
     injured[Symbol.dispose]();
     await writer.requireNewest();
+    await assert.rejects(writer.commit({ reason: 'flush' }), /claim again/);
     const next = await ManifestWriter.claim(folder.dir, 'test');
     assert.deepEqual([next.claim, [...next.state.files.keys()]], [3, ['a']]);
     await assert.rejects(writer.requireNewest(), halts('SUPERSEDED'));
-    await assert.rejects(
-      writer.commit({ reason: 'flush', add: [fileEntry('a')] }),
-      (error) => !(error instanceof Halt),
-      'its files count: nobody may take them back',
-    );
   }
+});
+
+test('F38: a volume that does not answer is no mistake of the configuration, no empty folder and no broken chain', async () => {
+  const { folder } = await archiveOf(4);
+  await using _ = folder;
+  const { dir } = folder;
+  for (const code of ['EIO', 'EMFILE', 'ENOTCONN']) {
+    const passes = (error: unknown): boolean => !(error instanceof Halt) && (error as { kind?: string }).kind !== 'config' && String(error).includes(code);
+    const during = async (which: RegExp, run: () => Promise<unknown>): Promise<void> => {
+      using _failing = unreadable(which, code);
+      await assert.rejects(run(), passes);
+    };
+    await during(/\/key$/, () => readKey(dir));
+    await during(/0003\.json$/, () => findBreak(dir));
+    await rename(archivePaths(dir).identity, path.join(dir, 'aside'));
+    await during(/manifest$/, () => createArchive(dir, 'test'));
+    await rename(path.join(dir, 'aside'), archivePaths(dir).identity);
+  }
+  assert.equal(await findBreak(dir), undefined);
+});
+
+test('F39: an archive that this process knows is not made anew in the mount point that its volume left empty', async () => {
+  await using folder = await temporaryFolder();
+  const { archive } = await createArchive(folder.dir, 'test');
+  assert.equal((await createArchive(folder.dir, 'test', archive)).archive, archive);
+  await rm(archivePaths(folder.dir).own, { recursive: true });
+  await assert.rejects(createArchive(folder.dir, 'test', archive), halts('WRONG_VOLUME'));
+  assert.deepEqual(await readdir(folder.dir), []);
+  const other = await createArchive(folder.dir, 'test');
+  assert.notEqual(other.archive, archive);
+  await assert.rejects(createArchive(folder.dir, 'test', archive), halts('WRONG_VOLUME'));
 });
 
 test('claims made at once all succeed, the last one rules', async () => {

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { archivePaths } from '../../src/archive/layout.js';
 import { type IntentReceipt, ReceiptIndex, ReceiptWriter } from '../../src/archive/receipts.js';
-import { EIO, watchSyncs } from './calls.js';
+import { failure, watchSyncs } from './calls.js';
 import { temporaryArchive } from './folder.js';
 
 function intent(batch: string): IntentReceipt {
@@ -83,7 +83,7 @@ test('F38: after a failed fsync, of the file or of its folder, a writer takes no
     await using folder = await temporaryArchive();
     const writer = new ReceiptWriter(folder.dir);
     const failing = watchSyncs((file) => {
-      if (which.test(file)) throw EIO();
+      if (which.test(file)) throw failure('EIO');
     });
     await assert.rejects(writer.append(intent('a')), { kind: 'transient' });
     failing[Symbol.dispose]();

@@ -101,6 +101,11 @@ test('seal works on an idle server, and says when there is nothing to seal', asy
   const nothing = await cli('seal', 'notes', '--day', day);
   assert.equal(nothing.code, 0);
   assert.match(nothing.stdout, /nothing to seal/);
+  // A day that is not over is none, however empty it is; two hours from now is today, or tomorrow just before midnight.
+  await pipeline.query(`INSERT INTO notes VALUES (3, 'x', now() + interval '2 hours')`);
+  await pipeline.query('DELETE FROM notes WHERE a = 3');
+  await pipeline.archived();
+  assert.match((await cli('seal', 'notes')).stdout, /nothing to seal/);
   assert.equal((await cli('seal', '--day', 'yesterday')).code, 2);
 });
 
