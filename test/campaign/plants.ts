@@ -52,8 +52,8 @@ export const PLANTS: readonly Plant[] = [
   {
     name: 'rename-instead-of-link',
     file: 'src/archive/put.js',
-    find: 'await link(temporary, file);',
-    replace: `await (await import('node:fs/promises')).rename(temporary, file);`,
+    find: 'await link(temporary, file)',
+    replace: `await (await import('node:fs/promises')).rename(temporary, file)`,
     by: { faults: ['two-archivers'] },
   },
   {
