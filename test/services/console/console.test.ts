@@ -207,7 +207,7 @@ test('a halt is told with what was seen, what is safe and the remedy, by the ser
     const told = viewer.pictures.at(-1)?.halts.filter(({ where, at }) => where === 'archiver' && at !== null);
     return told?.length === 1 && viewer.pictures.at(-1)?.services?.find(({ service }) => service === 'archiver')?.state === 'halted' ? told : undefined;
   });
-  assert.equal(halts[0]?.halt, 'SUPERSEDED', 'another seems to write');
+  assert.equal(halts[0]?.halt, 'MANIFEST', 'what has the name of its next manifest is none');
   for (const part of ['seen', 'safe', 'remedy'] as const) assert.ok((halts[0]?.[part] ?? '').length > 10, part);
   const alone = await freePort();
   await using outside = new Running(['console', '--port', String(alone), '-c', pipeline.configFile]);
