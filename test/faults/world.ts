@@ -74,16 +74,19 @@ export class World implements AsyncDisposable {
     }
   }
 
-  /** Waits until everything committed is archived, reviving meanwhile. */
+  /** Waits until everything committed is archived, reviving meanwhile. Throws when archiver or capture halt, and starts nothing any more then. */
   async archived(timeoutMs = PATIENCE_MS): Promise<void> {
     const reviving = setInterval(() => this.revive(), 200);
     try {
-      await this.pipeline.archived(timeoutMs);
-    } catch (error) {
-      throw new Error(`${(error as Error).message}\n${NAMES.map((name) => `${name}: ${this.services[name].log.slice(-1500)}`).join('\n')}`);
+      await this.pipeline.archived(timeoutMs, () => this.#halt());
     } finally {
       clearInterval(reviving);
     }
+  }
+
+  #halt(): Error | undefined {
+    const halted = [this.services.archiver, this.services.capture].find((service) => service.process.exitCode === HALT);
+    return halted === undefined ? undefined : new Error(`${halted.name} halted: ${halted.log.slice(-2000)}`);
   }
 
   /** Prunes what can be pruned and seals what can be sealed, by the commands. */

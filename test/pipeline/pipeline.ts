@@ -251,18 +251,34 @@ export class Pipeline implements AsyncDisposable {
     return new ArchiveFollower(this.archiveDir).refresh();
   }
 
-  /** Waits until everything committed so far is archived and covered by a fence: a row of `beat` written now is. */
-  async archived(timeoutMs = 60_000): Promise<ArchiveState> {
+  /** Waits until everything committed so far is archived and covered by a fence: a row of `beat` written now is. Throws at once what `hopeless` gives. */
+  async archived(timeoutMs = 60_000, hopeless: () => Error | undefined = () => undefined): Promise<ArchiveState> {
     const { xid } = (await this.query<{ xid: string }>('INSERT INTO beat DEFAULT VALUES RETURNING xmin::text AS xid'))[0] as { xid: string };
-    return until(
-      'everything committed is archived and covered',
-      async () => {
-        const state = await this.state();
-        const fence = state?.fences.at(-1);
-        return state?.position && fence && BigInt(fence.horizon) > BigInt(xid) ? state : undefined;
-      },
-      timeoutMs,
-    );
+    const covered = async (): Promise<ArchiveState | Error | undefined> => {
+      const state = await this.state();
+      const fence = state?.fences.at(-1);
+      return hopeless() ?? (state?.position && fence && BigInt(fence.horizon) > BigInt(xid) ? state : undefined);
+    };
+    const end = await until('everything committed is archived and covered', covered, timeoutMs).catch(async (error: unknown) => {
+      throw new Error(`${(error as Error).message}\ntransaction ${xid}; ${await this.scene()}`);
+    });
+    if (end instanceof Error) throw end;
+    return end;
+  }
+
+  /** Where everything stands, for the message of a wait that was in vain. */
+  async scene(): Promise<string> {
+    const state = await this.state().catch(() => undefined);
+    const database = await this.query<{ line: string }>(
+      `SELECT to_jsonb(a)::text AS line FROM (SELECT pid, application_name, state, wait_event, backend_xid, backend_xmin, now() - state_change AS since, left(query, 100) AS query
+         FROM pg_stat_activity WHERE backend_type IN ('client backend', 'walsender')) a
+       UNION ALL SELECT to_jsonb(s)::text FROM (SELECT slot_name, active_pid, restart_lsn, confirmed_flush_lsn, pg_current_wal_insert_lsn() AS insert FROM pg_replication_slots) s`,
+    ).catch((error: unknown) => [{ line: String(error) }]);
+    return [
+      `archived ${state?.position ?? 'nothing'}, last fence ${JSON.stringify(state?.fences.at(-1))}`,
+      ...database.map(({ line }) => line),
+      ...this.#services.slice(-6).map(({ name, process: { pid, exitCode }, log }) => `${name} ${pid}, ended with ${exitCode}: ${log.slice(-1500)}`),
+    ].join('\n');
   }
 
   async query<T extends Record<string, string | null>>(text: string): Promise<T[]> {
