@@ -120,7 +120,9 @@ export class Streaming {
       if (firstFence) await this.#fences.emit();
       log.info({ event: 'streaming', from: formatPosition(this.#parts.resumeAt), slot: formatLsn(this.#parts.slotAt) }, 'streaming');
       const ticks = this.#ticks(healthy, () => {
-        other ??= beside(stop.signal);
+        if (other !== undefined) return;
+        this.#fences.owe();
+        other = beside(stop.signal);
         other.catch((error: unknown) => {
           this.#failure ??= error;
         });
@@ -153,7 +155,7 @@ export class Streaming {
     const { payload, ...header } = chunk;
     const at = this.#boundary;
     await publisher.publish({ ...header, epoch, prev: at, end: at, fragment: { n: 1, of: 1 } }, payload);
-    if (chunk.kind === 'recopy-end') this.#fences.rows += 1; // nothing may have been written since: its rows need a fence behind them
+    if (chunk.kind === 'recopy-end') this.#fences.owe(); // nothing may have been written since
     return at;
   }
 

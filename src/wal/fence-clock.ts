@@ -7,7 +7,7 @@ import { emitFence, fenceDue, readHorizon, readInsertLsn } from './fence.js';
 const ASK_EVERY_MS = 2000;
 
 export class FenceClock {
-  /** Row changes read since the last fence: counted up by the reader. */
+  /** Row changes read since the last fence was written: counted up by the reader. */
   rows = 0;
   readonly #client: pg.Client;
   readonly #key: Buffer;
@@ -16,7 +16,10 @@ export class FenceClock {
   #lastAt = Number.NEGATIVE_INFINITY;
   #lastLsn: Lsn | undefined;
   #askAt = 0;
-  /** The last fence left transactions running that may hold rows before it uncovered: another one is owed when the horizon has reached this. */
+  /**
+   * Rows that were read are below no archived horizon yet: another fence is owed when the horizon has reached this. The walsender sends a transaction as soon as its commit is on disk,
+   * which is before it counts as ended (for long, where a synchronous standby is waited for), and a snapshot of that moment need not name it: its xmax is behind the newest that ended.
+   */
   #owedAt: bigint | undefined;
 
   constructor(client: pg.Client, key: Buffer, binding: { generation: string; archive: string }, everyMs: number) {
@@ -36,17 +39,23 @@ export class FenceClock {
       const insert = await readInsertLsn(this.#client);
       this.#lastLsn ??= insert;
       walSince = insert - this.#lastLsn;
-      owed = this.#owedAt !== undefined && (await readHorizon(this.#client)).horizon >= this.#owedAt;
+      owed = this.#owedAt !== undefined && (await readHorizon(this.#client)) >= this.#owedAt;
     }
     if (fenceDue({ now, everyMs: this.#everyMs, lastFenceAt: this.#lastAt, rowsSince: this.rows, walSince, owed })) await this.emit(now);
   }
 
+  /** Rows that were not counted here are below no archived horizon yet, perhaps: those that a capture before this one read, or that were copied. */
+  owe(): void {
+    this.rows += 1;
+  }
+
   async emit(now = performance.now()): Promise<void> {
-    const withRows = this.rows > 0 || this.#owedAt !== undefined;
+    const withRows = this.rows > 0;
     this.rows = 0;
     this.#lastAt = now;
-    const fence = await emitFence(this.#client, this.#key, this.#binding);
+    const { horizon, xid } = await emitFence(this.#client, this.#key, this.#binding);
     this.#lastLsn = await readInsertLsn(this.#client);
-    this.#owedAt = withRows && fence.horizon < fence.next ? fence.next : undefined;
+    if (withRows) this.#owedAt = xid;
+    if (this.#owedAt !== undefined && horizon >= this.#owedAt) this.#owedAt = undefined;
   }
 }

@@ -15,8 +15,9 @@ export const FENCE_WAL_BYTES = 64n * 1024n * 1024n;
 
 export type EmittedFence = {
   readonly nonce: string;
-  readonly horizon: bigint /** First id not yet given out when the horizon was read. */;
-  readonly next: bigint;
+  readonly horizon: bigint;
+  /** 64-bit id of the fence's own transaction: all that was read before it was written has a smaller one. */
+  readonly xid: bigint;
 };
 
 /** Milliseconds between fences under load, for an archive that flushes every `flushMs`: a row waits for its fence and then for the flush that takes the fence, so fences come oftener. */
@@ -24,22 +25,23 @@ export function fenceEvery(flushMs: number): number {
   return Math.min(FENCE_EVERY_MS, Math.max(FENCE_LEAST_MS, flushMs / 5));
 }
 
-/** Oldest running transaction id and the next one to be given out, 64 bits. */
-export async function readHorizon(client: pg.Client): Promise<{ horizon: bigint; next: bigint }> {
-  const result = await client.query<{ xmin: string; xmax: string }>(
-    'SELECT pg_catalog.pg_snapshot_xmin(s)::text AS xmin, pg_catalog.pg_snapshot_xmax(s)::text AS xmax FROM pg_catalog.pg_current_snapshot() s',
-  );
+/** Every 64-bit transaction id below it has ended. */
+export async function readHorizon(client: pg.Client): Promise<bigint> {
+  const result = await client.query<{ xmin: string }>('SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text AS xmin');
   const row = result.rows[0];
   if (row === undefined) throw new Error('no snapshot');
-  return { horizon: BigInt(row.xmin), next: BigInt(row.xmax) };
+  return BigInt(row.xmin);
 }
 
 /** Writes one fence. The connection must be in autocommit, and have synchronous_commit = local: a standby has no say in it. */
 export async function emitFence(client: pg.Client, key: Buffer, binding: { generation: string; archive: string }): Promise<EmittedFence> {
-  const { horizon, next } = await readHorizon(client);
+  const horizon = await readHorizon(client);
   const payload: FencePayload = { nonce: randomUUID(), horizon: String(horizon), ...binding };
-  await client.query('SELECT pg_catalog.pg_logical_emit_message(true, $1::text, $2::text)', [FENCE_PREFIX, signMessage(key, payload)]);
-  return { nonce: payload.nonce, horizon, next };
+  const result = await client.query<{ xid: string }>(
+    'SELECT pg_catalog.pg_logical_emit_message(true, $1::text, $2::text), pg_catalog.pg_current_xact_id()::text AS xid',
+    [FENCE_PREFIX, signMessage(key, payload)],
+  );
+  return { nonce: payload.nonce, horizon, xid: BigInt(result.rows[0]?.xid ?? 0) };
 }
 
 /** Current end of WAL. */

@@ -64,9 +64,9 @@ export async function readSlot(client: pg.Client, name: string): Promise<SlotRea
   };
 }
 
-const AT_REST_MS = 15_000;
+const AT_REST_MS = 5000;
 
-/** The slot when its walsender has gone: that of a capture which was just stopped takes a moment. On a machine at its limit that was seen to take seconds. Still active after fifteen: somebody reads it. */
+/** The slot when its walsender has gone: that of a capture which was just stopped takes a moment. Still active after five seconds: somebody reads it. */
 export async function readSlotAtRest(client: pg.Client, name: string): Promise<SlotRow | undefined> {
   for (const until = Date.now() + AT_REST_MS; ; await sleep(100)) {
     const slot = await readSlot(client, name);

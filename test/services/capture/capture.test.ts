@@ -10,7 +10,7 @@ import { connectClient } from '../../../src/wal/session.js';
 import { sampleLaw3 } from '../../pipeline/law3.js';
 import { until } from '../../pipeline/pipeline.js';
 
-import { assertEqualsTable, assertOrdered, caughtUp, endOfWal, slotAt, world } from './world.js';
+import { assertEqualsTable, assertOrdered, caughtUp, endOfWal, reconnected, slotAt, world } from './world.js';
 
 for (const major of await availablePostgresMajors()) {
   test(`Postgres ${major}: copy and stream arrive whole and in order; the slot follows the archive to the start of its fence; an idle server gets no fence`, async () => {
@@ -56,6 +56,36 @@ for (const major of await availablePostgresMajors()) {
     assert.match(ending.log, /"event":"slot-holds"/);
   });
 }
+
+test('rows whose transaction was still ending when they were read are covered without another write, by this capture or by the next', async () => {
+  const { pipeline, ledger } = await world({ rows: 10 });
+  await using _p = pipeline;
+  await using _l = ledger;
+  let capture = pipeline.service('capture');
+  await caughtUp(pipeline, ledger);
+  for (const restarted of [false, true]) {
+    // The walsender sends what is on disk, and its transaction runs on: it waits for a standby that there is not.
+    await pipeline.query("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    await pipeline.query('SELECT pg_reload_conf()');
+    await using writer = await reconnected(pipeline);
+    const mark = `restarted ${restarted}`;
+    const written = writer.query<{ xid: string }>(`INSERT INTO item (v) VALUES ('${mark}') RETURNING xmin::text AS xid`);
+    const row = await until('its row is in the stream', async () => ledger.changes.find((change) => change.values[2] === mark));
+    const fence = await until('a fence behind it', async () => ledger.fences.find(({ lsn }) => parseLsn(lsn) > row.at.lsn));
+    if (restarted) {
+      await ledger.archive();
+      await until('the slot stands at the fence', async () => parseLsn(await slotAt(pipeline)) >= parseLsn(fence.lsn));
+      await capture.stop();
+    }
+    await pipeline.query('ALTER SYSTEM RESET synchronous_standby_names');
+    await pipeline.query('SELECT pg_reload_conf()');
+    const xid = BigInt((await written)[0]?.xid ?? 0);
+    assert.ok(BigInt(fence.horizon) <= xid, `the fence ${fence.horizon} does not cover ${xid} yet`);
+    if (restarted) capture = pipeline.service('capture');
+    await until('a fence covers it', async () => ledger.fences.some(({ horizon }) => BigInt(horizon) > xid), 20_000);
+  }
+  assert.equal((await capture.stop()).code, 0);
+});
 
 test('a crash in the middle of the copy starts a new generation, and nothing is double', async () => {
   const { pipeline, ledger } = await world({ rows: 30_000 });
