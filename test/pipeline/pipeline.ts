@@ -177,12 +177,12 @@ export class Pipeline implements AsyncDisposable {
       startNats({ ...within('nats'), ...(options.natsConf === undefined ? {} : { conf: options.natsConf }) }),
     ]);
     const databaseUrl = await postgres.createDatabase();
-    // initdb left its files unsynced, which a server of some age has not.
-    if (options.serversDir !== undefined) await promisify(execFile)('sync', ['-f', options.serversDir]);
     const sql = await superuser(databaseUrl);
     await sql.query(`CREATE TABLE beat (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now()); ${options.schema}`);
     const archiveDir = options.archiveDir ?? path.join(dir, 'archived_data');
     await mkdir(archiveDir, { recursive: true });
+    // initdb left its files unsynced, which a server of some age has not; and the folder of the archive is not of this moment either.
+    if (options.serversDir !== undefined) await promisify(execFile)('sync', ['-f', options.serversDir]);
     const pipeline = new Pipeline({ postgres, nats, dir, archiveDir, databaseUrl, sql, services: options.servicesDir ?? SERVICES_DIR });
     Pipeline.#open.add(pipeline);
     const urls = options.between?.({ database: databaseUrl, stream: nats.url }) ?? { database: databaseUrl, stream: nats.url };
