@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
+import { natsServer } from '../../services/demo/engines/install.js';
 import { NetworkProxy } from '../faults/proxy.js';
 import { CannotInject, HARSH, Volume } from '../faults/volume.js';
 import { Pipeline } from '../pipeline/pipeline.js';
@@ -267,6 +268,7 @@ export class Campaign implements AsyncDisposable {
       seconds: this.#options.seconds,
       took: Math.round(this.#spent),
       major: pipeline.postgres.major,
+      nats: (await natsServer()).version,
       commit: this.#options.commit,
       transactions: this.#journal.transactions.length,
       versions: this.#journal.versions.length,

@@ -1,15 +1,17 @@
-/** `npm run campaign -- --seconds S --seed N [--runs N] [--major 15|18] [--faults A,B] [--report FILE] [--ledger]`, or `--planted [NAMES]`: exit 0 only when every run is clean, or every planted bug caught. */
+/** `npm run campaign -- --seconds S --seed N [--runs N] [--major 15|18] [--faults A,B] [--report FILE] [--ledger]`, or `--planted [NAMES] [--record]`: exit 0 only when every run is clean, or every planted bug caught. */
 import { execFileSync } from 'node:child_process';
-import { appendFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { writeTables } from '../faults/document.js';
 import { Campaign } from './campaign.js';
 import { FAULTS } from './faults.js';
+import { appendToLedger } from './ledger.js';
 import { tryPlants } from './planted.js';
 import { PatchedCopy, ROOT } from './plants.js';
 import { type Report, summary } from './report.js';
 
-const USAGE = `campaign: --seconds 60 --seed 1 [--runs N] [--major 15|18] [--faults a,b] [--report FILE] [--ledger]; --planted [NAMES]; faults: ${Object.keys(FAULTS).join(' ')}`;
+const USAGE = `campaign: --seconds 60 --seed 1 [--runs N] [--major 15|18] [--faults a,b] [--report FILE] [--ledger]; --planted [NAMES] [--record]; faults: ${Object.keys(FAULTS).join(' ')}`;
 
 function options() {
   const { values, positionals } = parseArgs({
@@ -23,6 +25,7 @@ function options() {
       report: { type: 'string' },
       ledger: { type: 'boolean', default: false },
       planted: { type: 'boolean', default: false },
+      record: { type: 'boolean', default: false },
       verbose: { type: 'boolean', default: false },
     },
   });
@@ -33,6 +36,7 @@ function options() {
   };
   const faults = values.faults?.split(',').filter((name) => name !== '');
   for (const name of faults ?? []) if (FAULTS[name] === undefined) throw new Error(`no fault is named ${name}`);
+  if (values.record && !values.planted) throw new Error('--record is for --planted; --ledger keeps a campaign');
   if (positionals.length > 0 && !values.planted) throw new Error(`what is ${positionals.join(' ')}?`);
   return {
     ...values,
@@ -44,10 +48,11 @@ function options() {
   };
 }
 
-function commitOfTree(): string {
+/** The last commit that changed the program (what lies behind it is tests and docs); `+` when its files differ from that. */
+function commitOfProgram(): string {
   try {
     const git = (...args: string[]): string => execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
-    return `${git('rev-parse', '--short', 'HEAD')}${git('status', '--porcelain', 'src', 'services') === '' ? '' : '+'}`;
+    return `${git('log', '-1', '--format=%h', '--', 'src', 'services')}${git('status', '--porcelain', 'src', 'services') === '' ? '' : '+'}`;
   } catch {
     return 'unknown';
   }
@@ -57,11 +62,11 @@ function commitOfTree(): string {
 let stopping = false;
 
 async function main(): Promise<number> {
-  const { seconds, seed: first, runs, major, faults, report: file, ledger, verbose, planted, plants } = options();
-  const commit = commitOfTree();
+  const { seconds, seed: first, runs, major, faults, report: file, ledger, verbose, planted, record, plants } = options();
+  const commit = commitOfProgram();
   if (planted) {
     const say = (line: string): void => void (verbose && process.stdout.write(`${line}\n`));
-    return (await tryPlants(plants, { seed: first, seconds, major: major === undefined ? undefined : Number(major), commit, say })) ? 0 : 1;
+    return (await tryPlants(plants, { seed: first, seconds, major: major === undefined ? undefined : Number(major), commit, say, record })) ? 0 : 1;
   }
   const reports: Report[] = [];
   for (let seed = first; seed < first + runs; seed += 1) {
@@ -79,18 +84,15 @@ async function main(): Promise<number> {
       );
     }
     if (stopping) break; // a run that somebody stopped says nothing
-    if (ledger) appendFileSync(path.join(ROOT, 'docs/campaigns.md'), ledgerLine(report));
+    if (ledger) {
+      await appendToLedger(report);
+      await writeTables();
+    }
     if (file !== undefined) writeFileSync(file, `${JSON.stringify(runs === 1 ? report : reports, null, 2)}\n`);
   }
   const clean = reports.filter(({ ok }) => ok).length;
   if (runs > 1) process.stdout.write(`${clean} of ${runs} clean\n`);
   return clean === runs ? 0 : 1;
-}
-
-function ledgerLine(report: Report): string {
-  const faults = Object.entries(report.faults).reduce((sum, [name, count]) => sum + (name === 'none' || name === 'ddl' ? 0 : count), 0);
-  const wrong = [report.lost, report.unexpected, report.phantom, report.duplicate, report.torn, report.outOfOrder].join(' ');
-  return `| ${report.seed} | ${report.commit} | ${report.seconds} | ${report.major} | ${report.versions} | ${report.pruned} | ${faults} | ${wrong} | ${report.law3.violations}/${report.law3.samples} | ${report.witness?.differences ?? '–'}/${report.witness?.changes ?? '–'} | ${report.maxLagSeconds} | ${report.ok ? 'clean' : 'NOT CLEAN'} |\n`;
 }
 
 for (const name of ['SIGINT', 'SIGTERM'] as const) {

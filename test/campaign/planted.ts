@@ -1,41 +1,52 @@
-/** `npm run campaign -- --planted [a,b]`: every planted bug must be caught, and the same program without one must be clean. */
+/** `npm run campaign -- --planted [a,b] [--record]`: every planted bug must be caught, and the same program without one must be clean; `--record` keeps that in docs/reports and docs/reliability.md. */
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
+import { defaultPostgresMajor } from '../../services/demo/engines/postgres.js';
+import { record, WITHOUT_A_BUG } from '../faults/document.js';
+import type { Result } from '../faults/runner.js';
 import { CannotInject, Volume } from '../faults/volume.js';
 import { Campaign, type CampaignOptions } from './campaign.js';
 import { PatchedCopy, PLANTS, type Plant } from './plants.js';
-import type { Report } from './report.js';
+import { type Report, summary } from './report.js';
 
 /** A bug that shows only at the right moment gets more than one seed. */
 const TRIES = 2;
 
 type Base = Pick<CampaignOptions, 'seed' | 'seconds' | 'major' | 'commit' | 'say'>;
-type Outcome = { readonly caught: boolean; readonly by: string; readonly seen: string; readonly skipped?: boolean };
+type Outcome = Pick<Result, 'name' | 'outcome' | 'detail'>;
+const WORDS: Readonly<Record<Result['outcome'], string>> = { passed: 'caught', FAILED: 'NOT CAUGHT', skipped: 'left out' };
 
 /** Prints the table; true when everything that could be tried was caught and the control is clean. */
-export async function tryPlants(names: readonly string[], base: Base): Promise<boolean> {
+export async function tryPlants(names: readonly string[], base: Base & { readonly record: boolean }): Promise<boolean> {
   const chosen = names.length === 0 ? PLANTS : names.map((name) => PLANTS.find((plant) => plant.name === name) ?? unknown(name));
   const volume = await hasVolume();
-  const rows: { name: string; outcome: Outcome }[] = [];
+  const major = base.major ?? (await defaultPostgresMajor());
+  const results: Result[] = [];
+  const tried = async (id: string, trial: () => Promise<Outcome>): Promise<Result> => {
+    const started = Date.now();
+    const outcome = await trial();
+    const result = { id, seconds: Math.round((Date.now() - started) / 100) / 10, ...outcome };
+    if (base.record) await record('planted', major, [result]);
+    return result;
+  };
   for (const plant of chosen) {
-    const outcome =
+    const result = await tried(plant.name, async () =>
       'volume' in plant.by && !volume
-        ? { caught: false, skipped: true, by: '–', seen: 'needs a volume of its own (root and loop devices)' }
-        : await tryOne(plant, base);
-    rows.push({ name: plant.name, outcome });
-    process.stdout.write(`${outcome.skipped ? 'left out' : outcome.caught ? 'caught' : 'NOT CAUGHT'}  ${plant.name}: ${outcome.by}: ${outcome.seen}\n`);
+        ? { name: '–', outcome: 'skipped', detail: 'needs a volume of its own (root and loop devices)' }
+        : await tryOne(plant, base),
+    );
+    results.push(result);
+    process.stdout.write(`${WORDS[result.outcome]}  ${result.id}: ${result.name}: ${result.detail}\n`);
   }
-  const control = names.length > 0 ? undefined : await campaign(undefined, { faults: undefined }, base);
-  const width = Math.max(...rows.map(({ name }) => name.length));
+  const control = names.length > 0 ? undefined : await tried(WITHOUT_A_BUG, () => tryNone(base));
+  const width = Math.max(...results.map(({ id }) => id.length));
   process.stdout.write('\n');
-  for (const { name, outcome } of rows)
-    process.stdout.write(`${name.padEnd(width)}  ${outcome.skipped ? 'left out' : outcome.caught ? 'caught' : 'NOT CAUGHT'}  ${outcome.by}\n`);
-  const tried = rows.filter(({ outcome }) => outcome.skipped !== true);
-  const caught = tried.filter(({ outcome }) => outcome.caught).length;
+  for (const { id, name, outcome } of results) process.stdout.write(`${id.padEnd(width)}  ${WORDS[outcome].padEnd(10)}  ${name}\n`);
+  const count = (...outcomes: Result['outcome'][]): number => results.filter(({ outcome }) => outcomes.includes(outcome)).length;
   process.stdout.write(
-    `\n${caught}/${tried.length} caught${control === undefined ? '' : `; without a bug: ${control.report?.ok === true ? 'clean' : `NOT CLEAN: ${seenIn(control)}`}`}\n`,
+    `\n${count('passed')}/${count('passed', 'FAILED')} caught${control === undefined ? '' : `; ${WITHOUT_A_BUG}: ${control.outcome === 'passed' ? 'clean' : `NOT CLEAN: ${control.detail}`}`}\n`,
   );
-  return caught === tried.length && (control === undefined || control.report?.ok === true);
+  return count('FAILED') === 0 && (control === undefined || control.outcome === 'passed');
 }
 
 function unknown(name: string): never {
@@ -58,9 +69,19 @@ async function tryOne(plant: Plant, base: Base): Promise<Outcome> {
   for (let i = 0; i < TRIES; i += 1) {
     const result = await campaign(plant, plant.by, { ...base, seed: base.seed + i });
     for (const problem of result.report?.problems ?? []) base.say(`         ${problem.slice(0, 400)}`);
-    if (result.report?.ok !== true) return { caught: true, by: `${what}, seed ${base.seed + i}`, seen: seenIn(result) };
+    if (result.report?.ok !== true) return { name: `${what}, seed ${base.seed + i}`, outcome: 'passed', detail: seenIn(result) };
   }
-  return { caught: false, by: what, seen: `${TRIES} seeds were clean` };
+  return { name: what, outcome: 'FAILED', detail: `${TRIES} seeds were clean` };
+}
+
+async function tryNone(base: Base): Promise<Outcome> {
+  const result = await campaign(undefined, { faults: undefined }, base);
+  const clean = result.report?.ok === true;
+  return {
+    name: `campaign with every fault, seed ${base.seed}`,
+    outcome: clean ? 'passed' : 'FAILED',
+    detail: clean ? summary(result.report) : seenIn(result),
+  };
 }
 
 type Run = { readonly report?: Report; readonly failure?: unknown };
@@ -84,9 +105,9 @@ function seenIn({ report, failure }: Run): string {
 async function byTest(plant: Plant, by: { readonly test: string; readonly title: string }): Promise<Outcome> {
   const named = `test/${by.test.replace(/\.js$/, '.ts')} "${by.title}"`;
   const without = await runTest(undefined, by);
-  if (!without.passed) return { caught: false, by: named, seen: `it fails without the bug too: ${without.seen}` };
+  if (!without.passed) return { name: named, outcome: 'FAILED', detail: `it fails without the bug too: ${without.seen}` };
   const { passed, seen } = await runTest(plant, by);
-  return { caught: !passed, by: named, seen };
+  return { name: named, outcome: passed ? 'FAILED' : 'passed', detail: seen };
 }
 
 async function runTest(

@@ -6,6 +6,9 @@ export type Report = {
   /** Seconds from start to end, audit included. */
   readonly took: number;
   readonly major: number;
+  /** Version of the nats-server. */
+  readonly nats: string;
+  /** The last one that changed the program. */
   readonly commit: string;
   readonly transactions: number;
   readonly versions: number;
@@ -37,11 +40,14 @@ export type Report = {
   readonly problems: readonly string[];
 };
 
+/** How many faults there were: a period without one and a change of a table are none. */
+export const faultsOf = ({ faults }: Report): number =>
+  Object.entries(faults).reduce((sum, [name, count]) => sum + (name === 'none' || name === 'ddl' ? 0 : count), 0);
+
 /** One line for a person. */
 export function summary(report: Report): string {
-  const faults = Object.entries(report.faults).reduce((sum, [name, count]) => sum + (name === 'none' || name === 'ddl' ? 0 : count), 0);
   const { lost, unexpected, phantom, duplicate, torn, outOfOrder, law3, witness } = report;
   const violations = `lost ${lost}, unexpected ${unexpected}, phantom ${phantom}, duplicate ${duplicate}, torn ${torn}, out of order ${outOfOrder}`;
   const sampled = `law 3 ${law3.violations} of ${law3.samples}, witness ${witness === null ? 'none' : `${witness.differences} of ${witness.changes}`}, rebuild ${report.rebuild}`;
-  return `seed ${report.seed} on Postgres ${report.major}: ${report.ok ? 'clean' : 'NOT CLEAN'} in ${report.took} s; ${report.versions} versions, ${report.pruned} pruned, ${faults} faults; ${violations}; ${sampled}; greatest lag ${report.maxLagSeconds} s`;
+  return `seed ${report.seed} on Postgres ${report.major}, NATS ${report.nats}: ${report.ok ? 'clean' : 'NOT CLEAN'} in ${report.took} s; ${report.versions} versions, ${report.pruned} pruned, ${faultsOf(report)} faults; ${violations}; ${sampled}; greatest lag ${report.maxLagSeconds} s`;
 }
