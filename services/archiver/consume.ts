@@ -3,6 +3,7 @@
  * read the stream again from its first message, wait a bounded time for capture, halt.
  */
 
+import { fenceEvery } from '../../src/change/fence.js';
 import type { Lsn } from '../../src/position/lsn.js';
 import { formatPosition } from '../../src/position/position.js';
 import type { Config } from '../../src/runtime/config.js';
@@ -100,17 +101,17 @@ export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise
   if (signal.aborted) stop.abort();
   let failure: unknown;
   const { every } = config.archive.flush;
+  const fenceMs = 1.5 * fenceEvery(every); // one comes in this time, if rows do
   const tickMs = Math.min(LONGEST_TICK_MS, Math.max(SHORTEST_TICK_MS, every / 20));
   const tick = setInterval(() => {
     const { startedAt } = intake.batch;
     parts.metrics?.turned(flusher.busy);
-    if (
-      startedAt !== undefined &&
-      !flusher.busy &&
-      performance.now() - startedAt >= (backlog.behind ? every + Math.min(BEHIND_MOST_MS, every * BEHIND_TIMES) : every)
-    ) {
-      intake.cut();
-      for (const ready of intake.takeReady()) flusher.add(ready);
+    if (startedAt !== undefined && !flusher.busy) {
+      const left = (backlog.behind ? every + Math.min(BEHIND_MOST_MS, every * BEHIND_TIMES) : every) - (performance.now() - startedAt);
+      if (left <= 0) {
+        intake.cut();
+        for (const ready of intake.takeReady()) flusher.add(ready);
+      } else if (left <= fenceMs) intake.cutAtFence();
     }
     try {
       gap.check();

@@ -56,7 +56,7 @@ export class Intake {
   readonly #large = new LargeValues();
   #batch: Batch;
   readonly #ready: ReadyBatch[] = [];
-  #cutWanted = false;
+  #cutWanted: 'no' | 'behind a fence' | 'now' = 'no';
   #epoch: Epoch | null;
   #forked: ForkState | undefined;
   #copy: CopyState | null;
@@ -82,7 +82,7 @@ export class Intake {
       },
       tables: parts.tables,
       batch: () => this.#batch,
-      ended: () => this.#ended(),
+      ended: (fenced: boolean) => this.#ended(fenced),
       longBegins: () => this.#longBegins(),
     };
     this.#transactions = new TransactionReader(sink, parts.marks, this.#large);
@@ -108,8 +108,13 @@ export class Intake {
   /** Cuts the batch at the next transaction's end: now, when none is open. */
   cut(): void {
     if (!this.#batch.worthCommitting && this.#batch.startedAt === undefined) return;
-    this.#cutWanted = true;
+    this.#cutWanted = 'now';
     if (this.#mine === null || !this.#transactions.inTransaction) this.#cutNow();
+  }
+
+  /** Cuts the batch behind the next fence, so that what it holds is covered with it. */
+  cutAtFence(): void {
+    if (this.#cutWanted === 'no') this.#cutWanted = 'behind a fence';
   }
 
   /** Throws away what was taken in and not cut. */
@@ -296,12 +301,12 @@ export class Intake {
     // Reading goes on here after a restart; inside a transaction it has to go on where that begins.
     if (mine !== null && mine.k === 0 && !this.#transactions.inTransaction) this.#batch.hint = { created: chunk.streamCreated, sequence: chunk.firstSequence };
     faultPoint('A1');
-    if (!this.#transactions.inTransaction) this.#ended();
+    if (!this.#transactions.inTransaction) this.#ended(false);
     return 'beside';
   }
 
-  #ended(): void {
-    if (this.#cutWanted || this.#batch.full) this.#cutNow();
+  #ended(fenced: boolean): void {
+    if (this.#cutWanted === 'now' || (this.#cutWanted === 'behind a fence' && fenced) || this.#batch.full) this.#cutNow();
   }
 
   /** What came before a long transaction does not wait for its end, unless it is quite young. */
@@ -311,7 +316,7 @@ export class Intake {
   }
 
   #cutNow(tables = this.#parts.tables.states()): void {
-    this.#cutWanted = false;
+    this.#cutWanted = 'no';
     if (!this.#batch.worthCommitting) return;
     this.#ready.push({ batch: this.#batch, tables });
     this.#batch = this.#parts.newBatch();

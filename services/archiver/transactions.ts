@@ -23,8 +23,8 @@ export type TransactionSink = {
   readonly tables: TableBook;
   /** The batch that rows go into now. */
   batch(): Batch;
-  /** A transaction ended: the batch may be cut here. */
-  ended(): void;
+  /** A transaction ended: the batch may be cut here. `fenced`: with a fence of ours, which covers what came before. */
+  ended(fenced: boolean): void;
   /** A transaction begins that does not end in this chunk: the batch may be cut before it. */
   longBegins(): void;
 };
@@ -180,7 +180,7 @@ export class TransactionReader implements ChangeVisitor {
       const { nonce, horizon } = this.#fence;
       batch.fences.push({ lsn: formatLsn(commit.commitLsn), end: formatLsn(commit.endLsn), nonce, horizon });
     }
-    this.#sink.ended();
+    this.#sink.ended(this.#fence !== undefined);
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import type pg from 'pg';
 import type { ChunkHeader, ForkFound } from '../../src/change/chunk.js';
+import { fenceEvery } from '../../src/change/fence.js';
 import { TAG } from '../../src/change/pgoutput.js';
 import { type Epoch, sameEpoch } from '../../src/position/epoch.js';
 import { formatLsn, type Lsn } from '../../src/position/lsn.js';
@@ -15,7 +16,6 @@ import type { ChunkPublisher } from '../../src/stream/publish.js';
 import type { AnchorCheck } from '../../src/wal/anchor.js';
 import { type ArchivedState, confirmable } from '../../src/wal/confirm.js';
 import { describeTable } from '../../src/wal/describe.js';
-import { fenceEvery } from '../../src/wal/fence.js';
 import { FenceClock } from '../../src/wal/fence-clock.js';
 import { type FramedChunk, Framer } from '../../src/wal/framer.js';
 import { ReplicationStream } from '../../src/wal/replication.js';

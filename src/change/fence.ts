@@ -8,6 +8,18 @@ export const FENCE_PREFIX = 'tidemark.fence';
 export const PRUNE_PREFIX = 'tidemark.prune';
 export const RESTORE_PREFIX = 'tidemark.restore';
 
+/** At most one fence in this time. */
+const EVERY_MS = 1000;
+const LEAST_MS = 200;
+
+/**
+ * Milliseconds between fences under load, for an archive that flushes every `flushMs`: a row waits for its fence and then for the flush that takes the fence, so fences come oftener, and a flush that is nearly
+ * due is made right behind one.
+ */
+export function fenceEvery(flushMs: number): number {
+  return Math.min(EVERY_MS, Math.max(LEAST_MS, flushMs / 5));
+}
+
 export type FencePayload = {
   /** Random UUID. */
   readonly nonce: string;

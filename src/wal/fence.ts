@@ -7,9 +7,6 @@ import type pg from 'pg';
 import { FENCE_PREFIX, type FencePayload, signMessage } from '../change/fence.js';
 import { formatLsn, type Lsn, parseLsn } from '../position/lsn.js';
 
-/** At most one fence in this time. */
-const FENCE_EVERY_MS = 1000;
-const FENCE_LEAST_MS = 200;
 /** WAL that anyone wrote since the last fence which makes one due, so that the slot moves on under other people's load. */
 export const FENCE_WAL_BYTES = 64n * 1024n * 1024n;
 
@@ -19,11 +16,6 @@ export type EmittedFence = {
   /** 64-bit id of the fence's own transaction: all that was read before it was written has a smaller one. */
   readonly xid: bigint;
 };
-
-/** Milliseconds between fences under load, for an archive that flushes every `flushMs`: a row waits for its fence and then for the flush that takes the fence, so fences come oftener. */
-export function fenceEvery(flushMs: number): number {
-  return Math.min(FENCE_EVERY_MS, Math.max(FENCE_LEAST_MS, flushMs / 5));
-}
 
 /** Every 64-bit transaction id below it has ended. */
 export async function readHorizon(client: pg.Client): Promise<bigint> {

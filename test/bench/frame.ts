@@ -37,10 +37,17 @@ export type Benchmark = {
   readonly run: (scratch: string, say: (line: string) => void) => Promise<readonly Comparison[] | { readonly skipped: string }>;
 };
 
-/** Runs both sides `rounds` times; who begins alternates, so that neither always finds the warmer cache. */
+/** Of one benchmark, by --rounds. */
+let mostRounds = Number.POSITIVE_INFINITY;
+
+export function limitRounds(most: number): void {
+  mostRounds = most;
+}
+
+/** Runs both sides `rounds` times, or as often as --rounds allows; who begins alternates, so that neither always finds the warmer cache. */
 export async function alternate(rounds: number, baseline: Side, tidemark: Side, say: (line: string) => void): Promise<Comparison['runs']> {
   const runs: { baseline: Measured; tidemark: Measured }[] = [];
-  for (let round = 0; round < rounds; round += 1) {
+  for (let round = 0; round < Math.min(rounds, mostRounds); round += 1) {
     const found = new Map<Side, Measured>();
     for (const side of round % 2 === 0 ? [baseline, tidemark] : [tidemark, baseline]) {
       const measured = await side.run(round);

@@ -1,13 +1,14 @@
-/** `npm run bench [-- NAME…]`: the benchmarks, all of them or those named. Prints what it found and writes it to `.cache/bench/NAME.json`. Exit code 1 only when one cannot be run. */
+/** `npm run bench [-- NAME… --rounds N]`: the benchmarks, all of them or those named, each with its usual rounds or N at most. Prints what it found and writes it to `.cache/bench/NAME.json`. Exit code 1 only when one cannot be run. */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { cpus, tmpdir, totalmem } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
 import { application } from './application.js';
 import { initialCopy } from './copy.js';
 import { drains } from './drain.js';
 import type { Benchmark } from './frame.js';
-import { megabytes, ratio, summary } from './frame.js';
+import { limitRounds, megabytes, ratio, summary } from './frame.js';
 import { growth } from './growth.js';
 import { idle } from './idle.js';
 import { latency } from './latency.js';
@@ -20,7 +21,12 @@ import { size } from './size.js';
 const BENCHMARKS: readonly Benchmark[] = [...drains, latency, initialCopy, prune, application, rebuild, ...seals, size, memory, idle, ...growth];
 const RESULTS = fileURLToPath(new URL('../../../.cache/bench/', import.meta.url));
 
-const names = process.argv.slice(2);
+const { values, positionals: names } = parseArgs({ allowPositionals: true, options: { rounds: { type: 'string' } } });
+if (values.rounds !== undefined && !/^[1-9]\d*$/.test(values.rounds)) {
+  process.stderr.write(`--rounds ${values.rounds}: write a whole number from 1 on\n`);
+  process.exit(2);
+}
+if (values.rounds !== undefined) limitRounds(Number(values.rounds));
 const unknown = names.filter((name) => !BENCHMARKS.some((benchmark) => benchmark.name === name));
 if (unknown.length > 0) {
   process.stderr.write(`no benchmark is named ${unknown.join(', ')}; known:\n${BENCHMARKS.map(({ name, about }) => `  ${name}  ${about}\n`).join('')}`);

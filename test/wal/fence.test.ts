@@ -1,7 +1,8 @@
 /** When a fence is due: a table of cases (an idle server is never kept awake). */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FENCE_WAL_BYTES, type FenceFacts, fenceDue, fenceEvery } from '../../src/wal/fence.js';
+import { fenceEvery } from '../../src/change/fence.js';
+import { FENCE_WAL_BYTES, type FenceFacts, fenceDue } from '../../src/wal/fence.js';
 
 const base: FenceFacts = { now: 10_000, everyMs: 1000, lastFenceAt: 0, rowsSince: 0, walSince: 0n, owed: false };
 const CASES: [what: string, change: Partial<FenceFacts>, due: boolean][] = [

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
+import type { ReadyBatch } from '../../../services/archiver/flush.js';
+import { openContext, openIntake } from '../../../services/archiver/loop.js';
 import { ReceiptWriter } from '../../../src/archive/receipts.js';
 import { Halt } from '../../../src/runtime/errors.js';
 import { ensureStream } from '../../../src/stream/topology.js';
@@ -372,4 +374,29 @@ test('nothing is committed when nothing came', async () => {
   await new Promise((resolve) => setTimeout(resolve, 500));
   assert.equal((await bench.state())?.number, state.number);
   await running.stop();
+});
+
+test('a batch that is nearly due is cut behind the next fence, so that what it holds is covered with it', async () => {
+  await using bench = await ArchiverBench.start();
+  const context = await openContext(bench.config, bench.dir, bench.archive, bench.key, bench.log);
+  const intake = openIntake(context, bench.dir);
+  let sequence = 0;
+  const take = async (...chunks: readonly WrittenChunk[]): Promise<ReadyBatch[]> => {
+    for (const chunk of chunks) {
+      sequence += 1;
+      assert.equal(await intake.take({ ...chunk, sequence, firstSequence: sequence, streamCreated: 'now' }), 'taken');
+    }
+    return intake.takeReady();
+  };
+  const wal = bench.wal();
+  await take(...bench.copy([{ definition: prices, rows: [] }]));
+  assert.deepEqual(await take(...wal.transaction([prices], [insert(1)]), ...wal.fence('a', '10')), [], 'too young');
+  intake.cutAtFence();
+  assert.deepEqual(await take(...wal.transaction([prices], [insert(2)])), [], 'no fence yet');
+  const [ready, ...others] = await take(...wal.fence('b', '11'));
+  assert.deepEqual([ready?.batch.rows, ready?.batch.fences.map(({ horizon }) => horizon), others.length], [2, ['10', '11'], 0]);
+  assert.deepEqual(await take(...wal.transaction([prices], [insert(3)]), ...wal.fence('c', '12')), [], 'once');
+  ready?.batch.discard();
+  intake.discard();
+  await context.close();
 });
