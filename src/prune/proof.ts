@@ -11,6 +11,7 @@ import { dayOf } from '../segment/day.js';
 import { SegmentReader } from '../segment/reader.js';
 import type { SegmentRows } from '../segment/segment-rows.js';
 import type { RowTexts } from '../segment/value-texts.js';
+import { KeyIndex, KeyTexts } from './key-index.js';
 import type { Nominated } from './nominate.js';
 import type { Target } from './target.js';
 
@@ -47,8 +48,7 @@ type WholeFile = { readonly ranges: readonly (Range | undefined)[]; readonly sta
 
 type Group = {
   readonly rows: SegmentRows;
-  /** Key → its newest row in the group. */
-  readonly newest: ReadonlyMap<string, number>;
+  readonly newest: KeyIndex;
   readonly signature: string;
   /** Of the file's columns. */
   readonly texts: ReadonlyMap<string, RowTexts>;
@@ -56,8 +56,9 @@ type Group = {
 
 /** Bytes of decoded row groups that may be kept for the next batches. */
 const KEPT_BYTES = 40 * 1024 * 1024;
-/** What an entry of `newest` takes, about: measured 250,000 of them in 76 MB, with what stands beside them. */
-const KEY_BYTES = 250;
+
+/** Key texts by keyOf. */
+type Wanted = ReadonlyMap<string, readonly string[]>;
 
 class ArchivedRow implements Archived {
   readonly file: string;
@@ -122,7 +123,7 @@ export class ArchiveLookup {
 
   /** Newest archived version by keyOf. Throws FileGone, Halt DIGEST for a file that cannot be decoded, or what the volume says. */
   async find(state: ArchiveState, target: Target, rows: readonly Nominated[]): Promise<Map<string, Archived>> {
-    const wanted = new Set(rows.map((row) => keyOf(row.key)));
+    const wanted = new Map(rows.map(({ key }) => [keyOf(key), key]));
     const times = rows.map((row) => row.at).sort();
     const range = { min: times[0] as string, max: times.at(-1) as string };
     const days = new Set(rows.map((row) => dayOf(row.at)));
@@ -135,7 +136,7 @@ export class ArchiveLookup {
     return found;
   }
 
-  async #search(entry: FileEntry, target: Target, range: Range, wanted: ReadonlySet<string>, found: Map<string, ArchivedRow>): Promise<void> {
+  async #search(entry: FileEntry, target: Target, range: Range, wanted: Wanted, found: Map<string, ArchivedRow>): Promise<void> {
     let reader: SegmentReader | undefined;
     try {
       let whole = await this.#known(entry);
@@ -146,7 +147,7 @@ export class ArchiveLookup {
       }
       for (const [index, times] of whole.ranges.entries()) {
         if (isApart(times, range)) continue;
-        let group = this.#groups.get(`${entry.file}#${index}`);
+        let group = this.#kept(`${entry.file}#${index}`);
         if (group === undefined) {
           reader ??= await this.#open(entry);
           group = await this.#load(entry, reader, index, target);
@@ -205,20 +206,24 @@ export class ArchiveLookup {
   async #load(entry: FileEntry, reader: SegmentReader, index: number, target: Target): Promise<Group> {
     const rows = await reader.readRowGroup(index);
     const texts = new Map(reader.columns.map((column) => [column, rows.texts(column)]));
-    const newest = new Map<string, number>();
-    const keyed = target.key.every((column) => texts.has(column)); // else it is older than the key: nothing in it can be found by it
     const columns = target.key.flatMap((column) => texts.get(column) ?? []);
-    for (let row = 0; keyed && row < rows.rowCount; row += 1) {
-      const key = keyOf(columns.map((column) => column.at(row)?.text() ?? ''));
-      const other = newest.get(key);
-      if (other === undefined || isNewer(rows, row, rows, other)) newest.set(key, row);
-    }
+    const keyed = columns.length === target.key.length; // else it is older than the key: nothing in it can be found by it
+    const newest = new KeyIndex(columns, keyed ? rows.rowCount : 0, (row, other) => isNewer(rows, row, rows, other));
     const group: Group = { rows, newest, signature: entry.signature, texts };
     this.#keep(`${entry.file}#${index}`, group);
     return group;
   }
 
-  /** The oldest groups go first: nominations walk along time. */
+  /** A group that is decoded; it is the last to go now. */
+  #kept(name: string): Group | undefined {
+    const group = this.#groups.get(name);
+    if (group === undefined) return undefined;
+    this.#groups.delete(name);
+    this.#groups.set(name, group);
+    return group;
+  }
+
+  /** Those that were not looked at for longest go first: nominations walk along time. */
   #keep(name: string, group: Group): void {
     this.#groups.set(name, group);
     this.#bytes += keptBytes(group);
@@ -247,7 +252,7 @@ function unreadable(entry: FileEntry, error: unknown): unknown {
 
 const isApart = (within: Range | undefined, range: Range): boolean => within !== undefined && (within.max < range.min || within.min > range.max);
 
-const keptBytes = ({ rows, newest }: Group): number => rows.bytes + newest.size * KEY_BYTES;
+const keptBytes = ({ rows, newest }: Group): number => rows.bytes + newest.byteLength;
 
 function overlaps(entry: FileEntry, range: Range): boolean {
   return entry.minTimestamp === null || entry.maxTimestamp === null || (entry.minTimestamp <= range.max && entry.maxTimestamp >= range.min);
@@ -259,9 +264,10 @@ function isNewer(a: SegmentRows, row: number, b: SegmentRows, other: number): bo
 }
 
 /** Takes the wanted keys of a group over, where they are newer than what was found before. */
-function collect(entry: FileEntry, group: Group, wanted: ReadonlySet<string>, found: Map<string, ArchivedRow>): void {
-  for (const key of wanted) {
-    const row = group.newest.get(key);
+function collect(entry: FileEntry, group: Group, wanted: Wanted, found: Map<string, ArchivedRow>): void {
+  const texts = new KeyTexts();
+  for (const [key, of] of wanted) {
+    const row = group.newest.find(texts.takeTexts(of));
     if (row === undefined) continue;
     const archived = new ArchivedRow(entry.file, group, row);
     const before = found.get(key);

@@ -9,17 +9,18 @@ import type { Nominated } from '../../src/prune/nominate.js';
 import { ArchiveLookup, FileGone } from '../../src/prune/proof.js';
 import type { Target } from '../../src/prune/target.js';
 import { hashFile } from '../../src/segment/durable-file.js';
-import { SegmentWorld } from '../segment/world.js';
+import { SegmentReader } from '../../src/segment/reader.js';
+import { type Columns, type Row, SegmentWorld } from '../segment/world.js';
 
 const DAY = '2026-01-12';
 const NAME = 'segment.parquet';
 const rows = Array.from({ length: 40 }, (_, i) => [String(i), `${DAY} 10:00:${i + 10}`]);
-const nominated = rows.map(([id, at]) => ({ key: [id], at, ctid: '(0,1)' })) as unknown as Nominated[];
+const nominatedOf = (of: readonly Row[]): Nominated[] => of.map(([id, at]) => ({ key: [id], at, ctid: '(0,1)' })) as unknown as Nominated[];
+const nominated = nominatedOf(rows);
 
-/** A lookup that has proved all rows of a segment, and the same question again. */
-async function proved(work: (file: string, find: () => Promise<number>) => Promise<void>): Promise<void> {
-  await using world = await SegmentWorld.open();
-  const segment = await world.segment({ id: [20, -1], at: [1114, -1] }, rows);
+/** An archive of one segment with these rows; the first column is the key. */
+async function archived(world: SegmentWorld, columns: Columns, of: readonly Row[]): Promise<{ file: string; state: ArchiveState; target: Target }> {
+  const segment = await world.segment(columns, of);
   const file = path.join(world.dir, NAME);
   await copyFile(segment.file, file);
   const { relation } = segment.spool.shape;
@@ -35,7 +36,13 @@ async function proved(work: (file: string, find: () => Promise<number>) => Promi
     sha256: await hashFile(file),
   };
   const state = { files: new Map([[NAME, entry]]) } as unknown as ArchiveState;
-  const target = { oid: relation.oid, key: ['id'] } as unknown as Target;
+  return { file, state, target: { oid: relation.oid, key: ['id'] } as unknown as Target };
+}
+
+/** A lookup that has proved all rows of a segment, and the same question again. */
+async function proved(work: (file: string, find: () => Promise<number>) => Promise<void>): Promise<void> {
+  await using world = await SegmentWorld.open();
+  const { file, state, target } = await archived(world, { id: [20, -1], at: [1114, -1] }, rows);
   const lookup = new ArchiveLookup(world.dir);
   const find = async (): Promise<number> => (await lookup.find(state, target, nominated)).size;
   assert.equal(await find(), 40);
@@ -82,3 +89,22 @@ test('a file that was only touched, linked by a backup or copied back, is proved
     await copyFile(`${file}.backup`, file);
     assert.equal(await find(), 40);
   }));
+
+test('a row group that every batch needs is decoded once, however many others are needed once each', async (t) => {
+  await using world = await SegmentWorld.open();
+  const [groups, each] = [9, 20_480];
+  const minute = (row: number): number => (row < each ? row % groups : Math.floor(row / each)); // those of the first group lie everywhere
+  const wide = Array.from({ length: groups * each }, (_, row) => [String(row), `${DAY} 10:0${minute(row)}:00`, String(row).padStart(250, 'x')]);
+  const { file, state, target } = await archived(world, { id: [20, -1], at: [1114, -1], text: [25, -1] }, wide);
+  const reader = await SegmentReader.open(file);
+  assert.deepEqual([reader.rowGroupCount, reader.rowsOfGroup(0)], [groups, each], 'what the encoder makes of them');
+  await reader.close();
+  const decoded = t.mock.method(SegmentReader.prototype, 'readRowGroup');
+  const lookup = new ArchiveLookup(world.dir);
+  for (let group = 1; group < groups; group += 1) {
+    const batch = [wide[group], ...wide.slice(group * each, group * each + 100)] as Row[];
+    assert.equal((await lookup.find(state, target, nominatedOf(batch))).size, 101);
+  }
+  const calls = decoded.mock.calls.map(({ arguments: [group] }) => group);
+  assert.deepEqual(calls, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+});
