@@ -6,6 +6,7 @@
 import { PackedBooleans, PackedBytes, type Values } from './packed-values.js';
 import { dateText, float4Text, float8Text } from './postgres-text.js';
 import type { RawValue } from './raw-value.js';
+import { putDouble } from './shortest-double.js';
 
 /** Puts the text of value `index` into place; undefined when these values are not packed as it reads them. */
 export type PlaceOf = (values: Values) => ((index: number, texts: ValueTexts) => void) | undefined;
@@ -205,7 +206,8 @@ const doubles: PlaceOf = (values) => {
   return (index, texts) => {
     const value = values[index] as number;
     const whole = Number.isInteger(value) && value < 1e15 && value > -1e15 && !Object.is(value, -0);
-    texts.made(whole ? putInteger(texts.scratch, 0, value) : putAscii(texts.scratch, 0, float8Text(value)));
+    const end = whole ? putInteger(texts.scratch, 0, value) : putDouble(texts.scratch, 0, value);
+    texts.made(end < 0 ? putAscii(texts.scratch, 0, float8Text(value)) : end);
   };
 };
 
