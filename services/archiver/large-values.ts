@@ -17,6 +17,9 @@ const FIXED_BYTES: ReadonlyMap<number, number> = new Map([
 ]); // biome-ignore format: a table
 /** Types stored in at most the bytes of their text: bytea, text, json, xml, char(n), varchar(n). */
 const TEXT_LIKE: ReadonlySet<number> = new Set([17, 25, 114, 142, 1042, 1043]);
+/** A numeric of fewer digits takes at most 16 bytes: 8 and 2 for each four digits on either side of the point. */
+const NUMERIC = 1700;
+const NUMERIC_TEXT_BYTES = 13;
 /** An element of an array or of jsonb takes up to this many times the bytes of its text. */
 const STORED_PER_TEXT_BYTE = 4;
 const HEADER_BYTES = 24;
@@ -160,8 +163,8 @@ function wholeOldRow(buffer: Buffer, before: number, unchanged: readonly number[
   return values;
 }
 
-/** Per column: stored bytes of a fixed length, or 0 when it varies, then at most `perByte` for each byte of its text. */
-type Widths = { readonly fixed: Uint8Array; readonly perByte: Uint8Array };
+/** Per column: stored bytes of a fixed length, or 0 when it varies, then at most `perByte` for each byte of its text. `least`: bytes of the shortest text whose value can be moved. */
+type Widths = { readonly fixed: Uint8Array; readonly perByte: Uint8Array; readonly least: Float64Array };
 const widths = new WeakMap<ArchivedTable, Widths>();
 
 function widthsOf(table: ArchivedTable): Widths {
@@ -171,16 +174,24 @@ function widthsOf(table: ArchivedTable): Widths {
   const made: Widths = {
     fixed: Uint8Array.from(types, (typeOid) => FIXED_BYTES.get(typeOid) ?? 0),
     perByte: Uint8Array.from(types, (typeOid) => (TEXT_LIKE.has(typeOid) ? 1 : STORED_PER_TEXT_BYTE)),
+    least: Float64Array.from(types, leastMoved),
   };
   widths.set(table, made);
   return made;
 }
 
+function leastMoved(typeOid: number): number {
+  if (FIXED_BYTES.has(typeOid)) return Number.POSITIVE_INFINITY;
+  if (TEXT_LIKE.has(typeOid)) return POINTER_BYTES;
+  return typeOid === NUMERIC ? NUMERIC_TEXT_BYTES : 0;
+}
+
 /** True when no value of the TupleData at `at` can have been moved out of line. Asked for every row. */
 export function isNarrow(table: ArchivedTable, buffer: Buffer, at: number): boolean {
-  const { fixed, perByte } = widthsOf(table);
+  const { fixed, perByte, least } = widthsOf(table);
   let next = at + 2;
   let stored = HEADER_BYTES;
+  let movable = false;
   for (let i = 0; i < fixed.length; i += 1) {
     const kind = buffer[next];
     if (kind === COLUMN.unchanged) return false;
@@ -192,14 +203,14 @@ export function isNarrow(table: ArchivedTable, buffer: Buffer, at: number): bool
     next += 5 + length;
     const width = fixed[i] as number;
     stored += width > 0 ? width : length * (perByte[i] as number) + HEADER_BYTES;
+    if (length >= (least[i] as number)) movable = true;
   }
-  return stored < WIDE_TUPLE_BYTES;
+  return !movable || stored < WIDE_TUPLE_BYTES;
 }
 
 /** True when a value of a wide row can have been moved out of line. */
 export function mayMove(table: ArchivedTable, index: number, length: number): boolean {
-  const { fixed, perByte } = widthsOf(table);
-  return fixed[index] === 0 && (length >= POINTER_BYTES || perByte[index] !== 1);
+  return length >= (widthsOf(table).least[index] as number);
 }
 
 /** Offsets of the columns' kind bytes in the TupleData at `at`, and which columns are unchanged. */

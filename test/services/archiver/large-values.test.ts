@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { LargeValues } from '../../../services/archiver/large-values.js';
+import { isNarrow, LargeValues } from '../../../services/archiver/large-values.js';
 import { TableBook } from '../../../services/archiver/tables.js';
+import { startPostgres } from '../../../services/demo/engines/postgres.js';
 import { parseConfig } from '../../../src/runtime/config.js';
+import { connectClient } from '../../../src/wal/session.js';
 import { defineTable, insertMessage } from '../../change/pgoutput-writer.js';
 
 const config = parseConfig('source: { url: "postgres://x@localhost/x", name: test }\ntables:\n  prices: { timestamp: at }', { file: '/tidemark.yaml' });
@@ -47,4 +49,47 @@ test('a row that went, or whose value was replaced, is not found', () => {
   assert.equal(seen(values, 2), undefined);
   values.truncated(table);
   assert.equal(seen(values, 3), undefined);
+});
+
+const MANY = 300;
+/** Values of 300 columns of a type each: the row is wide. `moves`: Postgres moves some of them out of line. */
+const WIDE: Readonly<Record<string, { typeOid: number; values: readonly string[]; moves: boolean }>> = {
+  'float8': { typeOid: 701, values: ['-12.345678901234567', '0.1'], moves: false },
+  'timestamptz': { typeOid: 1184, values: ['2026-01-12 10:00:00.123456+00'], moves: false },
+  'numeric': {
+    typeOid: 1700,
+    values: ['1.0123456789', '12345.678901', '123456789012', '-99999.99999', '0.0000000012', '1.1', 'NaN', '-Infinity'],
+    moves: false,
+  },
+  'numeric(60,30)': { typeOid: 1700, values: ['123456789012345678901.012345678901234567890123456789'], moves: true },
+  'text': { typeOid: 25, values: ['of 17 characters.', ''], moves: false },
+  'varchar': { typeOid: 1043, values: ['of more than thirty two characters'], moves: true },
+}; // biome-ignore format: a table
+
+test('what Postgres moves out of line in a wide row is what we expect, type by type', async (t) => {
+  await using server = await startPostgres();
+  const client = await connectClient(await server.createDatabase(), { applicationName: 'test' });
+  t.after(() => client.end());
+  for (const [type, { typeOid, values, moves }] of Object.entries(WIDE)) {
+    const columns = Array.from({ length: MANY }, (_, i) => `c${i}`);
+    const texts = columns.map((_, i) => values[i % values.length] as string);
+    await client.query('DROP TABLE IF EXISTS public.wide');
+    await client.query(`CREATE TABLE public.wide (id int, ${columns.map((name) => `${name} ${type}`).join(', ')})`);
+    const { rows } = await client.query<{ toast: string | null }>(
+      `SELECT nullif(reltoastrelid, 0)::regclass::text AS toast FROM pg_class WHERE oid = 'public.wide'::regclass`,
+    );
+    const toast = rows[0]?.toast ?? null; // of columns of fixed length there is none
+    if (toast !== null) await client.query(`ALTER TABLE public.wide ${columns.map((name) => `ALTER ${name} SET STORAGE EXTERNAL`).join(', ')}`);
+    await client.query(`INSERT INTO public.wide VALUES (1, ${texts.map((text) => `'${text}'`).join(', ')})`);
+    const moved = toast === null ? 0 : (await client.query(`SELECT FROM ${toast}`)).rowCount;
+    assert.equal((moved as number) > 0, moves, `${type}: by Postgres`);
+
+    const wide = defineTable({ columns: [['id', 23], ...columns.map((name) => [name, typeOid] as const)] });
+    const known = new TableBook(config.tables, [], () => undefined);
+    known.describe(wide.description);
+    known.relate(wide.relation);
+    const route = known.route(wide.relation.oid);
+    assert.ok(route !== undefined);
+    assert.equal(isNarrow(route, insertMessage(wide.relation.oid, ['1', ...texts]), 6), !moves, `${type}: by us`);
+  }
 });
