@@ -43,33 +43,28 @@ export class LargeValues {
    * columns that are known, undefined when it has none to find; remembers its large values for the next version.
    */
   version(table: ArchivedTable, buffer: Buffer, at: number, before: number): Large | undefined {
-    if (table.key.length === 0) return before === at ? undefined : wholeOldRow(buffer, before, walk(buffer, at).unchanged);
+    if (table.key.length === 0) return before === at ? undefined : wholeOldRow(buffer, before, unchangedOf(buffer, at));
     const rows = this.#tables.get(table);
     const narrow = isNarrow(table, buffer, at);
     if (rows === undefined && narrow) return undefined;
-    const old = rows === undefined ? undefined : this.#take(rows, keyText(table, buffer, before));
-    if (narrow && old === undefined) return undefined;
-    const { offsets, unchanged } = walk(buffer, at);
-    if (narrow && unchanged.length === 0) return undefined;
+    const key = keyText(table, buffer, before);
+    const old = rows === undefined ? undefined : this.#take(rows, key);
+    if (narrow) return undefined;
+    const unchanged = unchangedOf(buffer, at);
     const found: Large = unchanged.length > 0 && before !== at ? wholeOldRow(buffer, before, unchanged) : new Map();
     for (const index of unchanged) {
       const value = old?.get(index);
       if (value !== undefined) found.set(index, value);
     }
-    const large: Large = new Map(found);
-    for (const [index, offset] of offsets.entries()) {
-      if (buffer[offset] !== COLUMN.text) continue;
-      const length = buffer.readUInt32BE(offset + 1);
-      if (mayMove(table, index, length)) large.set(index, Buffer.from(buffer.subarray(offset + 5, offset + 5 + length)));
-    }
-    if (large.size > 0) this.#put(table, keyText(table, buffer, at), large);
+    const large = movable(table, buffer, at, new Map(found));
+    if (large.size > 0) this.#put(table, before === at ? key : keyText(table, buffer, at), large);
     return found.size > 0 ? found : undefined;
   }
 
   /** The key under which an update's unchanged values would be found, when one is neither in its old row nor here; undefined otherwise. */
   wanting(table: ArchivedTable, buffer: Buffer, at: number, before: number): string | undefined {
     if (table.key.length === 0) return undefined;
-    const { unchanged } = walk(buffer, at);
+    const unchanged = unchangedOf(buffer, at);
     if (unchanged.length === 0) return undefined;
     const given = before === at ? undefined : wholeOldRow(buffer, before, unchanged);
     const key = keyText(table, buffer, before);
@@ -138,10 +133,9 @@ function sizeOf(large: Large): number {
 
 /** Names the row of the TupleData at `at` among those of its table. */
 export function keyText(table: ArchivedTable, buffer: Buffer, at: number): string {
-  const { offsets } = walk(buffer, at);
   const values: Buffer[] = [];
   for (const index of table.keyIndexes) {
-    const offset = offsets[index] as number;
+    const offset = offsetOf(buffer, at, index);
     if (buffer[offset] === COLUMN.text) values.push(buffer.subarray(offset + 5, offset + 5 + buffer.readUInt32BE(offset + 1)));
   }
   return keyOfTexts(values);
@@ -153,11 +147,10 @@ export function keyOfTexts(values: readonly Buffer[]): string {
 
 /** Under REPLICA IDENTITY FULL the old row carries what the new one leaves out. */
 function wholeOldRow(buffer: Buffer, before: number, unchanged: readonly number[]): Large {
-  const { offsets } = walk(buffer, before);
   const values: Large = new Map();
   for (const index of unchanged) {
-    const offset = offsets[index];
-    if (offset === undefined || buffer[offset] !== COLUMN.text) continue;
+    const offset = offsetOf(buffer, before, index);
+    if (buffer[offset] !== COLUMN.text) continue;
     values.set(index, Buffer.from(buffer.subarray(offset + 5, offset + 5 + buffer.readUInt32BE(offset + 1))));
   }
   return values;
@@ -213,16 +206,37 @@ export function mayMove(table: ArchivedTable, index: number, length: number): bo
   return length >= (widthsOf(table).least[index] as number);
 }
 
-/** Offsets of the columns' kind bytes in the TupleData at `at`, and which columns are unchanged. */
-function walk(buffer: Buffer, at: number): { offsets: number[]; unchanged: number[] } {
+/** Adds the values of the wide row at `at` that can have been moved out of line. */
+function movable(table: ArchivedTable, buffer: Buffer, at: number, large: Large): Large {
+  const { least } = widthsOf(table);
+  let next = at + 2;
+  for (let i = 0; i < least.length; i += 1) {
+    const start = next + 5;
+    next = behindColumn(buffer, next);
+    if (next - start >= (least[i] as number)) large.set(i, Buffer.from(buffer.subarray(start, next)));
+  }
+  return large;
+}
+
+/** Which columns of the TupleData at `at` are unchanged. */
+function unchangedOf(buffer: Buffer, at: number): number[] {
   const count = buffer.readUInt16BE(at);
-  const offsets: number[] = [];
   const unchanged: number[] = [];
   let next = at + 2;
   for (let i = 0; i < count; i += 1) {
-    offsets.push(next);
     if (buffer[next] === COLUMN.unchanged) unchanged.push(i);
-    next = buffer[next] === COLUMN.text ? next + 5 + buffer.readUInt32BE(next + 1) : next + 1;
+    next = behindColumn(buffer, next);
   }
-  return { offsets, unchanged };
+  return unchanged;
+}
+
+/** Offset of a column's kind byte in the TupleData at `at`. */
+function offsetOf(buffer: Buffer, at: number, index: number): number {
+  let next = at + 2;
+  for (let i = 0; i < index; i += 1) next = behindColumn(buffer, next);
+  return next;
+}
+
+function behindColumn(buffer: Buffer, offset: number): number {
+  return buffer[offset] === COLUMN.text ? offset + 5 + buffer.readUInt32BE(offset + 1) : offset + 1;
 }

@@ -4,7 +4,7 @@
  */
 import type { ArchiveState } from '../../src/archive/manifest.js';
 import type { TableState } from '../../src/archive/manifest-format.js';
-import { type Relation, relationSignature, type TableDescription } from '../../src/change/relation.js';
+import { isSameRelation, type Relation, relationSignature, type TableDescription } from '../../src/change/relation.js';
 import type { TableConfig } from '../../src/runtime/config.js';
 
 /** A table whose rows are archived, as of its newest Relation. */
@@ -56,11 +56,14 @@ export function stampCoverage(before: ArchiveState, tables: readonly TableState[
   });
 }
 
+/** Where a table's rows go, and the form of it that this was made from. */
+type Route = { readonly relation: Relation; readonly description: TableDescription; readonly table: ArchivedTable | undefined };
+
 export class TableBook {
   readonly #configured = new Map<string, TableConfig>();
   readonly #states = new Map<number, TableState>();
   readonly #descriptions = new Map<number, TableDescription>();
-  readonly #routes = new Map<number, { readonly seen: string; readonly table: ArchivedTable | undefined }>();
+  readonly #routes = new Map<number, Route>();
   readonly #ignored: (name: string) => void;
 
   /** `ignored` hears once of every table that is not configured. */
@@ -86,14 +89,12 @@ export class TableBook {
   /** Takes a Relation message, which comes again in every chunk. */
   relate(relation: Relation): void {
     const description = this.#descriptions.get(relation.oid) ?? emptyDescription(relation);
-    const signature = relationSignature(relation, description.dimensions);
-    const key = JSON.stringify(keyOf(relation, description)); // of another index nothing else tells
-    const seen = `${relation.schema}.${relation.table} ${relation.identity} ${signature} ${key} ${description.ddl}`;
-    if (this.#routes.get(relation.oid)?.seen === seen) return;
+    const known = this.#routes.get(relation.oid);
+    if (known !== undefined && isSameRelation(known.relation, relation) && isSameDescription(known.description, description)) return;
     const config = this.#configured.get(`${relation.schema}.${relation.table}`);
-    if (config === undefined && !this.#routes.has(relation.oid)) this.#ignored(`${relation.schema}.${relation.table}`);
-    const table = config === undefined ? undefined : archivedTable(config, relation, description, signature);
-    this.#routes.set(relation.oid, { seen, table });
+    if (config === undefined && known === undefined) this.#ignored(`${relation.schema}.${relation.table}`);
+    const table = config === undefined ? undefined : archivedTable(config, relation, description);
+    this.#routes.set(relation.oid, { relation, description, table });
     const before = this.#states.get(relation.oid);
     if (table !== undefined) this.#states.set(relation.oid, stateOf(table, before ?? { coverage: NOT_COPIED, copied: null }));
     else if (before !== undefined) this.#states.set(relation.oid, leftOut(before)); // renamed: its rows are not archived from here on
@@ -104,7 +105,7 @@ export class TableBook {
     const config = this.#configured.get(`${relation.schema}.${relation.table}`);
     if (config === undefined) return undefined;
     const described = description ?? emptyDescription(relation);
-    return archivedTable(config, relation, described, relationSignature(relation, described.dimensions));
+    return archivedTable(config, relation, described);
   }
 
   /** All rows of a table are copied: opens its coverage. `version`: their columns; undefined when it is not archived. */
@@ -145,18 +146,23 @@ export class TableBook {
   }
 }
 
-function archivedTable(config: TableConfig, relation: Relation, description: TableDescription, signature: string): ArchivedTable {
+function archivedTable(config: TableConfig, relation: Relation, description: TableDescription): ArchivedTable {
   const names = relation.columns.map((column) => column.name);
   const key = keyOf(relation, description);
   return {
     config,
     relation,
     description,
-    signature,
+    signature: relationSignature(relation, description.dimensions),
     key,
     keyIndexes: key.map((name) => names.indexOf(name)),
     timestampIndex: names.indexOf(config.timestamp),
   };
+}
+
+/** Of the descriptions of one table: does what they say about routing and the files' metadata agree? */
+function isSameDescription(a: TableDescription, b: TableDescription): boolean {
+  return a.ddl === b.ddl && JSON.stringify([a.primaryKey, a.dimensions]) === JSON.stringify([b.primaryKey, b.dimensions]);
 }
 
 function leftOut(state: TableState): TableState {

@@ -58,3 +58,12 @@ export function relationSignature(relation: Pick<Relation, 'columns'>, dimension
     .map(({ name, typeOid, typmod }) => `${JSON.stringify(name)}:${typeOid}:${typmod}${dimensions[name] === undefined ? '' : `:${dimensions[name]}`}`)
     .join(',');
 }
+
+/** Do both say the same? Asked for each chunk: cheaper than two signatures. */
+export function isSameRelation(a: Relation, b: Relation): boolean {
+  if (a.oid !== b.oid || a.schema !== b.schema || a.table !== b.table || a.identity !== b.identity || a.columns.length !== b.columns.length) return false;
+  return a.columns.every((column, i) => {
+    const other = b.columns[i] as RelationColumn;
+    return column.name === other.name && column.typeOid === other.typeOid && column.typmod === other.typmod && column.key === other.key;
+  });
+}
