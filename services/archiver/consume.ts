@@ -111,7 +111,7 @@ export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise
       if (left <= 0) {
         intake.cut();
         for (const ready of intake.takeReady()) flusher.add(ready);
-      } else if (left <= fenceMs) intake.cutAtFence();
+      } else if (left <= fenceMs) intake.cut('behind a fence');
     }
     try {
       gap.check();

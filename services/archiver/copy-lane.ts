@@ -4,6 +4,7 @@
  */
 import type { ArchiveState } from '../../src/archive/manifest.js';
 import type { CopyState } from '../../src/archive/manifest-format.js';
+import type { CopyEnd } from '../../src/change/chunk.js';
 import { type ChangeVisitor, type RowChange, visitFrames } from '../../src/change/pgoutput.js';
 import type { Relation, TableDescription } from '../../src/change/relation.js';
 import { parseLsn } from '../../src/position/lsn.js';
@@ -13,6 +14,13 @@ import type { LargeValues } from './large-values.js';
 import type { RestoredCopies, WasRestored } from './restored-copies.js';
 import type { TableBook } from './tables.js';
 import { rowDay } from './transactions.js';
+
+/** What the end of a copy says, of which so many rows came; undefined when some are missing. Throws SyntaxError when there were more. */
+export function endOfCopy(payload: Buffer, rows: number): CopyEnd | undefined {
+  const end = JSON.parse(payload.toString('utf8')) as CopyEnd;
+  if (end.rows < rows) throw new SyntaxError(`a copy of ${end.rows} rows, of which ${rows} came`);
+  return end.rows > rows ? undefined : end;
+}
 
 /** What any copy is made of: descriptions, relations, inserts, and nothing else. */
 export abstract class InsertsOnly implements ChangeVisitor {

@@ -5,7 +5,7 @@
 import type { ArchiveState } from '../../src/archive/manifest.js';
 import type { CopyState, ForkState } from '../../src/archive/manifest-format.js';
 import { storageError } from '../../src/archive/put.js';
-import type { ChunkHeader, CopyBegin, CopyEnd } from '../../src/change/chunk.js';
+import type { ChunkHeader, CopyBegin } from '../../src/change/chunk.js';
 import { type Epoch, formatEpoch, sameEpoch } from '../../src/position/epoch.js';
 import { liesBefore } from '../../src/position/fork.js';
 import { parseLsn } from '../../src/position/lsn.js';
@@ -15,7 +15,7 @@ import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
 import type { StreamChunk } from '../../src/stream/consume.js';
 import type { Batch } from './batch.js';
-import { CopyReader } from './copy-lane.js';
+import { CopyReader, endOfCopy } from './copy-lane.js';
 import { type WantedRows, wantedRows } from './earlier-values.js';
 import type { ReadyBatch } from './flush.js';
 import { readFork } from './fork.js';
@@ -105,16 +105,11 @@ export class Intake {
     return this.#ready.splice(0);
   }
 
-  /** Cuts the batch at the next transaction's end: now, when none is open. */
-  cut(): void {
-    if (!this.#batch.worthCommitting && this.#batch.startedAt === undefined) return;
-    this.#cutWanted = 'now';
-    if (this.#mine === null || !this.#transactions.inTransaction) this.#cutNow();
-  }
-
-  /** Cuts the batch behind the next fence, so that what it holds is covered with it. */
-  cutAtFence(): void {
-    if (this.#cutWanted === 'no') this.#cutWanted = 'behind a fence';
+  /** Cuts the batch at the next transaction's end: now, when none is open. Or behind the next fence, so that what it holds is covered with it. */
+  cut(when: 'now' | 'behind a fence' = 'now'): void {
+    if (when === 'now' && !this.#batch.worthCommitting && this.#batch.startedAt === undefined) return;
+    if (this.#cutWanted !== 'now') this.#cutWanted = when;
+    if (when === 'now' && (this.#mine === null || !this.#transactions.inTransaction)) this.#cutNow();
   }
 
   /** Throws away what was taken in and not cut. */
@@ -277,9 +272,8 @@ export class Intake {
     const copy = this.#copy;
     if (copy === null) return 'gap';
     if (copy.state === 'complete') return 'duplicate';
-    const end = JSON.parse(chunk.payload.toString('utf8')) as CopyEnd;
-    if (end.rows > this.#copied) return 'gap';
-    if (end.rows < this.#copied) throw new SyntaxError(`a copy of ${end.rows} rows, of which ${this.#copied} came`);
+    const end = endOfCopy(chunk.payload, this.#copied);
+    if (end === undefined) return 'gap';
     this.#copy = { ...copy, state: 'complete', rows: this.#copied };
     this.#copyReached(this.#copy, chunk);
     this.#mine = boundary(parseLsn(copy.consistentPoint));

@@ -391,7 +391,7 @@ test('a batch that is nearly due is cut behind the next fence, so that what it h
   const wal = bench.wal();
   await take(...bench.copy([{ definition: prices, rows: [] }]));
   assert.deepEqual(await take(...wal.transaction([prices], [insert(1)]), ...wal.fence('a', '10')), [], 'too young');
-  intake.cutAtFence();
+  intake.cut('behind a fence');
   assert.deepEqual(await take(...wal.transaction([prices], [insert(2)])), [], 'no fence yet');
   const [ready, ...others] = await take(...wal.fence('b', '11'));
   assert.deepEqual([ready?.batch.rows, ready?.batch.fences.map(({ horizon }) => horizon), others.length], [2, ['10', '11'], 0]);
