@@ -4,18 +4,17 @@
  */
 
 import { fenceEvery } from '../../src/change/fence.js';
-import type { Lsn } from '../../src/position/lsn.js';
 import { formatPosition } from '../../src/position/position.js';
 import type { Config } from '../../src/runtime/config.js';
 import { Halt } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
 import { type Place, readChunks, type StreamChunk } from '../../src/stream/consume.js';
 import type { StreamConnection } from '../../src/stream/topology.js';
+import type { Earlier } from './earlier-values.js';
 import type { Flusher } from './flush.js';
 import type { Intake } from './intake.js';
 import type { Large } from './large-values.js';
 import type { ArchiverMetrics } from './metrics.js';
-import type { ArchivedTable } from './tables.js';
 
 /** How long a gap may last before it halts. */
 const GAP_MS = 60_000;
@@ -39,7 +38,7 @@ export type ConsumeParts = {
   /** Stop when this sequence has been read. */
   readonly until?: number;
   /** Large values of rows as the archive holds them now, by key; of what stands at or before `upTo`: rows copied again may be of later. */
-  readonly earlier: (table: ArchivedTable, keys: ReadonlySet<string>, upTo: Lsn) => Promise<ReadonlyMap<string, Large>>;
+  readonly earlier: (wanted: Earlier, signal: AbortSignal) => Promise<ReadonlyMap<string, Large>>;
   /** A chunk was taken. */
   readonly taken?: (chunk: StreamChunk) => void;
 };
@@ -153,7 +152,7 @@ async function readOnce(parts: ConsumeParts, gap: Gap, backlog: Backlog, from: P
     ...(parts.until === undefined ? {} : { until: parts.until }),
   };
   for await (const chunk of readChunks(stream, from, signal, options)) {
-    await recall(parts, chunk);
+    if (!(await recall(parts, chunk, signal))) return true;
     const taken = await intake.take(chunk);
     if (taken === 'gap' && from.sequence !== undefined) return false;
     if (taken === 'gap') gap.at(chunk);
@@ -168,16 +167,18 @@ async function readOnce(parts: ConsumeParts, gap: Gap, backlog: Backlog, from: P
   return true;
 }
 
-/** Unchanged values that memory has not, after a restart above all, come from the archive, once everything before the chunk is there. */
-async function recall({ intake, flusher, earlier, log }: ConsumeParts, chunk: StreamChunk): Promise<void> {
+/** Unchanged values that memory has not, after a restart above all, come from the archive, once everything before the chunk is there. False: stopped meanwhile, the chunk must not be taken without them. */
+async function recall({ intake, flusher, earlier, log }: ConsumeParts, chunk: StreamChunk, signal: AbortSignal): Promise<boolean> {
   const wanted = intake.forgotten(chunk);
   const upTo = intake.position?.lsn;
-  if (wanted.size === 0 || upTo === undefined) return;
+  if (wanted.size === 0 || upTo === undefined) return true;
   for (const ready of intake.takeReady()) flusher.add(ready);
   await flusher.drain();
   for (const [table, keys] of wanted) {
-    const found = await earlier(table, keys, upTo);
+    const found = await earlier({ table, keys, upTo }, signal);
+    if (signal.aborted) return false;
     intake.recall(table, keys, found);
     log.debug({ event: 'recalled', table: table.relation.table, wanted: keys.size, found: found.size }, 'large values looked up in the archive');
   }
+  return true;
 }

@@ -93,8 +93,14 @@ class Scan extends Quiet {
 
 type Newest = { readonly lsn: bigint; readonly ordinal: bigint; readonly rows: SegmentRows; readonly row: number };
 
-/** Texts of the large columns of the newest version of each wanted row that is archived at or before `upTo`. A row that was archived under other columns later than under these is not found. */
-export async function earlierValues(dir: string, state: ArchiveState, table: ArchivedTable, keys: ReadonlySet<string>, upTo: Lsn): Promise<Map<string, Large>> {
+/** What is looked up: rows of a table by key, as they were archived at or before `upTo`. */
+export type Earlier = { readonly table: ArchivedTable; readonly keys: ReadonlySet<string>; readonly upTo: Lsn };
+
+/**
+ * Texts of the large columns of the newest version of each wanted row. A row that was archived under other columns later than under these is not found. `signal`: what was found until then is of no use;
+ * hundreds of files take longer than somebody who stops this, or the successor of a superseded archiver, should wait.
+ */
+export async function earlierValues(dir: string, state: ArchiveState, { table, keys, upTo }: Earlier, signal: AbortSignal): Promise<Map<string, Large>> {
   const entries = [...state.files.values()]
     .filter(
       (entry) =>
@@ -110,7 +116,7 @@ export async function earlierValues(dir: string, state: ArchiveState, table: Arc
   for (const entry of entries) {
     const last = parseLsn(entry.maxLsn);
     for (const key of open) if ((newest.get(key)?.lsn ?? -1n) > last) open.delete(key);
-    if (open.size === 0 || searched > MOST_ROWS) break;
+    if (open.size === 0 || searched > MOST_ROWS || signal.aborted) break;
     searched += entry.rows;
     if (entry.signature === table.signature) await search(path.join(dir, entry.file), table, open, newest, upTo);
     else {

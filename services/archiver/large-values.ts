@@ -15,8 +15,8 @@ const POINTER_BYTES = 18;
 const FIXED_BYTES: ReadonlyMap<number, number> = new Map([
   [16, 1], [18, 1], [20, 8], [21, 2], [23, 4], [26, 4], [700, 4], [701, 8], [790, 8], [829, 6], [1082, 4], [1083, 8], [1114, 8], [1184, 8], [1186, 16], [1266, 12], [2950, 16], [3220, 8],
 ]); // biome-ignore format: a table
-/** Types stored in at most the bytes of their text: bytea, text, json, xml, char(n), varchar(n). */
-const TEXT_LIKE: ReadonlySet<number> = new Set([17, 25, 114, 142, 1042, 1043]);
+/** Types stored in at most the bytes of their text: bytea, text, json, char(n), varchar(n). Not xml, whose declaration is stored and not printed. */
+const TEXT_LIKE: ReadonlySet<number> = new Set([17, 25, 114, 1042, 1043]);
 /** A numeric of fewer digits takes at most 16 bytes: 8 and 2 for each four digits on either side of the point. */
 const NUMERIC = 1700;
 const NUMERIC_TEXT_BYTES = 13;

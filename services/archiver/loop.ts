@@ -120,7 +120,7 @@ export function openIntake(context: ArchiverContext, receipts: string, options: 
 
 /** Looks up the archive of this context, as it is at the time. */
 export function earlierIn(context: ArchiverContext): ConsumeParts['earlier'] {
-  return (table, keys, upTo) => earlierValues(context.dir, context.state, table, keys, upTo);
+  return (wanted, signal) => earlierValues(context.dir, context.state, wanted, signal);
 }
 
 async function beginCopy(context: ArchiverContext, tables: TableBook, epoch: Epoch, copy: CopyState): Promise<void> {

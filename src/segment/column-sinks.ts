@@ -155,7 +155,9 @@ class BytesSink implements Sink {
   finish(): Values {
     const [only] = this.#pages;
     const bytes = this.#pages.length === 1 && only !== undefined ? only : Buffer.concat(this.#pages);
-    return new PackedBytes(bytes, this.#starts.subarray(0, this.#count), this.#ends.subarray(0, this.#count));
+    // A copy where many are NULL: a part of an array holds the whole of it.
+    const places = (all: Uint32Array): Uint32Array => (this.#count === all.length ? all : all.slice(0, this.#count));
+    return new PackedBytes(bytes, places(this.#starts), places(this.#ends));
   }
 }
 

@@ -26,7 +26,7 @@ const HALF = 1e8;
 const DIGITS = 17;
 
 /**
- * Writes the text of `value` at `at`: at most 24 bytes. The place behind it, or -1 for what it leaves to others: zero, integers, NaN, infinities, below 1e-4 and from 1e15 on, powers of two, and where
+ * Writes the text of `value` at `at`: at most 24 bytes. The place behind it, or -1 for what it leaves to others: zero, NaN, infinities, below 1e-4 and from 1e15 on, powers of two, and where
  * only a rule decides.
  */
 export function putDouble(out: Uint8Array, at: number, value: number): number {

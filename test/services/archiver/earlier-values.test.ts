@@ -4,8 +4,9 @@ import { randomBytes } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
+import { SegmentReader } from '../../../src/segment/reader.js';
 import { defineTable, deleteMessage, insertMessage, updateMessage } from '../../change/pgoutput-writer.js';
-import { ArchiverBench } from './harness.js';
+import { ArchiverBench, until } from './harness.js';
 
 const prices = defineTable();
 const OID = prices.relation.oid;
@@ -71,6 +72,38 @@ test('F40: a value of a version that does not decode to its own digest is not ta
   const found = (await bench.versions(await bench.archived(a[0]))).slice(-2);
   assert.deepEqual(found.map((text) => [short(text).slice(-14).includes('unresolved'), text.includes(big('b'))]), [[true, false], [false, true]]); // biome-ignore format: two rows
   await second.stop();
+});
+
+test('one that is stopped while it looks values up in many files ends at once, takes no chunk without them, and the next one finds them', async (t) => {
+  await using bench = await ArchiverBench.start({ flush: '{ every: 100ms }' });
+  const wal = bench.wal();
+  const first = bench.run();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [row(1, big('a'))] }]));
+  for (let id = 2; id < 10; id += 1) {
+    const one = wal.transaction([prices], [insert(id, 'short')]);
+    await bench.publish(...one);
+    await bench.archived(one[0]);
+  }
+  await first.stop();
+
+  const second = bench.run();
+  let stopped: Promise<unknown> | undefined;
+  const { readRowGroup } = SegmentReader.prototype;
+  const read = t.mock.method(SegmentReader.prototype, 'readRowGroup', function (this: SegmentReader, ...args: Parameters<typeof readRowGroup>) {
+    stopped ??= second.stop();
+    return readRowGroup.apply(this, args);
+  });
+  const b = wal.transaction([prices], [update(1, undefined)]);
+  await bench.publish(...b);
+  await until('the archive is searched', async () => stopped !== undefined);
+  await stopped;
+  assert.equal(read.mock.callCount(), 1, 'of nine files');
+  read.mock.restore();
+
+  const third = bench.run();
+  const state = await bench.archived(b[0]);
+  assert.match((await bench.versions(state)).map(short).at(-1) ?? '', /^update \w+:1 1 a$/);
+  await third.stop();
 });
 
 test('a value that no archived version has stays unresolved, and is looked up once', async () => {
