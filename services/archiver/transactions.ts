@@ -7,7 +7,7 @@ import { type Begin, type ChangeVisitor, COLUMN, type Commit, type LogicalMessag
 import type { Relation, TableDescription } from '../../src/change/relation.js';
 import { formatLsn, type Lsn } from '../../src/position/lsn.js';
 import { boundary, comparePositions, formatPosition, type Position } from '../../src/position/position.js';
-import { dayOf } from '../../src/segment/day.js';
+import { dayOfBytes } from '../../src/segment/day.js';
 import type { ChangeOrigin } from '../../src/segment/system-columns.js';
 import { tupleDigest } from '../../src/segment/tuple-digest.js';
 import { type Batch, NOTHING, type StreamHint } from './batch.js';
@@ -190,5 +190,5 @@ export function rowDay(table: ArchivedTable, buffer: Buffer, tuple: number): str
   let at = tuple + 2;
   for (let i = 0; i < table.timestampIndex; i += 1) at = buffer[at] === COLUMN.text ? at + 5 + buffer.readUInt32BE(at + 1) : at + 1;
   if (buffer[at] !== COLUMN.text) return null;
-  return dayOf(buffer.toString('latin1', at + 5, at + 5 + buffer.readUInt32BE(at + 1)));
+  return dayOfBytes(buffer, at + 5, at + 5 + buffer.readUInt32BE(at + 1));
 }

@@ -7,7 +7,7 @@ import { COLUMN } from '../change/pgoutput.js';
 import type { Relation, TableDescription } from '../change/relation.js';
 import { nameCollision, systemName } from '../change/system-columns.js';
 import { TidemarkError } from '../runtime/errors.js';
-import { type SegmentColumn, segmentColumn } from './columns.js';
+import { holdsAll, type SegmentColumn, segmentColumn } from './columns.js';
 import { DigestSum, RowDigest } from './digest.js';
 import { timestampText } from './postgres-text.js';
 import { SpoolWriter } from './spool.js';
@@ -67,6 +67,17 @@ export function keyNames(key: readonly string[], columns: readonly { readonly na
   return key.length > 0 ? key : [systemName('digest', names)];
 }
 
+/** As it is, in quotes, after a look at what its column can hold, in a form of its own. */
+const MANNER = { raw: 0, quoted: 1, checked: 2, encoded: 3 } as const;
+
+function mannerOf({ encode, quoted, fits }: SegmentColumn): number {
+  if (encode !== undefined) return MANNER.encoded;
+  if (fits !== holdsAll) return MANNER.checked;
+  return quoted ? MANNER.quoted : MANNER.raw;
+}
+
+const NOTHING = Buffer.alloc(0);
+
 export class SegmentBuilder {
   readonly shape: SegmentShape;
   readonly columns: readonly SegmentColumn[];
@@ -74,6 +85,8 @@ export class SegmentBuilder {
   readonly #digest = new RowDigest();
   readonly #sum = new DigestSum();
   readonly #timestampIndex: number;
+  /** How each column's values are written: its columns looked up by a number instead of by what each says. */
+  readonly #manners: Uint8Array;
   /** keys: where each key column stands in the tuple. */
   readonly #keyIndexes: readonly number[];
   readonly #offsets: Int32Array;
@@ -83,7 +96,10 @@ export class SegmentBuilder {
   #maxLsn = -1n;
   /** Text of what a transaction's rows share, made once per transaction. */
   #originOf: ChangeOrigin | undefined;
-  #originText = '';
+  #lsnText = NOTHING;
+  #originText = NOTHING;
+  #op = '';
+  #opText = NOTHING;
   /** When the first row came, monotonic milliseconds. */
   readonly since = performance.now();
 
@@ -91,6 +107,7 @@ export class SegmentBuilder {
   constructor(shape: SegmentShape, file: string) {
     this.shape = shape;
     this.columns = shapeColumns(shape);
+    this.#manners = Uint8Array.from(this.columns, mannerOf);
     this.#spool = new SpoolWriter(file);
     const names = shape.relation.columns.map((column) => column.name);
     this.#timestampIndex = shape.kind !== 'keys' ? names.indexOf(shape.timestamp) : -1;
@@ -150,18 +167,21 @@ export class SegmentBuilder {
 
   /** One value: digest, spool. False when the typed column cannot hold it: then the column stays NULL. */
   #value(index: number, buffer: Uint8Array, start: number, end: number): boolean {
-    const column = this.columns[index] as SegmentColumn;
-    const hasQuote = this.#digest.bytes(buffer, start, end);
     if (index === this.#timestampIndex) this.#timestamps.see(buffer, start, end);
-    if (column.encode !== undefined) {
-      const bytes = column.encode(buffer, start, end);
-      if (bytes !== undefined) this.#spool.quoted(bytes, 0, bytes.length, true);
-      return bytes !== undefined;
+    const manner = this.#manners[index];
+    if (manner === MANNER.raw || manner === MANNER.quoted) {
+      this.#spool.digested(buffer, start, end, this.#digest, manner === MANNER.quoted);
+      return true;
     }
-    if (!column.fits(buffer, start, end)) return false;
-    if (column.quoted) this.#spool.quoted(buffer, start, end, hasQuote);
-    else this.#spool.raw(buffer, start, end);
-    return true;
+    const { encode, fits, quoted } = this.columns[index] as SegmentColumn;
+    if (manner === MANNER.checked && fits(buffer, start, end)) {
+      this.#spool.digested(buffer, start, end, this.#digest, quoted);
+      return true;
+    }
+    this.#digest.bytes(buffer, start, end);
+    const bytes = encode?.(buffer, start, end);
+    if (bytes !== undefined) this.#spool.quoted(bytes);
+    return bytes !== undefined;
   }
 
   /** Keeps the text of a value that the typed column cannot hold. */
@@ -177,15 +197,14 @@ export class SegmentBuilder {
     this.#digest.reset();
     if (this.#keyIndexes.length === 0) {
       if (whole === undefined) this.#digest.nullValue();
-      else this.#spool.quoted(whole, 0, whole.length, this.#digest.bytes(whole, 0, whole.length));
+      else this.#spool.digested(whole, 0, whole.length, this.#digest, true);
       this.#spool.tab();
     }
     for (const index of this.#keyIndexes) {
       const offset = at < 0 ? -1 : (this.#offsets[index] as number);
       if (offset >= 0 && buffer[offset] === COLUMN.text) {
         const start = offset + 5;
-        const end = start + buffer.readUInt32BE(offset + 1);
-        this.#spool.quoted(buffer, start, end, this.#digest.bytes(buffer, start, end));
+        this.#spool.digested(buffer, start, start + buffer.readUInt32BE(offset + 1), this.#digest, true);
       } else if (offset < 0 || buffer[offset] === COLUMN.null) this.#digest.nullValue();
       else throw new SyntaxError(`a key of ${this.shape.relation.table} without its value`);
       this.#spool.tab();
@@ -208,28 +227,28 @@ export class SegmentBuilder {
   }
 
   #text(text: string): void {
-    const bytes = Buffer.from(text);
-    this.#spool.quoted(bytes, 0, bytes.length, true);
+    this.#spool.quoted(Buffer.from(text));
   }
 
   /** `_op _lsn _ordinal _xid _committed_at`, each followed by a tab. */
   #system(origin: ChangeOrigin): void {
     if (this.#originOf?.lsn !== origin.lsn || this.#originOf.xid !== origin.xid) {
-      this.#originText = `${origin.xid}\t${timestampText(origin.committedAtMicros)}+00\t`;
       this.#originOf = { ...origin };
+      this.#lsnText = Buffer.from(`${origin.lsn}\t`);
+      this.#originText = Buffer.from(`\t${origin.xid}\t${timestampText(origin.committedAtMicros)}+00\t`);
       if (this.#minLsn < 0n || origin.lsn < this.#minLsn) this.#minLsn = origin.lsn;
       if (origin.lsn > this.#maxLsn) this.#maxLsn = origin.lsn;
-      this.#lsnText = `${origin.lsn}\t`;
     }
-    this.#spool.ascii(origin.op);
-    this.#spool.tab();
-    this.#spool.ascii(this.#lsnText);
+    if (this.#op !== origin.op) {
+      this.#op = origin.op;
+      this.#opText = Buffer.from(`${origin.op}\t`);
+    }
+    this.#spool.raw(this.#opText);
+    this.#spool.raw(this.#lsnText);
     this.#spool.integer(origin.ordinal);
-    this.#spool.tab();
-    this.#spool.ascii(this.#originText);
+    this.#spool.raw(this.#originText);
     this.#rows += 1;
   }
-  #lsnText = '';
 
   /** Closes the spool. The builder is spent. */
   finish(): Spool {

@@ -49,10 +49,11 @@ export const OID = {
 
 type Form = Omit<SegmentColumn, 'name'>;
 
-const always = (): boolean => true;
+/** `fits` of a column that holds every text of its type. */
+export const holdsAll = (): boolean => true;
 const same = (c: string): string => c;
 const utf8 = (raw: RawValue): string => (raw as Buffer).toString('utf8');
-const plain = (fileType: string, text: (raw: RawValue) => string, places: PlaceOf, fits: Form['fits'] = always, beyond = ''): Form => ({
+const plain = (fileType: string, text: (raw: RawValue) => string, places: PlaceOf, fits: Form['fits'] = holdsAll, beyond = ''): Form => ({
   csvType: fileType,
   fileType,
   select: same,
@@ -70,7 +71,7 @@ const TEXT: Form = {
   select: same,
   quoted: true,
   depth: 0,
-  fits: always,
+  fits: holdsAll,
   beyond: '',
   text: utf8,
   places: PLACES.verbatim,

@@ -4,6 +4,8 @@
  * column order, and the two lanes are mixed without loss (a Feistel round each way). Must never change under format version 1: a test holds its values.
  * Not a cryptographic hash: it tells versions apart and catches errors, SHA-256 of the file guards the bytes.
  */
+import { viewOf } from './byte-view.js';
+
 const C1 = 0xcc9e2d51;
 const C2 = 0x1b873593;
 const SEED_HIGH = 0x9747b28c;
@@ -27,6 +29,39 @@ function avalanche(hash: number): number {
   h = Math.imul(h, 0xc2b2ae35);
   return h ^ (h >>> 16);
 }
+
+const scrambleHigh = (word: number): number => {
+  const k = Math.imul(word, C1);
+  return Math.imul((k << 15) | (k >>> 17), C2);
+};
+
+const scrambleLow = (word: number): number => {
+  const k = Math.imul(word, C2);
+  return Math.imul((k << 16) | (k >>> 16), C1);
+};
+
+const mixHigh = (hash: number, word: number): number => {
+  const h = hash ^ scrambleHigh(word);
+  return (Math.imul((h << 13) | (h >>> 19), 5) + 0xe6546b64) | 0;
+};
+
+const mixLow = (hash: number, word: number): number => {
+  const h = hash ^ scrambleLow(word);
+  return (Math.imul((h << 17) | (h >>> 15), 5) + 0x561ccd1b) | 0;
+};
+
+/** The one to three bytes at [at, end), the first one lowest. */
+function tailOf(bytes: DataView, at: number, end: number): number {
+  let tail = 0;
+  for (let i = end - 1; i >= at; i -= 1) tail = (tail << 8) | bytes.getUint8(i);
+  return tail;
+}
+
+/** Four double quotes. */
+const QUOTES = 0x22222222;
+const HIGH_BITS = 0x80808080;
+/** Has one of HIGH_BITS if and only if a byte of the word is zero. */
+const zeroBytes = (word: number): number => (word - 0x01010101) & ~word;
 
 /** Folds columns one after the other; `high` and `low` are the two halves, as signed and unsigned 32-bit numbers. Reused row by row. */
 export class RowDigest {
@@ -52,44 +87,48 @@ export class RowDigest {
     this.#fold(UNCHANGED_HIGH, UNCHANGED_LOW);
   }
 
-  /** The bytes [start, end) of a column's text. Returns true when they hold a double quote (the encoder needs to know; one pass is enough). */
-  bytes(buffer: Uint8Array, start: number, end: number): boolean {
+  /** The bytes [start, end) of a column's text. */
+  bytes(buffer: Uint8Array, start: number, end: number): void {
+    const from = viewOf(buffer);
     let high = SEED_HIGH | 0;
     let low = SEED_LOW | 0;
-    let quoted = false;
     let i = start;
-    const whole = end - ((end - start) & 3);
-    for (; i < whole; i += 4) {
-      const b0 = buffer[i] as number;
-      const b1 = buffer[i + 1] as number;
-      const b2 = buffer[i + 2] as number;
-      const b3 = buffer[i + 3] as number;
-      if (b0 === 34 || b1 === 34 || b2 === 34 || b3 === 34) quoted = true;
-      const word = b0 | (b1 << 8) | (b2 << 16) | (b3 << 24);
-      let k = Math.imul(word, C1);
-      k = Math.imul((k << 15) | (k >>> 17), C2);
-      high ^= k;
-      high = (Math.imul((high << 13) | (high >>> 19), 5) + 0xe6546b64) | 0;
-      k = Math.imul(word, C2);
-      k = Math.imul((k << 16) | (k >>> 16), C1);
-      low ^= k;
-      low = (Math.imul((low << 17) | (low >>> 15), 5) + 0x561ccd1b) | 0;
+    for (; i + 4 <= end; i += 4) {
+      const word = from.getInt32(i, true);
+      high = mixHigh(high, word);
+      low = mixLow(low, word);
     }
-    let tail = 0;
-    for (let shift = 0; i < end; i += 1, shift += 8) {
-      const byte = buffer[i] as number;
-      if (byte === 34) quoted = true;
-      tail |= byte << shift;
+    this.#end(high, low, i < end ? tailOf(from, i, end) : 0, end - start);
+  }
+
+  /** The same, and copies them to `at` of `target`: one pass is enough. Returns true when they hold a double quote (who writes CSV needs to know). */
+  copied(buffer: Uint8Array, start: number, end: number, target: DataView, at: number): boolean {
+    const from = viewOf(buffer);
+    let high = SEED_HIGH | 0;
+    let low = SEED_LOW | 0;
+    let quotes = 0;
+    let i = start;
+    let to = at;
+    for (; i + 4 <= end; i += 4, to += 4) {
+      const word = from.getInt32(i, true);
+      target.setInt32(to, word, true);
+      quotes |= zeroBytes(word ^ QUOTES);
+      high = mixHigh(high, word);
+      low = mixLow(low, word);
     }
-    if (end > whole) {
-      let k = Math.imul(tail, C1);
-      high ^= Math.imul((k << 15) | (k >>> 17), C2);
-      k = Math.imul(tail, C2);
-      low ^= Math.imul((k << 16) | (k >>> 16), C1);
-    }
-    const length = end - start;
-    this.#fold(avalanche(high ^ length), avalanche(low ^ Math.imul(length, 0x9e3779b1)));
-    return quoted;
+    const tail = i < end ? tailOf(from, i, end) : 0;
+    quotes |= zeroBytes(tail ^ QUOTES);
+    for (let rest = tail; i < end; i += 1, to += 1, rest >>>= 8) target.setUint8(to, rest);
+    this.#end(high, low, tail, end - start);
+    return (quotes & HIGH_BITS) !== 0;
+  }
+
+  /** Folds a column whose whole words are mixed. `tail`: the bytes behind them. */
+  #end(high: number, low: number, tail: number, length: number): void {
+    const whole = (length & 3) === 0;
+    const endHigh = whole ? high : high ^ scrambleHigh(tail);
+    const endLow = whole ? low : low ^ scrambleLow(tail);
+    this.#fold(avalanche(endHigh ^ length), avalanche(endLow ^ Math.imul(length, 0x9e3779b1)));
   }
 
   /** A column's text as a string: the same as its UTF-8 bytes. */

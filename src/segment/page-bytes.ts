@@ -21,11 +21,13 @@ export class PageBytes {
   levels(into: Uint8Array): number {
     const length = this.take(4).readUInt32LE(0);
     new PageBytes(this.take(length)).hybrid(1, into);
-    let count = 0;
-    for (const level of into) {
-      if (level > 1) throw new RangeError(`a level of ${level}`);
+    let [count, all] = [0, 0];
+    for (let i = 0; i < into.length; i += 1) {
+      const level = into[i] as number;
       count += level;
+      all |= level;
     }
+    if (all > 1) throw new RangeError('a level above 1');
     return count;
   }
 
@@ -52,7 +54,9 @@ export class PageBytes {
   #varint(): number {
     let value = 0;
     for (let shift = 0; shift < 35; shift += 7) {
-      const byte = this.take(1)[0] as number;
+      const byte = this.bytes[this.at];
+      if (byte === undefined) throw new RangeError('a page ends in the middle of a number');
+      this.at += 1;
       value += (byte & 0x7f) * 2 ** shift;
       if (byte < 0x80) return value;
     }
@@ -62,13 +66,29 @@ export class PageBytes {
 
 /** `count` numbers of `width` bits (at most 32), the lowest bits first. */
 export function unpack(packed: Uint8Array, width: number, into: Uint8Array | Uint32Array, from: number, count: number): void {
-  const mask = 2 ** width - 1;
+  if (width === 1) return unpackBits(packed, into, from, count);
+  if (width > 23) return unpackWide(packed, width, into, from, count);
+  const mask = (1 << width) - 1;
+  let [held, bits, next] = [0, 0, 0]; // at most 22 and 8 bits: as integers
+  for (let i = from; i < from + count; i += 1) {
+    for (; bits < width; bits += 8, next += 1) held |= (packed[next] as number) << bits;
+    into[i] = held & mask;
+    held >>>= width;
+    bits -= width;
+  }
+}
+
+function unpackBits(packed: Uint8Array, into: Uint8Array | Uint32Array, from: number, count: number): void {
+  for (let i = 0; i < count; i += 1) into[from + i] = ((packed[i >> 3] as number) >> (i & 7)) & 1;
+}
+
+/** Not by shifts: what is held may have up to 39 bits. */
+function unpackWide(packed: Uint8Array, width: number, into: Uint8Array | Uint32Array, from: number, count: number): void {
   let [held, bits, next] = [0, 0, 0];
   for (let i = from; i < from + count; i += 1) {
-    // Not by shifts: what is held may have up to 39 bits.
     for (; bits < width; bits += 8, next += 1) held += (packed[next] as number) * 2 ** bits;
     const rest = Math.floor(held / 2 ** width);
-    into[i] = held - rest * (mask + 1);
+    into[i] = held - rest * 2 ** width;
     held = rest;
     bits -= width;
   }

@@ -50,6 +50,9 @@ type Envelope = {
 /** A file of at most so many bytes is read at once: a small one is read faster than it is opened and closed for each of its columns. */
 const MOST_READ_WHOLE = 1024 * 1024;
 
+/** Columns lie behind one another: of a larger file so many bytes at least are read at once, and what is left of them serves the next column. */
+const LEAST_READ = 256 * 1024;
+
 /** FieldRepetitionType of the format. */
 const REQUIRED = 0;
 
@@ -68,6 +71,8 @@ export class SegmentReader {
   readonly #file: string;
   /** All its bytes, of a small one. */
   readonly #whole: Buffer | undefined;
+  /** What was read last beyond what was asked for. */
+  #ahead: { readonly from: number; readonly bytes: Buffer } | undefined;
 
   private constructor(reader: InstanceType<typeof parquet.ParquetReader>, file: string, whole: Buffer | undefined) {
     this.#reader = reader;
@@ -176,15 +181,25 @@ export class SegmentReader {
   async #readFlat(group: number, { meta_data: chunk }: ColumnChunk): Promise<FlatColumn | undefined> {
     const element = this.#schema.get(chunk.path_in_schema[0] as string)?.element;
     if (chunk.path_in_schema.length !== 1 || element === undefined) return undefined;
-    const from = Number(chunk.dictionary_page_offset) > 0 ? Number(chunk.dictionary_page_offset) : Number(chunk.data_page_offset);
+    const from = startOf(chunk);
     return decodeFlatColumn({
-      bytes: await this.#envelope.read(from, Number(chunk.total_compressed_size)),
+      bytes: await this.#read(from, Number(chunk.total_compressed_size), group),
       type: chunk.type,
       codec: chunk.codec,
       width: element.type_length ?? 0,
       optional: element.repetition_type !== REQUIRED,
       rows: this.rowsOfGroup(group),
     });
+  }
+
+  /** Bytes of a row group. */
+  async #read(from: number, length: number, group: number): Promise<Buffer> {
+    const inAhead = from - (this.#ahead?.from ?? 0);
+    if (this.#ahead !== undefined && inAhead >= 0 && inAhead + length <= this.#ahead.bytes.length) return this.#ahead.bytes.subarray(inAhead, inAhead + length);
+    const behind = this.#group(group).columns.reduce((end, { meta_data: chunk }) => Math.max(end, startOf(chunk) + Number(chunk.total_compressed_size)), 0);
+    const bytes = await this.#envelope.read(from, Math.max(length, Math.min(LEAST_READ, behind - from)));
+    this.#ahead = bytes.length > length ? { from, bytes } : undefined;
+    return bytes.subarray(0, length);
   }
 
   /** How values of a column of the table read. */
@@ -202,6 +217,8 @@ export class SegmentReader {
     await this.#reader.close();
   }
 }
+
+const startOf = (chunk: ChunkMetadata): number => Number(Number(chunk.dictionary_page_offset) > 0 ? chunk.dictionary_page_offset : chunk.data_page_offset);
 
 const namesOfTypes = ({ name, converted_type: converted, logicalType: logical, precision, scale }: SchemaElement) => ({
   name,

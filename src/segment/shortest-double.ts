@@ -5,6 +5,8 @@
  * 10^p is one double. No decimal as short as these lies on an edge of the interval (postgres-text.ts); of two that are equally near the rule of others decides.
  */
 
+import { viewOf } from './byte-view.js';
+
 const MOST_POWER = 22;
 const POWERS = Float64Array.from({ length: MOST_POWER + 1 }, (_, p) => Number(`1e${p}`));
 /** Of Dekker: splits a double into two of 26 bits each. */
@@ -15,6 +17,10 @@ const upperHalf = (value: number): number => {
 };
 const POWERS_UPPER = POWERS.map(upperHalf);
 const POWERS_LOWER = POWERS.map((power, p) => power - (POWERS_UPPER[p] as number));
+
+/** Half a unit in the last place of a double, by its exponent: those from 1e-4 to 1e15. */
+const LEAST_EXPONENT = -14;
+const HALF_UNITS = Float64Array.from({ length: 64 }, (_, i) => 2 ** (LEAST_EXPONENT + i - 53));
 
 const double = new Float64Array(1);
 const words = new Uint32Array(double.buffer); // little-endian, like every machine that this runs on
@@ -44,12 +50,10 @@ export function putDouble(out: Uint8Array, at: number, value: number): number {
   }
   const xUpper = upperHalf(x);
   const xLower = x - xUpper;
-  const [tUpper, tLower] = [POWERS_UPPER[power] as number, POWERS_LOWER[power] as number];
+  const tUpper = POWERS_UPPER[power] as number;
+  const tLower = POWERS_LOWER[power] as number;
   const rest = xUpper * tUpper - scaled + xUpper * tLower + xLower * tUpper + xLower * tLower;
-  // Half a unit in the last place of x, as a double with that exponent, times 10^p.
-  words[0] = 0;
-  words[1] = (exponent - 53 + 1023) << 20;
-  const near = double[0] * (POWERS[power] as number);
+  const near = (HALF_UNITS[exponent - LEAST_EXPONENT] as number) * (POWERS[power] as number);
 
   // x·10^p = upper·10^8 + lower + fraction, the fraction in [-0.5, 0.5].
   let upper = Math.floor(scaled / HALF);
@@ -89,31 +93,30 @@ function putDash(out: Uint8Array, at: number): number {
   return at + 1;
 }
 
-/** Two digits each, of 0 to 99. */
-const PAIRS = Uint8Array.from({ length: 200 }, (_, i) => ZERO + (i % 2 === 0 ? Math.floor(i / 20) : (i >> 1) % 10));
+/** Four digits each, of 0 to 9999, the first one in the lowest byte. */
+const FOURS = Uint32Array.from(
+  { length: 10_000 },
+  (_, i) => 0x30303030 + Math.floor(i / 1000) + (Math.floor(i / 100) % 10) * 0x100 + (Math.floor(i / 10) % 10) * 0x1_0000 + (i % 10) * 0x100_0000,
+);
 
-/** The last `pairs` pairs of digits of `value`, the last one before `end`. */
-function putPairs(out: Uint8Array, end: number, value: number, pairs: number): void {
-  let rest = value;
-  for (let i = end - 2, left = pairs; left > 0; i -= 2, left -= 1) {
-    const next = (rest / 100) | 0;
-    const pair = (rest - next * 100) * 2;
-    out[i] = PAIRS[pair] as number;
-    out[i + 1] = PAIRS[pair + 1] as number;
-    rest = next;
-  }
+/** The eight digits of `value` from `at` on. */
+function putEight(out: DataView, at: number, value: number): void {
+  const upper = (value / 10_000) | 0;
+  out.setUint32(at, FOURS[upper] as number, true);
+  out.setUint32(at + 4, FOURS[value - upper * 10_000] as number, true);
 }
 
 /** 17 digits, 9 and 8, without the zeros at their end; `before` of them stand before the point (0 or less: zeros behind it come first). */
 function putDigits(out: Uint8Array, at: number, upper: number, lower: number, before: number): number {
   const start = before > 0 ? at + 1 : at + 2 - before; // where there is a digit before the point, the first ones go back by a place for it
   const first = (upper / 1e8) | 0;
+  const view = viewOf(out);
   out[start] = ZERO + first;
-  putPairs(out, start + 9, upper - first * 1e8, 4);
+  putEight(view, start + 1, upper - first * 1e8);
   let end = start + 9;
   if (lower !== 0) {
+    putEight(view, end, lower);
     end = start + DIGITS;
-    putPairs(out, end, lower, 4);
   }
   while (out[end - 1] === ZERO) end -= 1;
   if (before <= 0) {

@@ -4,6 +4,8 @@
  * write it refuses everything: half a row must not become one.
  */
 import { closeSync, constants, openSync, rmSync, writeSync } from 'node:fs';
+import type { RowDigest } from './digest.js';
+import { putInteger } from './digits.js';
 
 const PIECE_BYTES = 256 * 1024;
 /** What all that fill hold in memory together, bytes, about: each at least a small piece, and a line. */
@@ -17,11 +19,14 @@ const pieceBytes = (): number => Math.max(LEAST_PIECE_BYTES, Math.min(PIECE_BYTE
 const QUOTE = 0x22;
 const TAB = 0x09;
 const NEWLINE = 0x0a;
-/** Values shorter than this are copied by a loop: cheaper than a call. */
-const SHORT = 48;
 
 /** fs.writeSync, as far as it is needed; a test puts a full or slow disk in its place. */
 export type WriteSync = (descriptor: number, buffer: Uint8Array, offset: number, length: number) => number;
+
+/** Fewer bytes than this are copied by a loop: cheaper than a call. */
+const SHORT = 48;
+
+const viewOf = (buffer: Buffer): DataView => new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
 
 export class SpoolWriter {
   readonly file: string;
@@ -30,7 +35,8 @@ export class SpoolWriter {
   #made = false;
   #fills = true;
   #failed = false;
-  #buffer = Buffer.allocUnsafe(4096);
+  #buffer: Buffer = Buffer.allocUnsafe(4096);
+  #view: DataView = viewOf(this.#buffer);
   #at = 0;
   #lineStart = 0;
   /** Bytes that left the buffer for the file. */
@@ -57,7 +63,25 @@ export class SpoolWriter {
     if (this.#at + bytes <= this.#buffer.length) return;
     const larger = Buffer.allocUnsafe(Math.max(this.#buffer.length * 2, this.#at + bytes));
     this.#buffer.copy(larger, 0, 0, this.#at);
-    this.#buffer = larger;
+    this.#use(larger);
+  }
+
+  #use(buffer: Buffer): void {
+    this.#buffer = buffer;
+    this.#view = viewOf(buffer);
+  }
+
+  /** The bytes of a value, folded into `digest` on their way. `quoted`: in double quotes, those inside doubled; else as they are. */
+  digested(source: Uint8Array, start: number, end: number, digest: RowDigest, quoted: boolean): void {
+    this.#reserve(end - start + 2);
+    if (quoted) this.#buffer[this.#at++] = QUOTE;
+    const hasQuote = digest.copied(source, start, end, this.#view, this.#at);
+    if (!quoted) this.#at += end - start;
+    else {
+      if (hasQuote) this.#doubled(source, start, end);
+      else this.#at += end - start;
+      this.#buffer[this.#at++] = QUOTE;
+    }
   }
 
   tab(): void {
@@ -65,59 +89,36 @@ export class SpoolWriter {
     this.#buffer[this.#at++] = TAB;
   }
 
-  /** Raw bytes that need no quoting. */
-  raw(source: Uint8Array, start: number, end: number): void {
-    const length = end - start;
-    this.#reserve(length);
-    if (length < SHORT) {
-      const target = this.#buffer;
-      let at = this.#at;
-      for (let i = start; i < end; i += 1) target[at++] = source[i] as number;
-      this.#at = at;
-    } else {
-      this.#buffer.set(source.subarray(start, end), this.#at);
-      this.#at += length;
-    }
+  /** Bytes that need no quotes. */
+  raw(source: Uint8Array): void {
+    this.#reserve(source.length);
+    if (source.length < SHORT) for (let i = 0; i < source.length; i += 1) this.#buffer[this.#at + i] = source[i] as number;
+    else this.#buffer.set(source, this.#at);
+    this.#at += source.length;
   }
 
-  /** Bytes in double quotes; `hasQuote` says whether there are quotes inside to be doubled. */
-  quoted(source: Uint8Array, start: number, end: number, hasQuote: boolean): void {
-    this.#reserve((end - start) * (hasQuote ? 2 : 1) + 2);
-    this.#buffer[this.#at++] = QUOTE;
-    if (!hasQuote) this.raw(source, start, end);
-    else {
-      for (let i = start; i < end; i += 1) {
-        const byte = source[i] as number;
-        if (byte === QUOTE) this.#buffer[this.#at++] = QUOTE;
-        this.#buffer[this.#at++] = byte;
-      }
-    }
+  /** Bytes in double quotes, those inside doubled. */
+  quoted(source: Uint8Array, start = 0, end = source.length): void {
     this.#reserve(1);
     this.#buffer[this.#at++] = QUOTE;
+    this.#doubled(source, start, end);
+    this.#buffer[this.#at++] = QUOTE;
   }
 
-  /** ASCII text. */
-  ascii(text: string): void {
-    this.#reserve(text.length);
-    this.#at += this.#buffer.write(text, this.#at, 'latin1');
+  /** Leaves room for a quote behind them. */
+  #doubled(source: Uint8Array, start: number, end: number): void {
+    this.#reserve((end - start) * 2 + 1);
+    for (let i = start; i < end; i += 1) {
+      const byte = source[i] as number;
+      if (byte === QUOTE) this.#buffer[this.#at++] = QUOTE;
+      this.#buffer[this.#at++] = byte;
+    }
   }
 
-  /** A whole number of at most 53 bits, ≥ 0 or a negative 32-bit one. */
+  /** A whole number of at most 53 bits. */
   integer(value: number): void {
     this.#reserve(20);
-    let rest = value;
-    if (rest < 0) {
-      this.#buffer[this.#at++] = 0x2d;
-      rest = -rest;
-    }
-    let digits = 1;
-    for (let limit = 10; rest >= limit; limit *= 10) digits += 1;
-    for (let i = this.#at + digits - 1; i >= this.#at; i -= 1) {
-      const next = Math.floor(rest / 10);
-      this.#buffer[i] = 0x30 + (rest - next * 10);
-      rest = next;
-    }
-    this.#at += digits;
+    this.#at = putInteger(this.#buffer, this.#at, value);
   }
 
   /** Ends the row. Throws what the write says (ENOSPC, EEXIST when the file was there already): then the spool is lost, discard it. */
@@ -150,7 +151,7 @@ export class SpoolWriter {
     this.#failed = false;
     this.#written += this.#at;
     this.#at = 0;
-    if (this.#buffer.length > 2 * pieceBytes()) this.#buffer = Buffer.allocUnsafe(LEAST_PIECE_BYTES);
+    if (this.#buffer.length > 2 * pieceBytes()) this.#use(Buffer.allocUnsafe(LEAST_PIECE_BYTES));
   }
 
   /** Writes the rest. Throws like endLine. */
@@ -168,6 +169,6 @@ export class SpoolWriter {
   #end(): void {
     if (this.#fills) filling -= 1;
     this.#fills = false;
-    this.#buffer = Buffer.alloc(0);
+    this.#use(Buffer.alloc(0));
   }
 }

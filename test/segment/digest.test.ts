@@ -45,6 +45,27 @@ test('the same from bytes in the middle of a message and from texts, short and l
   for (const row of ROWS) assert.equal(bytesDigest(row), digestOfTexts(row), JSON.stringify(row).slice(0, 40));
 });
 
+test('copied on the way: the same digest, the same bytes and not one more, and a double quote is seen wherever it stands', () => {
+  const digest = new RowDigest();
+  for (let length = 0; length < 40; length += 1) {
+    for (let quote = -1; quote < length; quote += 1) {
+      const source = Buffer.from(Array.from({ length: length + 3 }, (_, i) => [0x21, 0x23, 0x00, 0x80, 0xff, 0xa2][(i * 7 + length) % 6] as number));
+      if (quote >= 0) source[quote + 1] = 0x22;
+      source[0] = 0x22; // before and behind it there are quotes that do not count
+      source[length + 1] = 0x22;
+      const target = Buffer.alloc(length + 9, 0x5a);
+      digest.reset();
+      const seen = digest.copied(source, 1, 1 + length, new DataView(target.buffer, target.byteOffset, target.length), 5);
+      const { value } = digest;
+      digest.reset();
+      digest.bytes(source, 1, 1 + length);
+      assert.equal(digest.value, value);
+      assert.equal(seen, quote >= 0, `a quote at ${quote} of ${length}`);
+      assert.deepEqual(target, Buffer.concat([Buffer.alloc(5, 0x5a), source.subarray(1, 1 + length), Buffer.alloc(4, 0x5a)]));
+    }
+  }
+});
+
 test('NULL, empty, unchanged TOAST, order and borders of columns are all apart', () => {
   const digests = ROWS.map(digestOfTexts);
   assert.equal(new Set(digests).size, ROWS.length);

@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import { RowDigest } from '../../src/segment/digest.js';
 import { SpoolWriter } from '../../src/segment/spool.js';
 
 let dir: string;
@@ -20,18 +21,18 @@ const full = (): never => {
 test('quotes are doubled, numbers written whole, the longest line known', () => {
   const spool = new SpoolWriter(path.join(dir, 'a.csv'));
   const text = Buffer.from('xsay "hi"\tx');
-  spool.quoted(text, 1, text.length - 1, true);
+  spool.quoted(text, 1, text.length - 1);
   spool.tab();
-  spool.quoted(Buffer.from(''), 0, 0, false);
+  spool.quoted(Buffer.from(''));
   spool.tab();
   for (const value of [0, 9, 10, 4_294_967_295, -1, -2_147_483_648, Number.MAX_SAFE_INTEGER]) {
     spool.integer(value);
     spool.tab();
   }
-  spool.ascii('end');
+  spool.raw(Buffer.from('end'));
   spool.endLine();
   const first = spool.bytes;
-  spool.raw(Buffer.alloc(100, 0x61), 0, 100);
+  spool.raw(Buffer.alloc(100, 0x61));
   spool.endLine();
   spool.finish();
   assert.equal(readFileSync(spool.file, 'utf8'), `"say ""hi""\t"\t""\t0\t9\t10\t4294967295\t-1\t-2147483648\t9007199254740991\tend\n${'a'.repeat(100)}\n`);
@@ -43,6 +44,26 @@ test('quotes are doubled, numbers written whole, the longest line known', () => 
   assert.ok(existsSync(spool.file), 'it is somebody else’s');
 });
 
+test('a value that is folded into a digest on its way is written as any other', () => {
+  const spool = new SpoolWriter(path.join(dir, 'digested.csv'));
+  const [digest, plain] = [new RowDigest(), new RowDigest()];
+  digest.reset();
+  plain.reset();
+  const values = ['', 'plain', 'say "hi"', '"', '""""', `${'x'.repeat(5000)}"`, 'y'.repeat(100_000), '"'.repeat(30_000)].map((text) => Buffer.from(text));
+  for (const value of values) {
+    spool.digested(value, 0, value.length, digest, true);
+    spool.tab();
+    spool.digested(value, 0, value.length, digest, false);
+    spool.tab();
+    for (let times = 0; times < 2; times += 1) plain.bytes(value, 0, value.length);
+  }
+  spool.endLine();
+  spool.finish();
+  const expected = values.map((value) => `"${value.toString().replaceAll('"', '""')}"\t${value.toString()}\t`).join('');
+  assert.equal(readFileSync(spool.file, 'utf8'), `${expected}\n`);
+  assert.equal(digest.value, plain.value);
+});
+
 test('writes are of 256 KB or more, and short ones go on where they stopped', () => {
   const sizes: number[] = [];
   const spool = new SpoolWriter(path.join(dir, 'short.csv'), (descriptor, buffer, offset, length) => {
@@ -52,7 +73,7 @@ test('writes are of 256 KB or more, and short ones go on where they stopped', ()
   const line = Buffer.alloc(1000, 0x62);
   for (let i = 0; i < 1000; i += 1) {
     line.writeUInt8(0x30 + (i % 10), 0);
-    spool.raw(line, 0, line.length);
+    spool.raw(line);
     spool.endLine();
   }
   spool.finish();
@@ -71,11 +92,11 @@ test('a full disk surfaces, and the spool is lost from then on: no row is writte
     return written;
   });
   const line = Buffer.alloc(200_000, 0x63);
-  spool.raw(line, 0, line.length);
+  spool.raw(line);
   spool.endLine();
   assert.throws(
     () => {
-      spool.raw(line, 0, line.length);
+      spool.raw(line);
       spool.endLine();
     },
     { code: 'ENOSPC' },
@@ -89,7 +110,7 @@ test('a full disk surfaces, and the spool is lost from then on: no row is writte
 
 test('a disk that takes nothing and gives no reason is an error, not a loop', () => {
   const spool = new SpoolWriter(path.join(dir, 'none.csv'), () => 0);
-  spool.ascii('x');
+  spool.raw(Buffer.from('x'));
   spool.endLine();
   assert.throws(() => spool.finish(), /took no more bytes/);
   spool.discard();
@@ -102,7 +123,7 @@ test('a thousand that fill hold few bytes each, and no open file', () => {
   const line = Buffer.alloc(10_000, 0x64);
   for (let i = 0; i < 10; i += 1) {
     for (const spool of spools) {
-      spool.raw(line, 0, line.length);
+      spool.raw(line);
       spool.endLine();
     }
   }
