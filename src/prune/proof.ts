@@ -136,6 +136,18 @@ export class ArchiveLookup {
     return found;
   }
 
+  /** Are the files of what was found still those that were read? */
+  async areUntouched(found: Iterable<Archived>): Promise<boolean> {
+    for (const file of new Set(Array.from(found, (row) => row.file))) {
+      const seen = await this.#stat({ file }).catch((error: unknown) => {
+        if (error instanceof FileGone) return undefined;
+        throw error;
+      });
+      if (seen === undefined || seen !== this.#whole.get(file)?.stat) return false;
+    }
+    return true;
+  }
+
   async #search(entry: FileEntry, target: Target, range: Range, wanted: Wanted, found: Map<string, ArchivedRow>): Promise<void> {
     let reader: SegmentReader | undefined;
     try {
@@ -196,7 +208,7 @@ export class ArchiveLookup {
   }
 
   /** What changes with a file, or with a write to it. */
-  async #stat(entry: FileEntry): Promise<string> {
+  async #stat(entry: Pick<FileEntry, 'file'>): Promise<string> {
     const found = await stat(path.join(this.#dir, entry.file), { bigint: true }).catch((error: unknown) => {
       throw gone(entry, error);
     });
@@ -235,7 +247,7 @@ export class ArchiveLookup {
   }
 }
 
-function gone(entry: FileEntry, error: unknown): unknown {
+function gone(entry: Pick<FileEntry, 'file'>, error: unknown): unknown {
   return (error as NodeJS.ErrnoException).code === 'ENOENT' ? new FileGone(`${entry.file} is gone`) : error;
 }
 

@@ -1,6 +1,6 @@
 /** Prunes one table: pages of nominated rows, each proved and deleted as a batch. Its failure is its own. */
 import { randomUUID } from 'node:crypto';
-import type { ArchiveFollower, ArchiveState } from '../archive/manifest.js';
+import type { ArchiveFollower } from '../archive/manifest.js';
 import { describePause, readPause } from '../archive/operations.js';
 import type { TableReceipt } from '../archive/receipts.js';
 import { type RestoreIndex, restoredTransactions } from '../archive/restores.js';
@@ -9,7 +9,6 @@ import type { Config, TableConfig } from '../runtime/config.js';
 import { describeError, Halt } from '../runtime/errors.js';
 import { faultPoint } from '../runtime/fault-point.js';
 import type { Log } from '../runtime/log.js';
-import { sleep } from '../runtime/service.js';
 import { slotName } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
 import { readSlot, slotFlaw } from '../wal/slot.js';
@@ -17,8 +16,9 @@ import { type BatchContext, pruneBatch } from './batch.js';
 import { clocksDisagree, databaseClock, type Pace, waitForStandbys } from './brakes.js';
 import type { Verdict } from './compare.js';
 import { type Cutoff, covered, keepWhileProblem, notKept, notSafe, oldEnough, readCutoff, tableSql, unreferenced } from './eligible.js';
+import { LookAhead } from './look-ahead.js';
 import { countRows, type Nominated, nominate } from './nominate.js';
-import { ArchiveLookup, FileGone, keyOf } from './proof.js';
+import { type Archived, keyOf } from './proof.js';
 import { readTarget, type Target } from './target.js';
 
 export type TableRun = {
@@ -125,7 +125,7 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   const cutoff = await readCutoff(client, table.retentionMs, run.config.source.timezone);
   if ((await countRows(client, `ONLY ${tableSql(target)} WHERE ${oldEnough(table, target, cutoff)}`, 1)) === 0) return null; // nothing to do, whatever is covered
   const slot = await readSlot(client, slotName(run.context.source)); // before the manifest, which it may only be behind
-  let state = await run.follower.refresh();
+  const state = await run.follower.refresh();
   const { rows } = await client.query<{ next: string }>('SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next');
   const identity = await readServerIdentity(client);
   const coverage = tableCoverage(state, target, { systemId: identity.systemId, timeline: identity.timeline, nextXid: rows[0]?.next ?? '0' });
@@ -154,7 +154,27 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
     tally.leave('restored', await countRows(client, restored, UNCOVERED_COUNTED));
   }
 
-  const lookup = new ArchiveLookup(run.config.archive.dir);
+  const looks = new LookAhead({ dir: run.config.archive.dir, follower: run.follower, state, target, signal: run.signal });
+  const parts: PageParts = { table, target, cutoff, horizon, safe, copiedBefore, looks, tally };
+  try {
+    return await pages(run, parts, clocks);
+  } finally {
+    await looks.settled();
+  }
+}
+
+/** Nominated rows, and what the archive holds of them: that may be looked up while the page before is deleted. */
+type Page = { readonly rows: readonly Nominated[]; readonly archived: Promise<ReadonlyMap<string, Archived>> };
+
+async function nextPage(run: TableRun, { table, target, cutoff, horizon, safe, looks }: PageParts, after: Nominated | undefined): Promise<Page> {
+  const { rows } = await nominate(run.context.client, table, target, { cutoff, horizon, safe, rows: run.config.prune.batch, after });
+  return { rows, archived: looks.look(rows) };
+}
+
+/** Page by page, until there is none or something holds it up: as `work`. */
+async function pages(run: TableRun, parts: PageParts, clocks: (database: number) => string | undefined): Promise<string | UnknownBatch | null> {
+  const { client } = run.context;
+  let ahead: Page | undefined;
   let after: Nominated | undefined;
   while (!run.signal.aborted) {
     const held =
@@ -162,15 +182,14 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
       clocks(await databaseClock(client)) ??
       (run.dryRun ? undefined : await waitForStandbys(client, run.config.prune.maxStandbyLag, run.log, run.signal));
     if (held !== undefined) return held;
-    const page = await nominate(client, table, target, { cutoff, horizon, safe, rows: run.config.prune.batch, after });
+    const page = ahead ?? (await nextPage(run, parts, after));
     if (page.rows.length === 0) return null;
     faultPoint('P1');
-    tally.nominated += page.rows.length;
+    parts.tally.nominated += page.rows.length;
     after = page.rows.at(-1);
-    const done = await prunePage(run, { table, target, cutoff, horizon, safe, copiedBefore, lookup, tally }, page.rows, async (refresh) => {
-      if (refresh) state = (await run.follower.refresh()) ?? state;
-      return state as ArchiveState;
-    });
+    // Not where rows are so large that a page holds few of them: their values would lie in memory twice.
+    ahead = page.rows.length === run.config.prune.batch ? await nextPage(run, parts, after) : undefined;
+    const done = await prunePage(run, parts, page);
     if (done !== undefined) return done;
   }
   return 'stopped before the end';
@@ -195,7 +214,7 @@ type PageParts = {
   horizon: string;
   safe: readonly string[];
   copiedBefore: string;
-  lookup: ArchiveLookup;
+  looks: LookAhead;
   tally: Tally;
 };
 
@@ -208,17 +227,12 @@ const REASONS: Readonly<Record<Exclude<Verdict, 'equal' | 'differs'>, string>> =
 };
 
 /** Deletes what of a page equals the archive. undefined: done · a batch whose end is not known · else the reason to stop with this table. */
-async function prunePage(
-  run: TableRun,
-  parts: PageParts,
-  page: readonly Nominated[],
-  archive: (refresh: boolean) => Promise<ArchiveState>,
-): Promise<string | UnknownBatch | undefined> {
+async function prunePage(run: TableRun, parts: PageParts, page: Page): Promise<string | UnknownBatch | undefined> {
   const { target, tally } = parts;
-  let rows = [...page];
+  let rows = [...page.rows];
   const doubted = new Set<string>();
   for (let attempt = 0; rows.length > 0; attempt += 1) {
-    const archived = await find(parts, rows, archive, attempt > 0, run.signal);
+    const archived = await (attempt === 0 ? parts.looks.proved(rows, page.archived) : parts.looks.look(rows, true));
     faultPoint('P3');
     rows = rows.filter((row) => {
       const found = archived.get(keyOf(row.key));
@@ -269,7 +283,7 @@ async function prunePage(
       if (verdict === undefined) return true;
       if (verdict === 'differs' && !doubted.has(key)) {
         doubted.add(key);
-        parts.lookup.forget(); // from the file again
+        parts.looks.forget(); // from the file again
         return true;
       }
       if (verdict === 'differs') throw digestHalt(parts, archived.get(key)?.file);
@@ -278,27 +292,6 @@ async function prunePage(
     });
   }
   return undefined;
-}
-
-/** A file that is touched all the time gets so long to rest, milliseconds, more with each look. */
-const AGAIN_MS = 200;
-
-/** Looks the rows up; a file that was merged away or touched meanwhile means reading the manifest again. */
-async function find(
-  parts: PageParts,
-  rows: readonly Nominated[],
-  archive: (refresh: boolean) => Promise<ArchiveState>,
-  refresh: boolean,
-  signal: AbortSignal,
-): Promise<ReturnType<ArchiveLookup['find']> extends Promise<infer T> ? T : never> {
-  for (let attempt = 0; ; attempt += 1) {
-    try {
-      return await parts.lookup.find(await archive(refresh || attempt > 0), parts.target, rows);
-    } catch (error) {
-      if (!(error instanceof FileGone) || attempt === 3) throw error;
-      await sleep(AGAIN_MS * attempt, signal);
-    }
-  }
 }
 
 function digestHalt(parts: PageParts, file: string | undefined): Halt {

@@ -66,6 +66,7 @@ class Backlog implements AsyncDisposable {
     this.#filled = round;
     const { rows, transaction } = this.#load;
     const { pipeline } = this;
+    await pipeline.query(`TRUNCATE ${this.#load.table}`); // the rows of a round have the keys of the one before
     if (transaction === undefined) await pipeline.query(this.#made.insert(1, rows));
     else {
       const of = this.#made.insert(`i * ${transaction} + 1`, `(i + 1) * ${transaction}`);

@@ -132,9 +132,10 @@ test('rows put elsewhere by CLUSTER while the batch waits for its lock: others l
   await other.query('CLUSTER ticks USING backwards; COMMIT');
   await other.end();
   const receipt = only(await running);
-  assert.deepEqual([receipt.deleted, receipt.left, receipt.problem], [20, { 'locked or changed meanwhile': 10 }, null]);
+  // This page and the one behind it were chosen before.
+  assert.deepEqual([receipt.deleted, receipt.left, receipt.problem], [10, { 'locked or changed meanwhile': 20 }, null]);
   await pipeline.query('DROP INDEX backwards');
-  assert.equal(only(await prune()).deleted, 10);
+  assert.equal(only(await prune()).deleted, 20);
   assert.deepEqual(await ids(), []);
 });
 

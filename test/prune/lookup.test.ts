@@ -3,8 +3,10 @@ import assert from 'node:assert/strict';
 import { appendFile, copyFile, link, mkdir, rm, truncate, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import type { ArchiveState } from '../../src/archive/manifest.js';
+import { setImmediate } from 'node:timers/promises';
+import type { ArchiveFollower, ArchiveState } from '../../src/archive/manifest.js';
 import { relationSignature } from '../../src/change/relation.js';
+import { LookAhead, type LookAheadOptions } from '../../src/prune/look-ahead.js';
 import type { Nominated } from '../../src/prune/nominate.js';
 import { ArchiveLookup, FileGone } from '../../src/prune/proof.js';
 import type { Target } from '../../src/prune/target.js';
@@ -72,6 +74,53 @@ for (const [name, change] of Object.entries(CHANGES)) {
       await assert.rejects(find(), (error: { halt?: string; code?: string }) => error.halt === 'DIGEST' || error.code === 'EISDIR');
     }));
 }
+
+for (const [name, change] of Object.entries({ ...CHANGES, gone: (file: string) => rm(file), touched: (file: string) => utimes(file, 1, 1) })) {
+  test(`law 1: what was looked up ahead proves nothing when its file is ${name} by then`, async () => {
+    await using world = await SegmentWorld.open();
+    const { file, state, target } = await archived(world, { id: [20, -1], at: [1114, -1] }, rows);
+    const follower = { refresh: async () => state } as unknown as ArchiveFollower;
+    const looks = new LookAhead({ dir: world.dir, follower, state, target, signal: new AbortController().signal });
+    const found = await looks.look(nominated);
+    assert.equal(await looks.proved(nominated, Promise.resolve(found)), found);
+    await change(file);
+    const again = looks.proved(nominated, Promise.resolve(found));
+    if (name === 'touched') {
+      assert.equal((await again).size, 40);
+      assert.notEqual(await again, found, 'read again');
+    } else {
+      await assert.rejects(
+        again,
+        (error: Error & { halt?: string; code?: string }) => error instanceof FileGone || error.halt === 'DIGEST' || error.code === 'EISDIR',
+      );
+    }
+  });
+}
+
+test('one look at a time, in the order in which they were asked for, whatever becomes of the one before', async (t) => {
+  const order: string[] = [];
+  let failed = (_error: Error): void => undefined;
+  const held = new Promise<never>((_, reject) => {
+    failed = reject;
+  });
+  t.mock.method(ArchiveLookup.prototype, 'find', async (_state: ArchiveState, _target: Target, [row]: Nominated[]) => {
+    order.push(`${row?.key[0]} begins`);
+    if (row?.key[0] === '0') await held;
+    order.push(`${row?.key[0]} ends`);
+    return new Map();
+  });
+  const looks = new LookAhead({ dir: '', follower: {}, state: {}, target: {}, signal: new AbortController().signal } as unknown as LookAheadOptions);
+  const first = looks.look(nominated.slice(0, 1));
+  const second = looks.look(nominated.slice(1, 2));
+  await setImmediate();
+  assert.deepEqual(order, ['0 begins']);
+  failed(new Error('of the first'));
+  await assert.rejects(first, /of the first/);
+  assert.equal((await second).size, 0);
+  assert.deepEqual(order, ['0 begins', '1 begins', '1 ends']);
+  void looks.look(nominated.slice(0, 1)); // fails with nobody to hear it
+  await looks.settled();
+});
 
 test('a file that is gone is one that was merged: the manifest is read again', () =>
   proved(async (file, find) => {
