@@ -17,8 +17,9 @@ import { prune } from './prune.js';
 import { rebuild } from './rebuild.js';
 import { seals } from './seal-day.js';
 import { size } from './size.js';
+import { walsender } from './walsender.js';
 
-const BENCHMARKS: readonly Benchmark[] = [...drains, latency, initialCopy, prune, application, rebuild, ...seals, size, memory, idle, ...growth];
+const BENCHMARKS: readonly Benchmark[] = [...drains, walsender, latency, initialCopy, prune, application, rebuild, ...seals, size, memory, idle, ...growth];
 const RESULTS = fileURLToPath(new URL('../../../.cache/bench/', import.meta.url));
 
 const { values, positionals: names } = parseArgs({ allowPositionals: true, options: { rounds: { type: 'string' } } });
