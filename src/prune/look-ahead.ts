@@ -38,10 +38,10 @@ export class LookAhead {
     return found;
   }
 
-  /** The same of a look that ended a while ago, if the files that prove the rows are still what they were; else of another one. */
+  /** The same of a look that ended a while ago, if the files that prove the rows are still what they were; else, and where it failed, of another one. */
   async proved(rows: readonly Nominated[], before: Promise<ReadonlyMap<string, Archived>>): Promise<ReadonlyMap<string, Archived>> {
-    const found = await before;
-    return (await this.#lookup.areUntouched(found.values())) ? found : await this.look(rows, true);
+    const found = await before.catch(() => undefined);
+    return found !== undefined && (await this.#lookup.areUntouched(found.values())) ? found : await this.look(rows, true);
   }
 
   async #find(rows: readonly Nominated[], again: boolean): Promise<ReadonlyMap<string, Archived>> {
@@ -57,9 +57,9 @@ export class LookAhead {
     }
   }
 
-  /** What was decoded is read from the files again. */
+  /** What was decoded is read from the files again, by looks that are asked for from here on. */
   forget(): void {
-    this.#lookup.forget();
+    this.#last = this.#last.then(() => this.#lookup.forget()); // not in the midst of one: it would keep what it was decoding
   }
 
   /** Resolves when no look is under way. */

@@ -164,6 +164,7 @@ export class ArchiveLookup {
           reader ??= await this.#open(entry);
           group = await this.#load(entry, reader, index, target);
           await this.#requireSame(entry, whole.stat);
+          this.#keep(`${entry.file}#${index}`, group);
         }
         collect(entry, group, wanted, found);
       }
@@ -221,9 +222,7 @@ export class ArchiveLookup {
     const columns = target.key.flatMap((column) => texts.get(column) ?? []);
     const keyed = columns.length === target.key.length; // else it is older than the key: nothing in it can be found by it
     const newest = new KeyIndex(columns, keyed ? rows.rowCount : 0, (row, other) => isNewer(rows, row, rows, other));
-    const group: Group = { rows, newest, signature: entry.signature, texts };
-    this.#keep(`${entry.file}#${index}`, group);
-    return group;
+    return { rows, newest, signature: entry.signature, texts };
   }
 
   /** A group that is decoded; it is the last to go now. */

@@ -15,10 +15,11 @@ import { readSlot, slotFlaw } from '../wal/slot.js';
 import { type BatchContext, pruneBatch } from './batch.js';
 import { clocksDisagree, databaseClock, type Pace, waitForStandbys } from './brakes.js';
 import type { Verdict } from './compare.js';
-import { type Cutoff, covered, keepWhileProblem, notKept, notSafe, oldEnough, readCutoff, tableSql, unreferenced } from './eligible.js';
+import { covered, keepWhileProblem, notKept, notSafe, oldEnough, readCutoff, tableSql, unreferenced } from './eligible.js';
 import { LookAhead } from './look-ahead.js';
-import { countRows, type Nominated, nominate } from './nominate.js';
-import { type Archived, keyOf } from './proof.js';
+import { countRows } from './nominate.js';
+import { type Page, Pages, type PagesOf } from './pages.js';
+import { keyOf } from './proof.js';
 import { readTarget, type Target } from './target.js';
 
 export type TableRun = {
@@ -157,38 +158,27 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   const looks = new LookAhead({ dir: run.config.archive.dir, follower: run.follower, state, target, signal: run.signal });
   const parts: PageParts = { table, target, cutoff, horizon, safe, copiedBefore, looks, tally };
   try {
-    return await pages(run, parts, clocks);
+    return await prunePages(run, parts, clocks);
   } finally {
     await looks.settled();
   }
 }
 
-/** Nominated rows, and what the archive holds of them: that may be looked up while the page before is deleted. */
-type Page = { readonly rows: readonly Nominated[]; readonly archived: Promise<ReadonlyMap<string, Archived>> };
-
-async function nextPage(run: TableRun, { table, target, cutoff, horizon, safe, looks }: PageParts, after: Nominated | undefined): Promise<Page> {
-  const { rows } = await nominate(run.context.client, table, target, { cutoff, horizon, safe, rows: run.config.prune.batch, after });
-  return { rows, archived: looks.look(rows) };
-}
-
 /** Page by page, until there is none or something holds it up: as `work`. */
-async function pages(run: TableRun, parts: PageParts, clocks: (database: number) => string | undefined): Promise<string | UnknownBatch | null> {
+async function prunePages(run: TableRun, parts: PageParts, clocks: (database: number) => string | undefined): Promise<string | UnknownBatch | null> {
   const { client } = run.context;
-  let ahead: Page | undefined;
-  let after: Nominated | undefined;
+  const pages = new Pages(client, parts, run.config.prune.batch);
   while (!run.signal.aborted) {
     const held =
       (await pauseProblem(run)) ??
       clocks(await databaseClock(client)) ??
       (run.dryRun ? undefined : await waitForStandbys(client, run.config.prune.maxStandbyLag, run.log, run.signal));
     if (held !== undefined) return held;
-    const page = ahead ?? (await nextPage(run, parts, after));
+    const page = await pages.next();
     if (page.rows.length === 0) return null;
     faultPoint('P1');
     parts.tally.nominated += page.rows.length;
-    after = page.rows.at(-1);
-    // Not where rows are so large that a page holds few of them: their values would lie in memory twice.
-    ahead = page.rows.length === run.config.prune.batch ? await nextPage(run, parts, after) : undefined;
+    await pages.lookAhead(page);
     const done = await prunePage(run, parts, page);
     if (done !== undefined) return done;
   }
@@ -207,16 +197,7 @@ async function pauseProblem({ dryRun, config }: TableRun): Promise<string | unde
   return pause === undefined ? undefined : `${describePause(pause)} → tidemark resume`;
 }
 
-type PageParts = {
-  table: TableConfig;
-  target: Target;
-  cutoff: Cutoff;
-  horizon: string;
-  safe: readonly string[];
-  copiedBefore: string;
-  looks: LookAhead;
-  tally: Tally;
-};
+type PageParts = PagesOf & { readonly copiedBefore: string; readonly tally: Tally };
 
 /** Why a row is left, as receipts say it. Each is copied again by itself. */
 const REASONS: Readonly<Record<Exclude<Verdict, 'equal' | 'differs'>, string>> = {

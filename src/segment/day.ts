@@ -10,8 +10,8 @@ export function dayOf(text: string | null): string | null {
 }
 
 const LENGTH = 10;
-/** The day that was read last: many rows in a row have it. */
-const last = { bytes: new Uint8Array(LENGTH), day: '' };
+/** The day that was read last: many rows in a row have it. None at first: no text has these bytes. */
+const last = { bytes: new Uint8Array(LENGTH).fill(0xff), day: '' };
 
 /** The same of the text at [start, end), for every row: a string is made where the day changes. */
 export function dayOfBytes(bytes: Uint8Array, start: number, end: number): string | null {

@@ -259,6 +259,17 @@ for (const [cut, result] of [
   });
 }
 
+test('a nomination ahead that fails holds nothing up: the page before goes, and the next one is nominated when its turn comes', async () => {
+  await fill(25);
+  await pipeline.archived();
+  await using breaker = await QueryBreaker.before(pipeline.databaseUrl);
+  const through = { ...config, source: { ...config.source, url: new Secret(breaker.url) }, prune: { ...config.prune, batch: 10 } };
+  breaker.arm('> ($1', 'refused'); // a page behind another one
+  const receipt = only(await prune({ config: through }));
+  assert.equal(breaker.broken, 1);
+  assert.deepEqual([receipt.deleted, receipt.batches, receipt.left, receipt.problem], [25, 3, {}, null]);
+});
+
 test('rows written while the table was out of the publication are covered by number: they stay until they are copied', async () => {
   await pipeline.query('ALTER PUBLICATION tidemark_test DROP TABLE ticks');
   const missed = next;

@@ -97,6 +97,37 @@ for (const [name, change] of Object.entries({ ...CHANGES, gone: (file: string) =
   });
 }
 
+test('a look ahead that failed is made again when its turn comes', async () => {
+  await using world = await SegmentWorld.open();
+  const { state, target } = await archived(world, { id: [20, -1], at: [1114, -1] }, rows);
+  const looks = new LookAhead({
+    dir: world.dir,
+    follower: { refresh: async () => state } as unknown as ArchiveFollower,
+    state,
+    target,
+    signal: new AbortController().signal,
+  });
+  assert.equal((await looks.proved(nominated, Promise.reject(new Error('EIO')))).size, 40);
+});
+
+test('what is to be forgotten is forgotten between two looks, never in the midst of one', async (t) => {
+  await using world = await SegmentWorld.open();
+  const { state, target } = await archived(world, { id: [20, -1], at: [1114, -1] }, rows);
+  const looks = new LookAhead({
+    dir: world.dir,
+    follower: { refresh: async () => state } as unknown as ArchiveFollower,
+    state,
+    target,
+    signal: new AbortController().signal,
+  });
+  const decoded = t.mock.method(SegmentReader.prototype, 'readRowGroup');
+  const first = looks.look(nominated);
+  looks.forget();
+  const second = looks.look(nominated);
+  await Promise.all([first, second]);
+  assert.equal(decoded.mock.callCount(), 2, 'the second reads the file again');
+});
+
 test('one look at a time, in the order in which they were asked for, whatever becomes of the one before', async (t) => {
   const order: string[] = [];
   let failed = (_error: Error): void => undefined;
@@ -118,7 +149,7 @@ test('one look at a time, in the order in which they were asked for, whatever be
   await assert.rejects(first, /of the first/);
   assert.equal((await second).size, 0);
   assert.deepEqual(order, ['0 begins', '1 begins', '1 ends']);
-  void looks.look(nominated.slice(0, 1)); // fails with nobody to hear it
+  void looks.look(nominated.slice(0, 1)); // fails, and nobody hears it
   await looks.settled();
 });
 
