@@ -52,6 +52,13 @@ async function proved(work: (file: string, find: () => Promise<number>) => Promi
   await work(file, find);
 }
 
+/** Looks ahead into an archive of one segment with all rows. */
+async function lookAhead(world: SegmentWorld): Promise<{ file: string; looks: LookAhead }> {
+  const { file, state, target } = await archived(world, { id: [20, -1], at: [1114, -1] }, rows);
+  const follower = { refresh: async () => state } as unknown as ArchiveFollower;
+  return { file, looks: new LookAhead({ dir: world.dir, follower, state, target, signal: new AbortController().signal }) };
+}
+
 const CHANGES: Readonly<Record<string, (file: string) => Promise<unknown>>> = {
   'cut to nothing': (file) => truncate(file, 0),
   'cut in half': (file) => truncate(file, 700),
@@ -78,9 +85,7 @@ for (const [name, change] of Object.entries(CHANGES)) {
 for (const [name, change] of Object.entries({ ...CHANGES, gone: (file: string) => rm(file), touched: (file: string) => utimes(file, 1, 1) })) {
   test(`law 1: what was looked up ahead proves nothing when its file is ${name} by then`, async () => {
     await using world = await SegmentWorld.open();
-    const { file, state, target } = await archived(world, { id: [20, -1], at: [1114, -1] }, rows);
-    const follower = { refresh: async () => state } as unknown as ArchiveFollower;
-    const looks = new LookAhead({ dir: world.dir, follower, state, target, signal: new AbortController().signal });
+    const { file, looks } = await lookAhead(world);
     const found = await looks.look(nominated);
     assert.equal(await looks.proved(nominated, Promise.resolve(found)), found);
     await change(file);
@@ -99,27 +104,13 @@ for (const [name, change] of Object.entries({ ...CHANGES, gone: (file: string) =
 
 test('a look ahead that failed is made again when its turn comes', async () => {
   await using world = await SegmentWorld.open();
-  const { state, target } = await archived(world, { id: [20, -1], at: [1114, -1] }, rows);
-  const looks = new LookAhead({
-    dir: world.dir,
-    follower: { refresh: async () => state } as unknown as ArchiveFollower,
-    state,
-    target,
-    signal: new AbortController().signal,
-  });
+  const { looks } = await lookAhead(world);
   assert.equal((await looks.proved(nominated, Promise.reject(new Error('EIO')))).size, 40);
 });
 
 test('what is to be forgotten is forgotten between two looks, never in the midst of one', async (t) => {
   await using world = await SegmentWorld.open();
-  const { state, target } = await archived(world, { id: [20, -1], at: [1114, -1] }, rows);
-  const looks = new LookAhead({
-    dir: world.dir,
-    follower: { refresh: async () => state } as unknown as ArchiveFollower,
-    state,
-    target,
-    signal: new AbortController().signal,
-  });
+  const { looks } = await lookAhead(world);
   const decoded = t.mock.method(SegmentReader.prototype, 'readRowGroup');
   const first = looks.look(nominated);
   looks.forget();
