@@ -19,7 +19,7 @@ export type PagesOf = {
   readonly looks: LookAhead;
 };
 
-/** Nominating a page takes 20 ms, or minutes where most rows are kept. */
+/** Nominating a page took 15 ms where it was measured; it may take minutes where most rows are kept. */
 const AHEAD_MS = 2000;
 
 export class Pages {

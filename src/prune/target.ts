@@ -72,7 +72,7 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 
 /** Reads a table. undefined: it does not exist. */
 export async function readTarget(client: pg.Client, source: string, config: TableConfig): Promise<Target | undefined> {
-  // Prepared: it is asked for every batch, and planning it takes longer than running it.
+  // Prepared: it is asked again for every batch.
   const { rows } = await client.query<Row>({ name: 'tidemark_target', text: QUERY, values: [config.schema, config.table, slotName(source)] });
   const row = rows[0];
   if (row === undefined) return undefined;

@@ -4,6 +4,7 @@
  * write it refuses everything: half a row must not become one.
  */
 import { closeSync, constants, openSync, rmSync, writeSync } from 'node:fs';
+import { viewOf } from './byte-view.js';
 import type { RowDigest } from './digest.js';
 import { putInteger } from './digits.js';
 
@@ -25,8 +26,6 @@ export type WriteSync = (descriptor: number, buffer: Uint8Array, offset: number,
 
 /** Fewer bytes than this are copied by a loop: cheaper than a call. */
 const SHORT = 48;
-
-const viewOf = (buffer: Buffer): DataView => new DataView(buffer.buffer, buffer.byteOffset, buffer.byteLength);
 
 export class SpoolWriter {
   readonly file: string;

@@ -1,11 +1,10 @@
 /** A backlog that waits in the slot: how fast it becomes durable, covered segments, against pg_recvlogical, which throws the same changes away. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
 import { findClientTool } from '../pipeline/client-tools.js';
 import { type Pipeline, type Service, until } from '../pipeline/pipeline.js';
 import { CpuWatch } from './cpu-watch.js';
 import { alternate, type Benchmark, type Comparison, type Measured } from './frame.js';
+import { decode, walsenderOf } from './recvlogical.js';
 import { MadeRows, TRADES } from './trades.js';
 
 const SLOT = 'baseline';
@@ -79,27 +78,10 @@ class Backlog implements AsyncDisposable {
     await pipeline.query('INSERT INTO beat DEFAULT VALUES');
   }
 
-  #measured(began: number, watched: Awaited<ReturnType<CpuWatch['end']>>, worker: readonly string[]): Measured {
-    const { rows } = this.#load;
-    const peakMemory = Math.max(...worker.map((name) => watched.memory[name] ?? 0));
-    return { seconds: (performance.now() - began) / 1000, rows, bytes: Number.NaN, peakMemory, cpu: watched.cpu };
-  }
-
-  async #walsender(slot: string): Promise<number | undefined> {
-    const [found] = await this.pipeline.query<{ pid: string | null }>(`SELECT active_pid::text AS pid FROM pg_replication_slots WHERE slot_name = '${slot}'`);
-    return found?.pid ? Number(found.pid) : undefined;
-  }
-
   async baseline(round: number): Promise<Measured> {
     await this.#fill(round);
-    const options = ['-o', 'proto_version=1', '-o', 'publication_names=tidemark_test'];
-    const began = performance.now();
-    const reader = spawn(this.#tool, ['-d', this.pipeline.databaseUrl, '-S', SLOT, '--start', '-f', '/dev/null', '-s', '1', '-E', this.#end, '-n', ...options]);
-    const watch = new CpuWatch(async () => ({ pg_recvlogical: reader.pid, walsender: await this.#walsender(SLOT) }));
-    const [code] = (await once(reader, 'exit')) as [number | null];
-    const measured = this.#measured(began, await watch.end(), ['pg_recvlogical']);
-    if (code !== 0) throw new Error(`pg_recvlogical ended with ${code}`);
-    return measured;
+    const options = ['proto_version=1', 'publication_names=tidemark_test'];
+    return await decode(this.pipeline, { tool: this.#tool, slot: SLOT, end: this.#end, rows: this.#load.rows, options });
   }
 
   async tidemark(round: number): Promise<Measured> {
@@ -113,12 +95,13 @@ class Backlog implements AsyncDisposable {
     const began = performance.now();
     return await this.#services(async ({ archiver, capture }) => {
       const pids = { archiver: archiver.process.pid, capture: capture.process.pid, nats: this.pipeline.nats.pid };
-      const watch = new CpuWatch(async () => ({ ...pids, walsender: await this.#walsender('tidemark_test') }));
+      const watch = new CpuWatch(async () => ({ ...pids, walsender: await walsenderOf(this.pipeline, 'tidemark_test') }));
       await until('every row of the backlog is in a segment that a manifest names', async () => (await archivedRows()) >= whole, PATIENCE_MS);
-      const measured = this.#measured(began, await watch.end(), ['archiver', 'capture']);
+      const seconds = (performance.now() - began) / 1000;
+      const { cpu, memory } = await watch.end();
       // Else the walsender of the next round reads the rows of this one again, to throw them away.
       await until('the slot needs nothing of this round', () => this.#leaves(this.#end), PATIENCE_MS);
-      return measured;
+      return { seconds, rows: this.#load.rows, bytes: Number.NaN, peakMemory: Math.max(memory['archiver'] ?? 0, memory['capture'] ?? 0), cpu };
     });
   }
 

@@ -1,10 +1,7 @@
 /** What decoding costs the server, and which settings change it: pg_recvlogical, to /dev/null, reads the same WAL under each of them. No service of ours runs. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { findClientTool } from '../pipeline/client-tools.js';
-import type { Pipeline } from '../pipeline/pipeline.js';
-import { CpuWatch } from './cpu-watch.js';
 import { alternate, type Benchmark, type Comparison, type Measured, ratio } from './frame.js';
+import { type Decoding, decode } from './recvlogical.js';
 import { MadeRows, TRADES } from './trades.js';
 
 const ROWS = 500_000;
@@ -35,36 +32,11 @@ const SETTINGS: readonly Setting[] = [
   { name: 'a publication without the table', load: 'small', publication: 'nothing' },
 ];
 
-/** Reads what a slot holds up to `end`. */
-async function decode(pipeline: Pipeline, tool: string, slot: string, end: string, setting: Setting): Promise<Measured> {
-  const options = [`proto_version=${setting.version ?? 1}`, `publication_names=${setting.publication ?? 'tidemark_test'}`, ...(setting.options ?? [])];
-  const env = { ...process.env, ...(setting.workMem === undefined ? {} : { PGOPTIONS: `-c logical_decoding_work_mem=${setting.workMem}` }) };
-  const began = performance.now();
-  const args = [
-    '-d',
-    pipeline.databaseUrl,
-    '-S',
-    slot,
-    '--start',
-    '-f',
-    '/dev/null',
-    '-s',
-    '1',
-    '-E',
-    end,
-    '-n',
-    ...options.flatMap((option) => ['-o', option]),
-  ];
-  const reader = spawn(tool, args, { env });
-  const walsender = async (): Promise<number | undefined> => {
-    const [found] = await pipeline.query<{ pid: string | null }>(`SELECT active_pid::text AS pid FROM pg_replication_slots WHERE slot_name = '${slot}'`);
-    return found?.pid ? Number(found.pid) : undefined;
+function decodingOf({ version = 1, publication = 'tidemark_test', options = [], workMem }: Setting): Pick<Decoding, 'options' | 'session'> {
+  return {
+    options: [`proto_version=${version}`, `publication_names=${publication}`, ...options],
+    session: workMem === undefined ? undefined : `-c logical_decoding_work_mem=${workMem}`,
   };
-  const watch = new CpuWatch(async () => ({ walsender: await walsender() }));
-  const [code] = (await once(reader, 'exit')) as [number | null];
-  const { cpu } = await watch.end();
-  if (code !== 0) throw new Error(`pg_recvlogical ended with ${code}`);
-  return { seconds: (performance.now() - began) / 1000, rows: ROWS, bytes: Number.NaN, peakMemory: Number.NaN, cpu };
 }
 
 export const walsender: Benchmark = {
@@ -103,8 +75,8 @@ export const walsender: Benchmark = {
       for (const [index, setting] of others.entries()) {
         const runs = await alternate(
           ROUNDS,
-          { name: usual.name, run: (round) => decode(pipeline, tool, slotOf('usual', index, round), lsn, usual) },
-          { name: setting.name, run: (round) => decode(pipeline, tool, slotOf('other', index, round), lsn, setting) },
+          { name: usual.name, run: (round) => decode(pipeline, { tool, slot: slotOf('usual', index, round), end: lsn, rows: ROWS, ...decodingOf(usual) }) },
+          { name: setting.name, run: (round) => decode(pipeline, { tool, slot: slotOf('other', index, round), end: lsn, rows: ROWS, ...decodingOf(setting) }) },
           say,
         );
         const cpu = (side: 'baseline' | 'tidemark'): Measured[] => runs.map((run) => ({ ...run[side], seconds: run[side].cpu?.['walsender'] ?? Number.NaN }));
