@@ -22,6 +22,9 @@ const GAP_MS = 60_000;
 const BEHIND_MESSAGES = 64;
 const BEHIND_TIMES = 5;
 const BEHIND_MOST_MS = 4000;
+/** So many rows are worth files of their own once nothing more comes for a fifth of the flush interval, at most a second: the end of a backlog or a burst does not wait for its age. */
+const WORTH_ROWS = 50_000;
+const QUIET_MOST_MS = 1000;
 /** A batch may be cut so much later than its age, ms. */
 const SHORTEST_TICK_MS = 50;
 const LONGEST_TICK_MS = 500;
@@ -43,8 +46,8 @@ export type ConsumeParts = {
   readonly taken?: (chunk: StreamChunk) => void;
 };
 
-/** Whether more than the newest waits in the stream. */
-type Backlog = { behind: boolean };
+/** Whether more than the newest waits in the stream, and when a message came last, milliseconds of the monotonic clock. */
+type Backlog = { behind: boolean; heardAt: number };
 
 class Gap {
   readonly #parts: ConsumeParts;
@@ -93,7 +96,7 @@ class Gap {
 export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise<void> {
   const { intake, flusher, config } = parts;
   const gap = new Gap(parts);
-  const backlog: Backlog = { behind: false };
+  const backlog: Backlog = { behind: false, heardAt: performance.now() };
   const stop = new AbortController();
   const stopReading = (): void => stop.abort();
   signal.addEventListener('abort', stopReading, { once: true });
@@ -102,12 +105,15 @@ export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise
   const { every } = config.archive.flush;
   const fenceMs = 1.5 * fenceEvery(every); // one comes in this time, if rows do
   const tickMs = Math.min(LONGEST_TICK_MS, Math.max(SHORTEST_TICK_MS, every / 20));
+  const quietMs = Math.min(QUIET_MOST_MS, every / 5);
   const tick = setInterval(() => {
-    const { startedAt } = intake.batch;
+    const { startedAt, rows } = intake.batch;
     parts.metrics?.turned(flusher.busy);
     if (startedAt !== undefined && !flusher.busy) {
-      const left = (backlog.behind ? every + Math.min(BEHIND_MOST_MS, every * BEHIND_TIMES) : every) - (performance.now() - startedAt);
-      if (left <= 0) {
+      const now = performance.now();
+      const left = (backlog.behind ? every + Math.min(BEHIND_MOST_MS, every * BEHIND_TIMES) : every) - (now - startedAt);
+      const ended = rows >= WORTH_ROWS && now - backlog.heardAt >= quietMs;
+      if (left <= 0 || ended) {
         intake.cut();
         for (const ready of intake.takeReady()) flusher.add(ready);
       } else if (left <= fenceMs) intake.cut('behind a fence');
@@ -147,6 +153,7 @@ async function readOnce(parts: ConsumeParts, gap: Gap, backlog: Backlog, from: P
     notice: (reason: string) => log.debug({ event: 'stream-retry', reason }, 'reading again'),
     pending: (messages: number, storedAt: number) => {
       backlog.behind = messages >= BEHIND_MESSAGES;
+      backlog.heardAt = performance.now();
       parts.metrics?.pending(messages, storedAt);
     },
     ...(parts.until === undefined ? {} : { until: parts.until }),

@@ -400,3 +400,18 @@ test('a batch that is nearly due is cut behind the next fence, so that what it h
   intake.discard();
   await context.close();
 });
+
+test('the end of a backlog does not wait for the age of its batch; a few rows do', async () => {
+  await using bench = await ArchiverBench.start({ flush: '{ every: 60s }' });
+  const running = bench.run();
+  const wal = bench.wal();
+  await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
+  const backlog = wal.transaction([prices], Array.from({ length: 50_000 }, (_, id) => insert(id)), { cuts: [10_000, 20_000, 30_000, 40_000] });
+  await bench.publish(...backlog);
+  const { number } = await bench.archived(backlog.at(-1));
+  await bench.publish(...wal.transaction([prices], [insert(50_000)]));
+  await new Promise((resolve) => setTimeout(resolve, 2000)); // twice the silence that ends a backlog
+  assert.equal((await bench.state())?.number, number);
+  await running.stop();
+  assert.equal((await bench.state())?.number, number + 1);
+});
