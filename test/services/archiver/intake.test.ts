@@ -406,7 +406,11 @@ test('the end of a backlog does not wait for the age of its batch; a few rows do
   const running = bench.run();
   const wal = bench.wal();
   await bench.publish(...bench.copy([{ definition: prices, rows: [] }]));
-  const backlog = wal.transaction([prices], Array.from({ length: 50_000 }, (_, id) => insert(id)), { cuts: [10_000, 20_000, 30_000, 40_000] });
+  const backlog = wal.transaction(
+    [prices],
+    Array.from({ length: 50_000 }, (_, id) => insert(id)),
+    { cuts: [10_000, 20_000, 30_000, 40_000] },
+  );
   await bench.publish(...backlog);
   const { number } = await bench.archived(backlog.at(-1));
   await bench.publish(...wal.transaction([prices], [insert(50_000)]));
