@@ -18,6 +18,7 @@ import type { SegmentEncoder } from '../../src/segment/encoder.js';
 import type { SegmentMetadata } from '../../src/segment/metadata.js';
 import { identifier, literal, rowGroupRows, systemIdentifier } from '../../src/segment/sql.js';
 import type { ArchiverContext } from './context.js';
+import { timeSlices } from './slices.js';
 import type { SealNote } from './sweep.js';
 
 export type DailyContent = {
@@ -29,11 +30,13 @@ export type DailyContent = {
   readonly segments: readonly string[];
   readonly bytes: number;
   readonly metadata: SegmentMetadata;
-  /** SQL of a query with `_lsn` and `_ordinal` of the rows, and what `more` needs. */
-  readonly rows: string;
-  /** SQL of columns behind the table's own: over the segments `s` and the query `l`. */
+  readonly rows: DailyRows;
+  /** SQL of columns behind the table's own: over the segments `s` and, of `these` rows, their query `l`. */
   readonly more: readonly string[];
 };
+
+/** Which rows of the segments, by an SQL query with `_lsn` and `_ordinal`. All but a few: many are sorted a slice of the day at a time, in a fraction of the time. */
+export type DailyRows = { readonly these: string } | { readonly allBut: string };
 
 /** What the manifest says of it, but for the table. */
 export type DailyFacts = Pick<
@@ -94,10 +97,11 @@ export class DailyFiles {
     const { kind, file, day, metadata } = content;
     type Facts = { rows: number; sum: string; texts: number; unresolved: number; least: string; most: string; earliest: string | null; latest: string | null };
     const system = (name: SystemColumn): string => `s.${systemIdentifier(name, metadata.columns)}`;
-    const joined = `FROM ${parquet(content.segments)} s JOIN (${content.rows}) l ON ${system('lsn')} = l._lsn AND ${system('ordinal')} = l._ordinal`;
+    const [join, query] = 'these' in content.rows ? ['JOIN', content.rows.these] : ['ANTI JOIN', content.rows.allBut];
+    const joined = `FROM ${parquet(content.segments)} s ${join} (${query}) l ON ${system('lsn')} = l._lsn AND ${system('ordinal')} = l._ordinal`;
     const [facts] = await encoder.query<Facts>(
       `SELECT count(*)::INTEGER AS rows, ${digestSum(system('digest'))} AS sum, count(${system('text')})::INTEGER AS texts, count(${system('unresolved')})::INTEGER AS unresolved,
-        min(l._lsn)::VARCHAR AS least, max(l._lsn)::VARCHAR AS most, ${timeText('min', metadata.timestamp)} AS earliest, ${timeText('max', metadata.timestamp)} AS latest ${joined}`,
+        min(${system('lsn')})::VARCHAR AS least, max(${system('lsn')})::VARCHAR AS most, ${timeText('min', metadata.timestamp)} AS earliest, ${timeText('max', metadata.timestamp)} AS latest ${joined}`,
     );
     await encoder.release();
     if (facts === undefined || facts.rows === 0) return undefined;
@@ -116,12 +120,13 @@ export class DailyFiles {
       `ROW_GROUP_SIZE ${rowGroupRows(facts.rows, content.bytes * 4)}`,
       `KV_METADATA {tidemark: ${literal(JSON.stringify({ ...metadata, day, kind }))}}`,
     ].join(', ');
+    const slices = 'these' in content.rows ? ['true'] : await timeSlices(encoder, content);
+    const sorted = slices.map(
+      (slice) => `(SELECT ${columns.join(', ')} ${joined} WHERE ${slice} ORDER BY ${[...order, system('lsn'), system('ordinal')].join(', ')})`,
+    );
     const output = await DurableFile.create(path.join(context.temporary, `${kind}-${context.writer.claim}-${context.nextCounter()}.parquet`));
     try {
-      await encoder.run(
-        `COPY (SELECT ${columns.join(', ')} ${joined} ORDER BY ${[...order, system('lsn'), system('ordinal')].join(', ')}) TO ${literal(output.temporary)} (${options})`,
-        { again: () => output.renew() },
-      );
+      await encoder.run(`COPY (${sorted.join(' UNION ALL ')}) TO ${literal(output.temporary)} (${options})`, { again: () => output.renew() });
       await encoder.release();
     } catch (error) {
       await output.abandon();

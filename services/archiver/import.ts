@@ -201,7 +201,7 @@ class TableImport {
       segments: this.#partsOf(files),
       bytes: rows * this.#bytesPerRow,
       metadata: { ...metadata, archive: context.archive, oid: table.oid },
-      rows: `SELECT _lsn, _ordinal FROM ${CHOSEN_ROWS} WHERE NOT held AND day IS NOT DISTINCT FROM ${day === null ? 'NULL' : literal(day)}`,
+      rows: { these: `SELECT _lsn, _ordinal FROM ${CHOSEN_ROWS} WHERE NOT held AND day IS NOT DISTINCT FROM ${day === null ? 'NULL' : literal(day)}` },
       more: [],
     });
     if (facts === undefined || facts.rows !== rows) throw new Error(`${file}: ${facts?.rows ?? 0} rows were found, ${rows} were counted`);

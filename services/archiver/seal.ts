@@ -26,10 +26,12 @@ import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
 import { systemIdentifier } from '../../src/segment/sql.js';
 import type { ArchiverContext } from './context.js';
-import { DailyFiles, goneNames } from './daily-file.js';
+import { DailyFiles, type DailyRows, goneNames } from './daily-file.js';
 import { BESIDE_MS } from './whole-files.js';
 
 const LIVES = 'lives';
+/** So many rows that do not belong are looked up for each slice of a day in memory. */
+const MOST_OTHERS = 1_000_000;
 const COPIED_AGAIN: SealReply = { ok: false, reason: 'its rows are being copied again: seal it later' };
 
 /** Seals a day, or says why not. Throws only what also ends the archiver: halts and errors of the volume. */
@@ -141,8 +143,11 @@ class DaySeal {
       for (const { group, part, files: named } of plan) {
         for (const [fate, file] of named) {
           if (fate === 'changes' && !wanted.changes) continue;
-          const entry = await this.#writeFile(files, group, `part = ${part} AND ${fateCondition(fate, wanted.deletes)}`, fate, file);
-          if (entry !== undefined) add.push(entry);
+          const { rows, count } = await this.#fated(encoder, part, fate, wanted.deletes);
+          if (count === 0) continue;
+          const entry = await this.#writeFile(files, group, rows, fate, file);
+          if (entry?.rows !== count) throw new Error(`${file}: ${entry?.rows ?? 0} rows were found, ${count} were counted`);
+          add.push(entry);
         }
       }
       faultPoint('K1');
@@ -168,8 +173,20 @@ class DaySeal {
     }));
   }
 
-  /** Writes the rows of `group` whose lives meet `condition`, checked by the other reader. Undefined: there are none. */
-  async #writeFile(files: DailyFiles, group: Group, condition: string, fate: Fate, file: string): Promise<FileEntry | undefined> {
+  /** Which rows of `part` have this fate, and how many; said by the others where these are few and no column comes from their lives. */
+  async #fated(encoder: SegmentEncoder, part: number, fate: Fate, deletes: Wanted['deletes']): Promise<{ readonly rows: DailyRows; readonly count: number }> {
+    const condition = fateCondition(fate, deletes);
+    const [found] = await encoder.query<{ these: number; others: number }>(
+      `SELECT (count(*) FILTER (${condition}))::INTEGER AS these, (count(*) FILTER (NOT ${condition}))::INTEGER AS others FROM ${LIVES} WHERE part = ${part}`,
+    );
+    const { these, others } = found ?? { these: 0, others: 0 };
+    const lives = `SELECT _lsn, _ordinal, ended_by, ended_at FROM ${LIVES} WHERE part = ${part}`;
+    const few = fate === 'daily' && others <= Math.min(these, MOST_OTHERS);
+    return { rows: few ? { allBut: `${lives} AND NOT ${condition}` } : { these: `${lives} AND ${condition}` }, count: these };
+  }
+
+  /** Writes rows of `group`, checked by the other reader. */
+  async #writeFile(files: DailyFiles, group: Group, rows: DailyRows, fate: Fate, file: string): Promise<FileEntry | undefined> {
     const { metadata, entries } = group;
     const named = (name: SystemColumn): string => systemIdentifier(name, metadata.columns);
     const more: string[] = [];
@@ -185,7 +202,7 @@ class DaySeal {
       segments: group.files,
       bytes: entries.reduce((sum, entry) => sum + entry.bytes, 0),
       metadata,
-      rows: `SELECT _lsn, _ordinal, ended_by, ended_at FROM ${LIVES} WHERE ${condition}`,
+      rows,
       more,
     });
     return facts && { ...(entries[0] as FileEntry), ...facts };
