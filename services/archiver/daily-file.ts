@@ -16,6 +16,7 @@ import { segmentColumn } from '../../src/segment/columns.js';
 import { DurableFile } from '../../src/segment/durable-file.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
 import type { SegmentMetadata } from '../../src/segment/metadata.js';
+import { RowGroupJoiner } from '../../src/segment/row-group-joiner.js';
 import { identifier, literal, rowGroupRows, systemIdentifier } from '../../src/segment/sql.js';
 import type { ArchiverContext } from './context.js';
 import { timeSlices } from './slices.js';
@@ -43,6 +44,8 @@ export type DailyFacts = Pick<
   FileEntry,
   'file' | 'kind' | 'day' | 'rows' | 'bytes' | 'sha256' | 'digestSum' | 'minTimestamp' | 'maxTimestamp' | 'minLsn' | 'maxLsn'
 >;
+
+const OTHERS = 'others';
 
 export class DailyFiles {
   readonly #context: ArchiverContext;
@@ -97,8 +100,7 @@ export class DailyFiles {
     const { kind, file, day, metadata } = content;
     type Facts = { rows: number; sum: string; texts: number; unresolved: number; least: string; most: string; earliest: string | null; latest: string | null };
     const system = (name: SystemColumn): string => `s.${systemIdentifier(name, metadata.columns)}`;
-    const [join, query] = 'these' in content.rows ? ['JOIN', content.rows.these] : ['ANTI JOIN', content.rows.allBut];
-    const joined = `FROM ${parquet(content.segments)} s ${join} (${query}) l ON ${system('lsn')} = l._lsn AND ${system('ordinal')} = l._ordinal`;
+    const joined = 'these' in content.rows ? joinedTo(content, 'JOIN', content.rows.these) : joinedTo(content, 'ANTI JOIN', content.rows.allBut);
     const [facts] = await encoder.query<Facts>(
       `SELECT count(*)::INTEGER AS rows, ${digestSum(system('digest'))} AS sum, count(${system('text')})::INTEGER AS texts, count(${system('unresolved')})::INTEGER AS unresolved,
         min(${system('lsn')})::VARCHAR AS least, max(${system('lsn')})::VARCHAR AS most, ${timeText('min', metadata.timestamp)} AS earliest, ${timeText('max', metadata.timestamp)} AS latest ${joined}`,
@@ -112,21 +114,14 @@ export class DailyFiles {
     if (facts.texts > 0) columns.push(system('text'));
     if (facts.unresolved > 0) columns.push(system('unresolved'));
     columns.push(...content.more);
-    const order = [metadata.timestamp, ...metadata.key]
-      .filter((name) => metadata.columns.some((column) => column.name === name))
-      .map((name) => `s.${identifier(name)}`);
     const options = [
       `FORMAT parquet, USE_TMP_FILE false, PARQUET_VERSION V1, COMPRESSION ${context.config.archive.compression}`,
       `ROW_GROUP_SIZE ${rowGroupRows(facts.rows, content.bytes * 4)}`,
       `KV_METADATA {tidemark: ${literal(JSON.stringify({ ...metadata, day, kind }))}}`,
     ].join(', ');
-    const slices = 'these' in content.rows ? ['true'] : await timeSlices(encoder, content);
-    const sorted = slices.map(
-      (slice) => `(SELECT ${columns.join(', ')} ${joined} WHERE ${slice} ORDER BY ${[...order, system('lsn'), system('ordinal')].join(', ')})`,
-    );
     const output = await DurableFile.create(path.join(context.temporary, `${kind}-${context.writer.claim}-${context.nextCounter()}.parquet`));
     try {
-      await encoder.run(`COPY (${sorted.join(' UNION ALL ')}) TO ${literal(output.temporary)} (${options})`, { again: () => output.renew() });
+      await this.#writeSorted(content, { select: `SELECT ${columns.join(', ')}`, joined, options }, output);
       await encoder.release();
     } catch (error) {
       await output.abandon();
@@ -150,6 +145,39 @@ export class DailyFiles {
       maxLsn: formatLsn(lsn(BigInt(facts.most))),
     };
   }
+
+  /** Writes the rows in their order to the file that is `output`: at once, or slice by slice of the day. `select`: SELECT of what stands in the file. */
+  async #writeSorted(content: DailyContent, { select, joined, options }: Record<'select' | 'joined' | 'options', string>, output: DurableFile): Promise<void> {
+    const { rows, metadata } = content;
+    const encoder = this.#encoder;
+    const order = [
+      ...[metadata.timestamp, ...metadata.key].filter((name) => metadata.columns.some((column) => column.name === name)).map((name) => `s.${identifier(name)}`),
+      ...(['lsn', 'ordinal'] as const).map((name) => `s.${systemIdentifier(name, metadata.columns)}`),
+    ];
+    const copy = (from: string, file: string): string => `COPY (${select} ${from} ORDER BY ${order.join(', ')}) TO ${literal(file)} (${options})`;
+    const slices = 'these' in rows ? [] : await timeSlices(encoder, content);
+    if ('these' in rows || slices.length < 2) return await encoder.run(copy(joined, output.temporary), { again: () => output.renew() });
+    await encoder.run(`CREATE OR REPLACE TEMP TABLE ${OTHERS} AS ${rows.allBut}`);
+    const part = `${output.temporary}-part`;
+    const joiner = await RowGroupJoiner.into(output.temporary);
+    try {
+      for (const slice of slices) {
+        await encoder.run(copy(`${joinedTo(content, 'ANTI JOIN', `FROM ${OTHERS}`)} WHERE ${slice(`s.${identifier(metadata.timestamp)}`)}`, part));
+        await joiner.append(part);
+      }
+      await joiner.finish();
+    } finally {
+      await joiner.close();
+      await rm(part, { force: true });
+      await encoder.run(`DROP TABLE ${OTHERS}`);
+    }
+  }
+}
+
+/** FROM of the segments' rows as `s`, with or without those of the query as `l`. */
+function joinedTo({ segments, metadata }: DailyContent, join: 'JOIN' | 'ANTI JOIN', query: string): string {
+  const [lsn, ordinal] = (['lsn', 'ordinal'] as const).map((name) => `s.${systemIdentifier(name, metadata.columns)}`);
+  return `FROM ${parquet(segments)} s ${join} (${query}) l ON ${lsn} = l._lsn AND ${ordinal} = l._ordinal`;
 }
 
 /** Names of files that the retention of the archive has let go: none is given to another file. */

@@ -30,8 +30,8 @@ import { DailyFiles, type DailyRows, goneNames } from './daily-file.js';
 import { BESIDE_MS } from './whole-files.js';
 
 const LIVES = 'lives';
-/** So many rows that do not belong are looked up for each slice of a day in memory. */
-const MOST_OTHERS = 1_000_000;
+/** So many rows that do not belong are kept in memory while a day is sorted. */
+const MOST_OTHERS = 500_000;
 const COPIED_AGAIN: SealReply = { ok: false, reason: 'its rows are being copied again: seal it later' };
 
 /** Seals a day, or says why not. Throws only what also ends the archiver: halts and errors of the volume. */
