@@ -6,9 +6,9 @@ import { StatementType } from '@duckdb/node-api';
 import { configError, TidemarkError } from '../runtime/errors.js';
 import { identifier } from '../segment/sql.js';
 import { Engine } from './engine.js';
-import { calledFunctions, type Reading, readings } from './reading.js';
+import { calledFunctions, type Reading, readings, type Scanned } from './reading.js';
 import { explained } from './statements.js';
-import { placeSql, planName, type QueriedTable, type Shape } from './table.js';
+import { OWN_SCHEMA, placeSql, type QueriedTable, type Shape } from './table.js';
 
 const MEMORY = 128 * 1024 * 1024;
 
@@ -57,8 +57,8 @@ export class Planner implements Disposable {
   /** Plans a statement over these tables, once. Throws `config` for what is wrong with it, in one line. */
   async plan(sql: string, tables: ReadonlyMap<QueriedTable, Shape>, names: readonly string[]): Promise<Plan> {
     const engine = this.#engine;
-    for (const [table, shape] of tables)
-      await engine.run(`CREATE SCHEMA IF NOT EXISTS ${identifier(table.place.schema)}; CREATE TABLE ${placeSql(table)} AS ${shape.emptySql()}`);
+    const scanned = [...tables].map(([table, shape], i) => new ScannedTable(table, shape, i));
+    for (const one of scanned) await engine.run(one.createSql());
     await engine.lock([]);
     const inner = explained(sql);
     const columns = await check(engine, inner ?? sql, names);
@@ -69,17 +69,51 @@ export class Planner implements Disposable {
     const plan = String(rows.getRows().at(-1)?.[1]);
     const refused = calledFunctions(plan).find((name) => !HARMLESS.test(name));
     if (refused !== undefined) throw configError(`${refused} is none of the functions that a query may read from`, NOTHING_ELSE);
-    const scanned = [...tables].map(([table, shape]) => ({ planName: planName(table), columns: shape.columns, timestamp: table.timestamp }));
     const found = readings(plan, sql, scanned);
-    const read = [...tables.keys()].flatMap((table) => {
-      const reading = found.get(planName(table));
-      return reading === undefined ? [] : [[table, reading] as const];
+    const read = scanned.flatMap((one) => {
+      const reading = found.get(one.planName);
+      return reading === undefined ? [] : [[one.table, one.inWords(reading)] as const];
     });
     return { columns, explains: inner !== undefined, readings: new Map(read) };
   }
 
   [Symbol.dispose](): void {
     this.#engine[Symbol.dispose]();
+  }
+}
+
+/**
+ * A table as a plan shows it: with names of our own, since a plan quotes some of those that people give (`types`, `a b`), and what it says of a table or column under another name
+ * would be taken for another one's. Under the table's name there is a view of it.
+ */
+class ScannedTable implements Scanned {
+  readonly table: QueriedTable;
+  readonly planName: string;
+  readonly columns: readonly string[];
+  readonly timestamp: string;
+  readonly #shape: Shape;
+  readonly #name: string;
+
+  constructor(table: QueriedTable, shape: Shape, i: number) {
+    this.table = table;
+    this.#shape = shape;
+    this.#name = `${OWN_SCHEMA}.scan_${i}`;
+    this.planName = `memory.${this.#name}`;
+    this.columns = shape.columns.map((_, c) => `c${c}`);
+    this.timestamp = `c${shape.columns.findIndex((name) => name.toLowerCase() === table.timestamp.toLowerCase())}`;
+  }
+
+  createSql(): string {
+    const { columns } = this.#shape;
+    const own = columns.map((name, c) => `${identifier(name)} AS c${c}`).join(', ');
+    const given = columns.map((name, c) => `c${c} AS ${identifier(name)}`).join(', ');
+    return `CREATE TABLE ${this.#name} AS SELECT ${own} FROM (${this.#shape.emptySql()}); CREATE SCHEMA IF NOT EXISTS ${identifier(this.table.place.schema)};
+      CREATE VIEW ${placeSql(this.table)} AS SELECT ${given} FROM ${this.#name}`;
+  }
+
+  /** A reading of it with the columns as they are called. */
+  inWords({ columns, range }: Reading): Reading {
+    return { columns: new Set(this.#shape.columns.filter((_, c) => columns.has(`c${c}`))), range };
   }
 }
 

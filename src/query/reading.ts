@@ -8,7 +8,7 @@ export type Range = { readonly from: string | undefined; readonly to: string | u
 
 export type Reading = { readonly columns: ReadonlySet<string>; readonly range: Range };
 
-/** A scanned table, as a plan names it. `columns`: all that it has, in their order. */
+/** A scanned table, as a plan names it; its names are such that a plan shows them as they are. `columns`: all that it has, in their order. */
 export type Scanned = { readonly planName: string; readonly columns: readonly string[]; readonly timestamp: string };
 
 type PlanNode = { readonly name: string; readonly children?: readonly PlanNode[]; readonly extra_info?: Readonly<Record<string, unknown>> };
@@ -19,12 +19,13 @@ const DAY_MS = 86_400_000;
 /** The clock of a plan is not that of its execution: what is compared with it may move meanwhile. */
 const CLOCK = /\b(now|today|yesterday|tomorrow|age|current_\w+|get_current_\w+|local_?time\w*|transaction_timestamp)\b/i;
 
-/** By planName; a table that is not scanned has no entry. `plan`: JSON of EXPLAIN; `sql`: the statement. */
+/** By planName; a table that is not scanned has no entry. `plan`: JSON of EXPLAIN; `sql`: the statement. Throws an Error for a scan of a table that is none of them: it would be taken for empty. */
 export function readings(plan: string, sql: string, tables: readonly Scanned[]): Map<string, Reading> {
   const found = new Map<string, Reading>();
   const visit = (node: PlanNode): void => {
     const info = node.extra_info ?? {};
     const named = tables.filter(({ planName }) => planName === info['Table']);
+    if (info['Table'] !== undefined && named.length === 0) throw new Error(`the plan reads a table that is not known: ${JSON.stringify(info['Table'])}`);
     for (const table of named) found.set(table.planName, united(found.get(table.planName), readingOf(info, table)));
     for (const child of node.children ?? []) visit(child);
   };

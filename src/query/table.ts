@@ -52,11 +52,6 @@ export function placeSql({ place }: QueriedTable): string {
   return `${identifier(place.schema)}.${identifier(place.name)}`;
 }
 
-/** What a plan calls it. */
-export function planName({ place }: QueriedTable): string {
-  return `memory.${place.schema}.${place.name}`;
-}
-
 /** Types of which the larger holds every value of the smaller; of any others that met in one column DuckDB would round, or refuse. */
 const FAMILIES: readonly RegExp[] = [/^(SMALLINT|INTEGER|BIGINT|DECIMAL\(.*\))$/, /^(FLOAT|DOUBLE)$/, /^(DATE|TIMESTAMP|TIMESTAMPTZ)$/];
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Engine } from '../../src/query/engine.js';
 import { Planner } from '../../src/query/planner.js';
-import { dayMatches, type Range, type Reading, rangeOf } from '../../src/query/reading.js';
+import { dayMatches, type Range, type Reading, rangeOf, readings } from '../../src/query/reading.js';
 import { explained, splitStatements } from '../../src/query/statements.js';
 import { type Form, placed, type QueriedTable, Shape } from '../../src/query/table.js';
 
@@ -63,6 +63,46 @@ test('two readings of a table are united, and what is not a plain range reads ev
     `"timestamp" < 'infinity'`,
   ])
     assert.deepEqual((await of(`SELECT id FROM prices WHERE ${condition}`))?.range, all, condition);
+});
+
+test('a table and columns of any names are read as others are', async () => {
+  const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
+  const names = [
+    'types',
+    'order',
+    'comments',
+    'user',
+    'a b',
+    'a.b',
+    'order-book',
+    '1st',
+    'été',
+    'UPPER',
+    `it's`,
+    'a"b',
+    'a,b',
+    'line\nbreak',
+    'c0',
+    'scan_0',
+    ' AND ',
+    '>=',
+  ];
+  for (const name of names) {
+    const form: Form = { columns: [column(name, 1114), column(`${name} 2`, 25), column('plain', 23)], types: {}, key: [] };
+    for (const schema of ['public', 'order', 'my app']) {
+      const [table] = placed([{ key: name, schema, table: name, timestamp: name, deletes: 'history' }]) as [QueriedTable];
+      using planner = await Planner.open(signal);
+      const sql = `SELECT ${quoted(`${name} 2`)} FROM ${schema === 'public' ? '' : `${quoted(schema)}.`}${quoted(name)} WHERE ${quoted(name)} >= '2026-01-12'`;
+      const reading = (await planner.plan(sql, new Map([[table, new Shape(table, [form])]]), [])).readings.get(table);
+      assert.deepEqual([...(reading?.columns ?? [])].toSorted(), [name, `${name} 2`].toSorted(), sql);
+      assert.deepEqual(reading?.range, { from: '2026-01-12 00:00:00', to: undefined }, sql);
+    }
+  }
+});
+
+test('a plan that reads a table that is not known is refused, not taken for one of no rows', () => {
+  const plan = JSON.stringify([{ name: 'SEQ_SCAN', extra_info: { Table: 'memory.main."types"' } }]);
+  assert.throws(() => readings(plan, 'SELECT 1', []), /reads a table that is not known/);
 });
 
 test('a range that follows the clock has a day more on each side', async () => {

@@ -35,12 +35,14 @@ before(async () => {
   pipeline = await Pipeline.start({
     schema: `CREATE TABLE prices (id int PRIMARY KEY, "timestamp" timestamp, token text, price numeric(12,4));
       INSERT INTO prices SELECT i, date_trunc('day', now() AT TIME ZONE 'UTC') - make_interval(days => i % 6, secs => -i), CASE WHEN i % 9 = 0 THEN 'a,"b' ELSE 'SOL' END, i / 8.0 FROM generate_series(1, 600) i;
-      CREATE TABLE secrets (id int); INSERT INTO secrets VALUES (1);`,
-    tables: '  typed: { timestamp: at }\n  prices: { timestamp: timestamp }',
+      CREATE TABLE secrets (id int); INSERT INTO secrets VALUES (1);
+      CREATE TABLE comments (id int PRIMARY KEY, "position" timestamp, "order" text, "a b" int);
+      INSERT INTO comments SELECT i, date_trunc('day', now() AT TIME ZONE 'UTC') - make_interval(days => i % 3), 'o' || i, i FROM generate_series(1, 30) i;`,
+    tables: '  typed: { timestamp: at }\n  prices: { timestamp: timestamp }\n  comments: { timestamp: position }',
     flushEvery: '200ms',
   });
   const table = await TypesTable.create(pipeline);
-  await pipeline.query('ALTER PUBLICATION tidemark_test ADD TABLE prices');
+  await pipeline.query('ALTER PUBLICATION tidemark_test ADD TABLE prices, comments');
   config = loadConfig(pipeline.configFile);
   temporary = path.join(pipeline.dir, 'temporary');
   await mkdir(temporary);
@@ -128,6 +130,20 @@ test('only days that can match are read, of either side', async () => {
     await pipeline.query('SELECT count(*)::text AS n FROM prices').then(([row]) => [[row?.['n']]]),
   );
   assert.deepEqual((await rows(`SELECT count(*) FROM prices`, asking('cold'))).rows, [['600']]);
+});
+
+test('names that SQL has words for, of a table and its columns, are names like others', async () => {
+  const [hot] = await pipeline.query<{ n: string; sum: string; most: string }>(
+    'SELECT count(*) AS n, sum("a b") AS sum, max("order" COLLATE "C") AS most FROM comments',
+  );
+  for (const [sides, expected] of [
+    ['both', ['30', '465', 'o9']],
+    ['cold', ['30', '465', 'o9']],
+    ['hot', Object.values(hot ?? {})],
+  ] as const)
+    assert.deepEqual((await rows('SELECT count(*), sum("a b"), max("order") FROM comments', asking(sides))).rows, [expected], sides);
+  const joined = await rows(`SELECT count(*), min("order") FROM comments c JOIN prices p USING (id) WHERE c."position" < '${day(0)}'`);
+  assert.deepEqual(joined.rows, [['20', 'o1']]);
 });
 
 test('each form of output', async () => {
@@ -271,7 +287,7 @@ test('a mistake is one clear line', async () => {
   }
   await assert.rejects(
     rows('SELECT * FROM pricez'),
-    (error: TidemarkError) => error.exitCode === 2 && describeError(error) === 'there is no table pricez → name one of: beat, typed, prices',
+    (error: TidemarkError) => error.exitCode === 2 && describeError(error) === 'there is no table pricez → name one of: beat, typed, prices, comments',
   );
   const options: [options: Record<string, string | boolean>, said: RegExp][] = [
     [{ format: 'parquet' }, /^--format parquet: it is no text → give --out FILE$/],
