@@ -19,7 +19,7 @@ import type { SegmentMetadata } from '../../src/segment/metadata.js';
 import { RowGroupJoiner } from '../../src/segment/row-group-joiner.js';
 import { identifier, literal, rowGroupRows, systemIdentifier } from '../../src/segment/sql.js';
 import type { ArchiverContext } from './context.js';
-import { timeSlices } from './slices.js';
+import { type TimeSlice, timeSlices } from './slices.js';
 import type { SealNote } from './sweep.js';
 
 export type DailyContent = {
@@ -36,7 +36,7 @@ export type DailyContent = {
   readonly more: readonly string[];
 };
 
-/** Which rows of the segments, by an SQL query with `_lsn` and `_ordinal`. All but a few: many are sorted a slice of the day at a time, in a fraction of the time. */
+/** Which rows of the segments, by an SQL query with `_lsn` and `_ordinal`; of two ways to say it the one with fewer rows. */
 export type DailyRows = { readonly these: string } | { readonly allBut: string };
 
 /** What the manifest says of it, but for the table. */
@@ -45,7 +45,8 @@ export type DailyFacts = Pick<
   'file' | 'kind' | 'day' | 'rows' | 'bytes' | 'sha256' | 'digestSum' | 'minTimestamp' | 'maxTimestamp' | 'minLsn' | 'maxLsn'
 >;
 
-const OTHERS = 'others';
+/** Rows that DailyRows names, while a large day is sorted. */
+const NAMED = 'named';
 
 export class DailyFiles {
   readonly #context: ArchiverContext;
@@ -155,21 +156,24 @@ export class DailyFiles {
       ...(['lsn', 'ordinal'] as const).map((name) => `s.${systemIdentifier(name, metadata.columns)}`),
     ];
     const copy = (from: string, file: string): string => `COPY (${select} ${from} ORDER BY ${order.join(', ')}) TO ${literal(file)} (${options})`;
-    const slices = 'these' in rows ? [] : await timeSlices(encoder, content);
-    if ('these' in rows || slices.length < 2) return await encoder.run(copy(joined, output.temporary), { again: () => output.renew() });
-    await encoder.run(`CREATE OR REPLACE TEMP TABLE ${OTHERS} AS ${rows.allBut}`);
+    const slices = await timeSlices(encoder, content);
+    if (slices.length < 2) return await encoder.run(copy(joined, output.temporary), { again: () => output.renew() });
+    const at = `s.${identifier(metadata.timestamp)}`;
+    await encoder.run(`CREATE OR REPLACE TEMP TABLE ${NAMED} AS ${'these' in rows ? `SELECT l.*, ${at} AS _at ${joined}` : rows.allBut}`);
+    const from = (slice: TimeSlice): string =>
+      'these' in rows ? joinedTo(content, 'JOIN', `FROM ${NAMED} WHERE ${slice('_at')}`) : joinedTo(content, 'ANTI JOIN', `FROM ${NAMED}`);
     const part = `${output.temporary}-part`;
     const joiner = await RowGroupJoiner.into(output.temporary);
     try {
       for (const slice of slices) {
-        await encoder.run(copy(`${joinedTo(content, 'ANTI JOIN', `FROM ${OTHERS}`)} WHERE ${slice(`s.${identifier(metadata.timestamp)}`)}`, part));
+        await encoder.run(copy(`${from(slice)} WHERE ${slice(at)}`, part));
         await joiner.append(part);
       }
       await joiner.finish();
     } finally {
       await joiner.close();
       await rm(part, { force: true });
-      await encoder.run(`DROP TABLE ${OTHERS}`);
+      await encoder.run(`DROP TABLE IF EXISTS ${NAMED}`);
     }
   }
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { test } from 'node:test';
-import { DailyFiles } from '../../../services/archiver/daily-file.js';
+import { DailyFiles, type DailyRows } from '../../../services/archiver/daily-file.js';
 import { openContext } from '../../../services/archiver/loop.js';
 import { sliceEnds, timeSlices } from '../../../services/archiver/slices.js';
 import { groupFiles, tableFiles } from '../../../src/archive/groups.js';
@@ -62,24 +62,23 @@ for (const [type, oid, zone] of [
     const bytes = 100 * 1024 * 1024;
     assert.ok((await timeSlices(context.encoder, { segments, bytes, metadata })).length >= 3);
     assert.equal((await timeSlices(context.encoder, { segments, bytes: 1000, metadata })).length, 1, 'small');
-    const names = ['prices/sliced.parquet', 'prices/whole.parquet'];
+    const names = ['prices/these.parquet', 'prices/all-but.parquet', 'prices/whole.parquet'] as const;
     const files = await DailyFiles.begin(context, context.encoder, names);
     if (typeof files === 'string') throw new Error(files);
-    const rowsOf = async (file: string, size: number): Promise<string[]> => {
-      const allBut = `SELECT _lsn, _ordinal FROM ${parquet(segments)} WHERE id % 3 = 0`;
-      const facts = await files.write({ kind: 'daily', file, day: '2026-01-12', segments, bytes: size, metadata, rows: { allBut }, more: [] });
-      assert.equal(
-        facts?.rows,
-        (await context.encoder.query<{ n: number }>(`SELECT count(*)::INTEGER AS n FROM ${parquet(segments)} WHERE id % 3 <> 0`))[0]?.n,
-      );
+    const chosen = (condition: string): string => `SELECT _lsn, _ordinal FROM ${parquet(segments)} WHERE id % 3 ${condition}`;
+    const [{ n }] = (await context.encoder.query<{ n: number }>(`SELECT count(*)::INTEGER AS n FROM (${chosen('<> 0')})`)) as [{ n: number }];
+    const rowsOf = async (file: string, rows: DailyRows, size: number): Promise<string[]> => {
+      const facts = await files.write({ kind: 'daily', file, day: '2026-01-12', segments, bytes: size, metadata, rows, more: [] });
+      assert.equal(facts?.rows, n);
       return await bench.daily(file);
     };
-    const sliced = await rowsOf('prices/sliced.parquet', bytes);
-    assert.deepEqual(sliced, await rowsOf('prices/whole.parquet', 1000));
+    const sliced = await rowsOf(names[0], { these: chosen('<> 0') }, bytes);
+    assert.deepEqual(await rowsOf(names[1], { allBut: chosen('= 0') }, bytes), sliced);
+    assert.deepEqual(await rowsOf(names[2], { these: chosen('<> 0') }, 1000), sliced);
     const times = sliced.map((row) => row.split('|')[1]);
     assert.deepEqual(times, times.toSorted());
     // To the other reader as well: in the same order, and each found by the statistics and filters of the row groups.
-    const [joined, whole] = names.map((name) => parquet([path.join(bench.dir, name)]));
+    const [joined, , whole] = names.map((name) => parquet([path.join(bench.dir, name)]));
     assert.deepEqual(await context.encoder.query(`SELECT * FROM ${joined}`), await context.encoder.query(`SELECT * FROM ${whole}`));
     for (const note of sliced.map((row) => row.split('|')[2])) {
       const found = await context.encoder.query(`SELECT id::INTEGER AS id FROM ${joined} WHERE note = '${note}'`);
