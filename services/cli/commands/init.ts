@@ -65,7 +65,7 @@ function howStarted(): string {
   const { npm_lifecycle_event: script, npm_package_json: manifest } = process.env;
   if (script !== 'tidemark' || manifest === undefined) return 'tidemark';
   const clone = path.dirname(manifest);
-  return `${process.cwd()}${path.sep}`.startsWith(`${clone}${path.sep}`) ? 'npm run tidemark --' : `npm --prefix ${clone} run tidemark --`;
+  return `${process.cwd()}${path.sep}`.startsWith(`${clone}${path.sep}`) ? 'npm run -s tidemark --' : `npm --prefix ${clone} run -s tidemark --`;
 }
 
 function unwritable(out: string, { code, message }: NodeJS.ErrnoException): Error {

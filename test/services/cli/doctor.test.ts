@@ -249,8 +249,8 @@ test('init names the next command as it was started itself', async () => {
   const next = async (env: Record<string, string>): Promise<string | undefined> =>
     /&& (.*) doctor -c /.exec((await tidemark(['init', '--url', url, '--force', '--out', path.join(dir, 'next.yaml')], env)).stdout)?.[1];
   assert.equal(await next({ npm_lifecycle_event: 'test' }), 'tidemark');
-  assert.equal(await next({ npm_lifecycle_event: 'tidemark', npm_package_json: path.join(process.cwd(), 'package.json') }), 'npm run tidemark --');
-  assert.equal(await next({ npm_lifecycle_event: 'tidemark', npm_package_json: '/opt/clone/package.json' }), 'npm --prefix /opt/clone run tidemark --');
+  assert.equal(await next({ npm_lifecycle_event: 'tidemark', npm_package_json: path.join(process.cwd(), 'package.json') }), 'npm run -s tidemark --');
+  assert.equal(await next({ npm_lifecycle_event: 'tidemark', npm_package_json: '/opt/clone/package.json' }), 'npm --prefix /opt/clone run -s tidemark --');
 });
 
 test('TLS is told of each address once; settings are compared with nothing before rows were pruned', async () => {
