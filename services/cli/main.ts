@@ -7,6 +7,9 @@ import { describeError, exitCodeOf } from '../../src/runtime/errors.js';
 /** What a command's action gets: its arguments, its options, and `-c`. */
 type Action = (args: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>) => Promise<number | undefined>;
 
+/** What standard output failed with first. */
+let unwritten: NodeJS.ErrnoException | undefined;
+
 const version = (): string => (JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 
 const program = new Command('tidemark')
@@ -229,6 +232,16 @@ program
     const found = name === undefined ? program : program.commands.find((one) => one.name() === name);
     return found === undefined ? program.error(`error: unknown command '${name}'`) : found.help();
   });
+
+// A reader that has gone (`| head`) has seen enough: the work goes on, and its exit code is its own. Whatever else keeps the output from being written is said, also of the last line.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  unwritten ??= error;
+});
+process.once('exit', () => {
+  if (unwritten === undefined || unwritten.code === 'EPIPE' || (process.exitCode ?? 0) !== 0) return;
+  process.stderr.write(`standard output cannot be written (${unwritten.code ?? unwritten.message}) → make room where it goes\n`);
+  process.exitCode = 1;
+});
 
 try {
   await program.parseAsync();
