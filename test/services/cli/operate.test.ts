@@ -44,6 +44,13 @@ test('status tells every stage, the slot and every table', async () => {
   assert.equal(status.slot.walStatus, 'reserved');
   for (const stage of ['publishedBytes', 'archivedBytes', 'confirmedBytes']) assert.ok(status.lag[stage] >= 0 && status.lag[stage] < 1e8, stage);
   for (const stage of ['publishedSeconds', 'archivedSeconds']) assert.ok(status.lag[stage] >= 0 && status.lag[stage] < 60, stage);
+  assert.equal(status.lag.publishedHidden, false);
+  await pipeline.query("CREATE ROLE blind LOGIN PASSWORD 'p'");
+  const blind = new URL(pipeline.databaseUrl);
+  blind.username = 'blind';
+  blind.password = 'p';
+  const seen = (await pipeline.cli(['status', '-c', pipeline.configFile], { TIDEMARK_SOURCE_URL: blind.href })).stdout;
+  assert.match(seen, /^stream .* behind \(no seconds without pg_read_all_stats: tidemark doctor\); /m);
   const tables = new Map<string, { archivedRows: number; prunable: boolean; why: string | null }>(
     status.tables.map((table: { table: string }) => [table.table, table]),
   );
