@@ -97,7 +97,7 @@ command(
   'tidemark verify',
   () => import('./commands/verify.js'),
 )
-  .option('--deep', 'also compare with the rows in Postgres, and with a replay of the stream')
+  .option('--deep', 'also compare with the rows in Postgres that a prune could take, and with a replay of the stream')
   .option('--json', 'as JSON');
 command(
   'views',
