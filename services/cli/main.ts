@@ -60,7 +60,7 @@ command(
   .option('--force', 'replace an existing file');
 command('doctor', 'check every precondition at once, each with its remedy', 'tidemark doctor --fix', () => import('./commands/doctor.js'))
   .option('--fix', 'run the safe remedies (make the publication, add a listed table to it), then check again')
-  .option('--accept', 'take settings that prune more than before (a shorter retention, another timestamp column)')
+  .option('--accept', 'take settings that prune more than before (a shorter retention, another timestamp column), and a clock that was set forward')
   .option('--json', 'as JSON');
 command(
   'run [service]',

@@ -153,6 +153,9 @@ test('verify and verify --deep find everything well, rebuild --check finds the s
     line('loose'),
     'skipped   loose: not compared with Postgres; it has no primary key and no replica identity index (a deferrable one does not count: two rows may have its key at once)',
   );
+  const named = await cli('explain', 'loose', '1');
+  assert.equal(named.code, 2);
+  assert.match(named.stderr, /^loose has no primary key: no row of it can be named → leave KEY out; /);
   const into = path.join(pipeline.dir, 'again');
   const rebuilt = await cli('rebuild', '--into', into, '--check');
   assert.equal(rebuilt.code, 0, rebuilt.stdout + rebuilt.stderr);
