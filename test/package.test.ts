@@ -1,16 +1,25 @@
-/** What `npm pack` makes installs into an empty folder and runs there. */
+/** What `npm pack` makes installs into an empty folder and runs there; and what a clone runs without being installed. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { freePort } from '../services/demo/engines/process.js';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const { version } = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as { version: string };
 
+const CONFIGURATION = `source: { url: 'postgresql://nobody@127.0.0.1:1/none', name: none, timezone: UTC }
+stream: { url: 'nats://127.0.0.1:1' }
+archive: { dir: ./archived_data }
+tables: { prices: { timestamp: at } }
+`;
+
 let dir = '';
+let clone = '';
 let installed = '';
 
 function run(command: string, args: readonly string[], cwd: string): string {
@@ -22,13 +31,16 @@ function run(command: string, args: readonly string[], cwd: string): string {
 /** From a copy of the sources, so that packing builds, and nothing in the clone changes under the tests that run in it. */
 before(() => {
   dir = mkdtempSync(path.join(tmpdir(), 'tidemark-package-'));
-  const clone = path.join(dir, 'clone');
+  clone = path.join(dir, 'clone');
   mkdirSync(clone);
   const { files } = JSON.parse(readFileSync(path.join(ROOT, 'package.json'), 'utf8')) as { files: string[] };
   const shipped = files.filter((name) => !name.startsWith('dist/'));
   for (const name of ['package.json', 'package-lock.json', 'tsconfig.json', 'src', 'services', 'test', ...shipped])
     cpSync(path.join(ROOT, name), path.join(clone, name), { recursive: true });
-  symlinkSync(path.join(ROOT, 'node_modules'), path.join(clone, 'node_modules'));
+  // As `npm ci` leaves it: without the stamp of our own set-up.
+  mkdirSync(path.join(clone, 'node_modules'));
+  for (const name of readdirSync(path.join(ROOT, 'node_modules')))
+    if (name !== '.tidemark-lock') symlinkSync(path.join(ROOT, 'node_modules', name), path.join(clone, 'node_modules', name));
   const tarball = run('npm', ['pack', '--silent'], clone).trim().split('\n').at(-1) as string;
   installed = path.join(dir, 'empty');
   mkdirSync(installed);
@@ -42,6 +54,23 @@ test('the command runs from an empty folder', () => {
   assert.equal(tidemark('--version').trim(), version);
   assert.match(tidemark('--help'), /Commands:[\s\S]*\binit\b[\s\S]*\bteardown\b/);
   assert.match(tidemark('init', '--help'), /Example/);
+});
+
+test('in a clone that npm ci was run in, the command is built, nothing is installed again, and its output alone goes into a pipe', () => {
+  rmSync(path.join(clone, 'dist'), { recursive: true });
+  const { status, stdout, stderr } = spawnSync('npm', ['run', '-s', 'tidemark', '--', '--version'], { cwd: clone, encoding: 'utf8' });
+  assert.deepEqual([status, stdout, stderr], [0, `${version}\n`, 'building (tsc) …\n']);
+});
+
+test('a SIGTERM to npm stops what it runs', async () => {
+  writeFileSync(path.join(clone, 'tidemark.yaml'), CONFIGURATION);
+  const npm = spawn('npm', ['run', '-s', 'tidemark', '--', 'console', '--port', String(await freePort())], { cwd: clone, stdio: ['ignore', 'pipe', 'ignore'] });
+  const [line] = (await once(npm.stdout, 'data')) as [Buffer];
+  const address = line.toString().trim();
+  assert.equal((await fetch(address)).status, 200);
+  npm.kill('SIGTERM');
+  await once(npm, 'exit');
+  await assert.rejects(fetch(address), TypeError);
 });
 
 test('what it depends on is pinned exactly, and nothing of it runs when it is installed', () => {

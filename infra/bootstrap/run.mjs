@@ -94,13 +94,12 @@ function holderIsGone(lock) {
   }
 }
 
-/** `npm ci` when node_modules is not what the lock file says. */
+/** `npm ci` when node_modules is not what the lock file says: neither by our stamp nor by npm's own record, which is there after an `npm ci` by hand. */
 function install() {
-  const wanted = createHash('sha256')
-    .update(readFileSync(path.join(ROOT, 'package-lock.json')))
-    .digest('hex');
+  const lock = readFileSync(path.join(ROOT, 'package-lock.json'));
+  const wanted = createHash('sha256').update(lock).digest('hex');
   const stamp = path.join(ROOT, 'node_modules', '.tidemark-lock');
-  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
+  if ((existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) || recordedByNpm(JSON.parse(lock).packages)) return;
   process.stderr.write('installing the dependencies (npm ci) …\n');
   const npm = spawnSync('npm', ['ci', '--no-audit', '--no-fund', '--loglevel=error'], {
     cwd: ROOT,
@@ -110,6 +109,17 @@ function install() {
   if (npm.error) fail(`npm could not be started (${npm.error.message}); install npm`);
   if (npm.status !== 0) fail('npm ci failed; its output is above');
   writeFileSync(stamp, wanted);
+}
+
+/** Whether npm has put these packages into node_modules, and no others; optional ones may be for other systems. */
+function recordedByNpm(wanted) {
+  try {
+    const { packages: there } = JSON.parse(readFileSync(path.join(ROOT, 'node_modules', '.package-lock.json'), 'utf8'));
+    const needed = Object.keys(wanted).filter((where) => where !== '' && !(wanted[where].optional && there[where] === undefined));
+    return needed.length === Object.keys(there).length && needed.every((where) => there[where]?.integrity === wanted[where].integrity);
+  } catch {
+    return false; // npm writes it last
+  }
 }
 
 /** tsc when a source is newer than the last build. Output of sources that are gone goes too. */

@@ -7,6 +7,9 @@ import { describeError, exitCodeOf } from '../../src/runtime/errors.js';
 /** What a command's action gets: its arguments, its options, and `-c`. */
 type Action = (args: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>) => Promise<number | undefined>;
 
+/** What standard output failed with first. */
+let unwritten: NodeJS.ErrnoException | undefined;
+
 const version = (): string => (JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as { version: string }).version;
 
 const program = new Command('tidemark')
@@ -57,7 +60,7 @@ command(
   .option('--force', 'replace an existing file');
 command('doctor', 'check every precondition at once, each with its remedy', 'tidemark doctor --fix', () => import('./commands/doctor.js'))
   .option('--fix', 'run the safe remedies (make the publication, add a listed table to it), then check again')
-  .option('--accept', 'take settings that prune more than before (a shorter retention, another timestamp column)')
+  .option('--accept', 'take settings that prune more than before (a shorter retention, another timestamp column), and a clock that was set forward')
   .option('--json', 'as JSON');
 command(
   'run [service]',
@@ -94,7 +97,7 @@ command(
   'tidemark verify',
   () => import('./commands/verify.js'),
 )
-  .option('--deep', 'also compare with the rows in Postgres, and with a replay of the stream')
+  .option('--deep', 'also compare with the rows in Postgres that a prune could take, and with a replay of the stream')
   .option('--json', 'as JSON');
 command(
   'views',
@@ -229,6 +232,16 @@ program
     const found = name === undefined ? program : program.commands.find((one) => one.name() === name);
     return found === undefined ? program.error(`error: unknown command '${name}'`) : found.help();
   });
+
+// A reader that has gone (`| head`) has seen enough: the work goes on, and its exit code is its own. Whatever else keeps the output from being written is said, also of the last line.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  unwritten ??= error;
+});
+process.once('exit', () => {
+  if (unwritten === undefined || unwritten.code === 'EPIPE' || (process.exitCode ?? 0) !== 0) return;
+  process.stderr.write(`standard output cannot be written (${unwritten.code ?? unwritten.message}) → make room where it goes\n`);
+  process.exitCode = 1;
+});
 
 try {
   await program.parseAsync();

@@ -34,6 +34,9 @@ function title({ source, at }: PipelineStatus, rates: Rates | null, width: numbe
 
 const perSecond = (bytes: number | null | undefined): string => (bytes == null ? '' : `${bytesText(Math.round(bytes))}/s`);
 const rowsPerSecond = (rows: number | null | undefined): string => (rows == null ? '' : `${rows.toFixed(rows < 10 ? 1 : 0)} rows/s`);
+/** Said where the seconds of the stream are not known for want of a right. */
+export const HIDDEN = 'no seconds without pg_read_all_stats: tidemark doctor';
+
 const behind = (bytes: number | null): string => (bytes === null ? '?' : bytesText(bytes));
 const since = (seconds: number | null): string => (seconds === null ? '?' : seconds < 10 ? `${seconds} s` : durationText(seconds));
 
@@ -59,7 +62,7 @@ function stages(status: PipelineStatus, rates: Rates | null, paint: Paint): Line
     ]);
   if ('problem' in stream) problems.push(problem('stream', stream));
   else {
-    const more = `${stream.messages} messages, ${bytesText(stream.bytes)}`;
+    const more = `${stream.messages} messages, ${bytesText(stream.bytes)}${lag.publishedHidden ? `; ${HIDDEN}` : ''}`;
     rows.push([
       cell('stream'),
       cell(stream.tail ?? 'empty'),

@@ -42,7 +42,7 @@ export function tableCoverage(state: ArchiveState | undefined, live: LiveTable, 
   if (found.coverage.state === 'closed') return not(found.coverage.reason);
   if (found.copied?.published !== live.published) return not('it was taken out of the publication, or that was altered: its rows are not copied again yet');
   const fence = state.fences.at(-1);
-  if (fence === undefined) return not('no fence is archived yet');
+  if (fence === undefined) return not('no fence is archived yet: wait for the next flush (archive.flush.every)');
   if (parseLsn(fence.end) > parsePosition(state.position).lsn) return not('the newest fence lies beyond the archived position');
   const age = BigInt(server.nextXid) - BigInt(fence.horizon);
   if (age < 0n) return not('the newest fence is ahead of the server: this is another history');

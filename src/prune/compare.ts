@@ -3,11 +3,11 @@ import type { Archived } from './proof.js';
 import type { Target } from './target.js';
 
 /**
- * equal: every live column has the archived text · absent: no version of this key is archived · unresolved: the archived version lacks a value · other-schema: differs, and was archived under
- * other columns, or in a column whose text depends on the catalog · rewritten: differs, and the live version is of another transaction than the archived one: ALTER TABLE wrote it, no row change
+ * equal: every live column has the archived text · absent: no version of this key is archived · unresolved: the archived version lacks a value · widened: equal in every column that the archived
+ * version had, but others have come since, with a value or another name · other-schema: differs, and was archived under other columns, or in a column whose text depends on the catalog · rewritten: differs, and the live version is of another transaction than the archived one: ALTER TABLE wrote it, no row change
  * · differs: differs under the same columns and is the very version, which must never be.
  */
-export type Verdict = 'equal' | 'absent' | 'unresolved' | 'other-schema' | 'rewritten' | 'differs';
+export type Verdict = 'equal' | 'absent' | 'unresolved' | 'widened' | 'other-schema' | 'rewritten' | 'differs';
 
 /**
  * A row as Postgres gives it back. `xmin`: its 32-bit transaction id. The text of column i of `target.columns` is the bytes from `starts[i]` to before `ends[i]`; a start of -1 is NULL.
@@ -22,6 +22,7 @@ export function compareRow(target: Target, live: LiveRow, archived: Archived | u
   const isEqual = (column: Target['columns'][number], i: number): boolean => archived.is(column.name, bytes, starts[i] as number, ends[i] as number);
   if (target.columns.every(isEqual)) return 'equal';
   const different = target.columns.filter((column, i) => !isEqual(column, i));
+  if (different.every(({ name }) => !archived.has(name))) return 'widened';
   if (archived.signature !== target.signature || different.every((column) => followsCatalog(column.typeOid))) return 'other-schema';
   return isSameVersion(live.xmin, archived, copiedBefore) ? 'differs' : 'rewritten';
 }

@@ -123,8 +123,8 @@ async function standbyCheck(client: pg.Client): Promise<Check> {
 async function protectedChecks(client: pg.Client, config: Config): Promise<Check[]> {
   const checks: Check[] = [];
   for (const table of config.protected) {
-    const { rows } = await client.query<{ who: string; super: string; oid: string | null; d: string | null }>(
-      `SELECT current_user AS who, r.rolsuper::text AS super, c.oid::text AS oid, has_table_privilege(c.oid, 'DELETE, TRUNCATE, UPDATE')::text AS d
+    const { rows } = await client.query<{ who: string; super: string; owner: string | null; oid: string | null; d: string | null }>(
+      `SELECT current_user AS who, r.rolsuper::text AS super, pg_has_role(current_user, c.relowner, 'USAGE')::text AS owner, c.oid::text AS oid, has_table_privilege(c.oid, 'DELETE, TRUNCATE, UPDATE')::text AS d
          FROM pg_catalog.pg_roles r LEFT JOIN pg_catalog.pg_class c ON c.oid = to_regclass($1) WHERE r.rolname = current_user`,
       [quoteTable(table.schema, table.table)],
     );
@@ -135,9 +135,13 @@ async function protectedChecks(client: pg.Client, config: Config): Promise<Check
     else if (row.d !== 'true') checks.push({ name, status: 'ok', seen: `${row.who} cannot change it` });
     else {
       const own = 'let the pruner connect as a role of its own: infra/postgres/roles.sql, source.prunerUrl';
-      // From a superuser nothing can be taken: said, and left to the person.
+      // From a superuser nothing can be taken: said, and left to the person. From the owner it would be taken from the application too.
       const remedy =
-        row.super === 'true' ? own : `REVOKE DELETE, TRUNCATE, UPDATE ON ${quoteTable(table.schema, table.table)} FROM ${quoteIdentifier(row.who)}, or ${own}`;
+        row.super === 'true'
+          ? own
+          : row.owner === 'true'
+            ? `${own} (${row.who} owns the table: a REVOKE would stop the application's own writes)`
+            : `REVOKE DELETE, TRUNCATE, UPDATE ON ${quoteTable(table.schema, table.table)} FROM ${quoteIdentifier(row.who)}, or ${own}`;
       checks.push({ name, status: row.super === 'true' ? 'warning' : 'failed', seen: `${row.who} could delete from it (Tidemark does not)`, remedy });
     }
   }

@@ -29,6 +29,8 @@ export type Archived = {
   readonly digest: bigint;
   /** Has the column the text at [start, end) of `bytes`, or, with a start of -1, is it NULL? A column that the version did not have is. */
   is(column: string, bytes: Uint8Array, start: number, end: number): boolean;
+  /** Whether the version had the column. */
+  has(column: string): boolean;
 };
 
 /** One string for the key texts of a row. */
@@ -94,6 +96,10 @@ class ArchivedRow implements Archived {
   is(column: string, bytes: Uint8Array, start: number, end: number): boolean {
     const texts = this.#group.texts.get(column);
     return texts === undefined ? start < 0 : texts.is(this.#row, bytes, start, end);
+  }
+
+  has(column: string): boolean {
+    return this.#group.texts.has(column);
   }
 
   /** True when it was written after `other`. */

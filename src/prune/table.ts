@@ -203,6 +203,7 @@ type PageParts = PagesOf & { readonly copiedBefore: string; readonly tally: Tall
 const REASONS: Readonly<Record<Exclude<Verdict, 'equal' | 'differs'>, string>> = {
   absent: 'not found in the archive',
   unresolved: 'archived without a large value that the stream did not carry',
+  widened: 'archived before a column was added or renamed',
   'other-schema': 'archived under other columns',
   rewritten: 'rewritten without a row change (ALTER TABLE)',
 };

@@ -146,7 +146,11 @@ export function sqlError(error: Error, names: readonly string[]): Error {
   const said = `${first.replace(/^(Parser|Binder|Catalog) Error: /, '')}${place === undefined || place === '1' ? '' : ` (line ${place})`}`;
   const refused = refusal(first);
   if (refused !== undefined) return refused;
-  const unknown = /^Catalog Error: Table with name (.*) does not exist/.exec(first);
-  if (unknown !== null) return configError(`there is no table ${unknown[1]}`, names.length === 0 ? 'none is listed' : `name one of: ${names.join(', ')}`);
-  return configError(`SQL: ${said}`);
+  const unknown = /^Catalog Error: Table with name (.*?) does not exist/.exec(first);
+  if (unknown !== null)
+    return configError(`there is no table ${unknown[1]?.replaceAll('"', '')}`, names.length === 0 ? 'none is listed' : `name one of: ${names.join(', ')}`);
+  // The parser names what stands behind it.
+  return /^syntax error/.test(said)
+    ? configError(`SQL: ${said}`, 'a column that has the name of a word of SQL is written in double quotes: "at", "order", "user"')
+    : configError(`SQL: ${said}`);
 }

@@ -104,7 +104,7 @@ export const timezone = z.string().superRefine((text, context) => {
 });
 
 /** How long sealed days stay: a duration, or for ever. */
-export const keep = z.union([z.literal('forever'), duration]);
+export const keep = z.union([z.literal('forever'), duration], { error: 'write for instance 90d, 10y or forever' });
 
 /** Milliseconds; undefined: for ever. */
 export function keepOf(value: z.output<typeof keep>): number | undefined {

@@ -67,6 +67,8 @@ export type PipelineStatus = {
     readonly publishedSeconds: number | null;
     readonly archivedSeconds: number | null;
     readonly confirmedSeconds: number | null;
+    /** The role of `source.url` may not see the seconds of the stream: it lacks pg_read_all_stats. */
+    readonly publishedHidden: boolean;
   };
   readonly tables: readonly TableStatus[];
   readonly lastRun: RunReceipt | null;
@@ -132,6 +134,7 @@ export async function readStatus(
       archivedSeconds: waiting,
       // The slot is confirmed to the newest archived fence: then it is as old as the archive.
       confirmedSeconds: database.slot?.confirmedLsn != null && database.slot.confirmedLsn === archived?.fences.at(-1)?.lsn ? waiting : null,
+      publishedHidden: database.publishedHidden,
     },
     tables: config.tables.map((table) => tableStatus(table, archived, database.tables.get(table.key), { pruned, lastRun })),
     lastRun,
@@ -190,6 +193,7 @@ type Database = {
   /** The database's clock, milliseconds since 1970. */
   nowMs: number | undefined;
   publishedSeconds: number | null;
+  publishedHidden: boolean;
 };
 
 async function databaseOf(config: Config, state: ArchiveState | undefined, paused: string | null): Promise<Database> {
@@ -219,10 +223,10 @@ async function databaseOf(config: Config, state: ArchiveState | undefined, pause
       slot: await slotOf(client, config),
       tables,
       nowMs: Number(ms),
-      publishedSeconds: await publishedSeconds(client, config.source.name),
+      ...(await publishedLag(client, config.source.name)),
     };
   } catch (error) {
-    return { postgres: { problem: describeError(error) }, slot: null, tables: new Map(), nowMs: undefined, publishedSeconds: null };
+    return { postgres: { problem: describeError(error) }, slot: null, tables: new Map(), nowMs: undefined, publishedSeconds: null, publishedHidden: false };
   } finally {
     if (client !== undefined) await closeClient(client);
   }
@@ -238,15 +242,16 @@ async function estimateRows(client: pg.Client, oid: number): Promise<number> {
   return Number(rows[0]?.n ?? -1);
 }
 
-/** How long what was committed waits for capture: 0 when all is sent, null when capture is not connected or the role may not see it. */
-async function publishedSeconds(client: pg.Client, source: string): Promise<number | null> {
-  const { rows } = await client.query<{ seconds: string | null }>(
-    `SELECT (CASE WHEN sent_lsn >= pg_catalog.pg_current_wal_flush_lsn() THEN 0 ELSE round(extract(epoch FROM write_lag), 1) END)::text AS seconds
-       FROM pg_catalog.pg_stat_replication WHERE application_name = $1`,
+/** How long what was committed waits for capture: 0 when all is sent, null when capture is not connected, or the role may not see it. */
+async function publishedLag(client: pg.Client, source: string): Promise<Pick<Database, 'publishedSeconds' | 'publishedHidden'>> {
+  const { rows } = await client.query<{ seconds: string | null; hidden: string }>(
+    `SELECT (NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'))::text AS hidden,
+            (CASE WHEN sent_lsn >= pg_catalog.pg_current_wal_flush_lsn() THEN 0 ELSE round(extract(epoch FROM write_lag), 1) END)::text AS seconds
+       FROM (SELECT) always LEFT JOIN pg_catalog.pg_stat_replication ON application_name = $1`,
     [applicationName(source, 'capture')],
   );
-  const seconds = rows[0]?.seconds;
-  return seconds == null ? null : Number(seconds);
+  const { seconds = null, hidden } = rows[0] ?? {};
+  return { publishedSeconds: seconds === null ? null : Number(seconds), publishedHidden: hidden === 'true' };
 }
 
 async function slotOf(client: pg.Client, config: Config): Promise<PipelineStatus['slot']> {

@@ -22,7 +22,7 @@ const SMALL_KEEP_MB = 1024;
 
 /** Checks server, connection, tables and publication. Never throws for what a check can say. */
 export async function capturePreflight(client: pg.Client, config: Config): Promise<Check[]> {
-  const checks = [...(await serverChecks(client, config)), ...(await roleChecks(client, config))];
+  const checks = [...(await serverChecks(client, config)), ...(await roleChecks(client, config)), await statisticsCheck(client)];
   const tables = await tableChecks(client, config);
   checks.push(...tables);
   checks.push(
@@ -168,6 +168,21 @@ export async function requireNotSynchronous(client: pg.Client, source: string): 
   const result = await client.query<{ synchronous_standby_names: string }>('SHOW synchronous_standby_names');
   const check = synchronousCheck(result.rows[0]?.synchronous_standby_names ?? '', source);
   if (check.status === 'failed') throw configError(`${check.name}: ${check.seen}`, check.remedy);
+}
+
+/** Of its own walsender, too, a role sees no lag without it. */
+async function statisticsCheck(client: pg.Client): Promise<Check> {
+  const { rows } = await client.query<{ role: string; seen: string }>(
+    "SELECT current_user::text AS role, pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')::text AS seen",
+  );
+  const { role, seen } = rows[0] as { role: string; seen: string };
+  if (seen === 'true') return { name: 'statistics', status: 'ok', seen: `role ${role} sees the lag of capture` };
+  return {
+    name: 'statistics',
+    status: 'warning',
+    seen: `role ${role} cannot see the lag of capture: status and console know no seconds of the stream`,
+    remedy: `GRANT pg_read_all_stats TO ${quoteIdentifier(role)}`,
+  };
 }
 
 async function roleChecks(client: pg.Client, config: Config): Promise<Check[]> {

@@ -16,6 +16,7 @@ const archived = (texts: Record<string, string | null>, change: Partial<Archived
   unresolved: false,
   digest: 0n,
   is: (column, bytes, start, end) => (texts[column] ?? null) === (start < 0 ? null : Buffer.from(bytes).toString('utf8', start, end)),
+  has: (column) => column in texts,
   ...change,
 });
 
@@ -40,7 +41,8 @@ test('a row is equal only when every column is', () => {
   assert.equal(same(['1', 'b', null], archived(whole)), 'differs');
   assert.equal(same(['1', '', null], archived({ ...whole, v: null })), 'differs', 'NULL is not empty');
   assert.equal(same(['1', 'a', null], archived({ id: '1', v: 'a' }, { signature: 's1' })), 'equal', 'a column added since, NULL in the live row');
-  assert.equal(same(['1', 'a', '5'], archived({ id: '1', v: 'a' }, { signature: 's1' })), 'other-schema', 'a column added with a default');
+  assert.equal(same(['1', 'a', '5'], archived({ id: '1', v: 'a' }, { signature: 's1' })), 'widened', 'a column added with a default');
+  assert.equal(same(['1', 'b', '5'], archived({ id: '1', v: 'a' }, { signature: 's1' })), 'other-schema', 'and another value');
 });
 
 test('a row that differs is accused only when it is the very version that was archived', () => {

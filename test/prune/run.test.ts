@@ -145,7 +145,7 @@ test('a column added with a default: the rows differ under another schema versio
   await pipeline.archived();
   await pipeline.query('ALTER TABLE b ADD COLUMN extra int DEFAULT 7');
   const result = table(await prune(), 'b');
-  assert.deepEqual([result.deleted, result.left['archived under other columns'], result.problem], [0, 5, null]);
+  assert.deepEqual([result.deleted, result.left['archived before a column was added or renamed'], result.problem], [0, 5, null]);
   await pipeline.query('ALTER TABLE b DROP COLUMN extra');
   assert.equal(table(await prune(), 'b').deleted, 5);
 });
@@ -206,6 +206,16 @@ test('preflight names what is missing', async () => {
   });
   assert.equal(checks.find((check) => check.name === 'keepWhile a')?.status, 'failed');
   assert.match(checks.find((check) => check.name === 'protected b')?.seen ?? '', /could delete/);
+  await client.query('CREATE ROLE app LOGIN; GRANT SELECT, DELETE ON public.b TO app; SET ROLE app');
+  const remedy = async (): Promise<string | undefined> =>
+    (await prunePreflight(client, { ...config, tables: [], protected: [{ key: 'b', schema: 'public', table: 'b' }] })).find(
+      ({ name }) => name === 'protected b',
+    )?.remedy;
+  const own = 'let the pruner connect as a role of its own: infra/postgres/roles.sql, source.prunerUrl';
+  assert.equal(await remedy(), `REVOKE DELETE, TRUNCATE, UPDATE ON "public"."b" FROM "app", or ${own}`);
+  await client.query('RESET ROLE; ALTER TABLE public.b OWNER TO app; SET ROLE app');
+  assert.equal(await remedy(), `${own} (app owns the table: a REVOKE would stop the application's own writes)`);
+  await client.query('RESET ROLE; ALTER TABLE public.b OWNER TO CURRENT_USER; DROP OWNED BY app; DROP ROLE app');
   await client.end();
 });
 

@@ -6,6 +6,7 @@ import { Planner } from '../../src/query/planner.js';
 import { dayMatches, type Range, type Reading, rangeOf, readings } from '../../src/query/reading.js';
 import { explained, splitStatements } from '../../src/query/statements.js';
 import { type Form, placed, type QueriedTable, Shape } from '../../src/query/table.js';
+import { describeError } from '../../src/runtime/errors.js';
 
 const column = (name: string, typeOid: number): Form['columns'][number] => ({ name, typeOid, typmod: -1, key: false });
 const FORM: Form = { columns: [column('id', 20), column('timestamp', 1114), column('token', 25), column('price', 701)], types: {}, key: ['id'] };
@@ -167,6 +168,7 @@ test('what is wrong is said in one line, with what to do', async () => {
     ['SELEC 1', /^SQL: syntax error at or near "SELEC"$/],
     ['SELECT nope FROM prices', /^SQL: Referenced column "nope" not found/],
     ['SELECT *\nFROM\nnope', /^there is no table nope$/],
+    ['SELECT * FROM mirror.prices', /^there is no table mirror\.prices$/],
     ['SELECT 1; SELECT 2', /^this is 2 statements in one$/],
     ['SELECT $1', /parameters/],
   ];
@@ -175,6 +177,7 @@ test('what is wrong is said in one line, with what to do', async () => {
       assert.equal(error.kind, 'config', sql);
       assert.match(error.message, said);
       assert.doesNotMatch(error.message, /\n/);
+      if (/^SQL: syntax error/.test(error.message)) assert.match(describeError(error), / → .* in double quotes: "at"/);
       return true;
     });
   }

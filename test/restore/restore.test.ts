@@ -320,7 +320,7 @@ test('what cannot be asked is refused with one line', async () => {
   });
   await refused(/--day: the archive has no row of ticks of undated/, 'ticks', { day: 'undated' });
   const empty = await cli('restore', 'ticks', '--from', '1999-01-01', '--to', '1999-02-01');
-  assert.match(empty.stdout, /^ticks: 0 rows restored/);
+  assert.match(empty.stdout, /^ticks: 0 rows restored.*\n {2}no archived row is meant; those that somebody deleted are none /);
   assert.match(empty.stderr, /^--from, --to: the archive has no row of ticks in this span; it has days from 20\S+ to 20\S+\n$/);
   assert.equal(empty.code, 0, 'an hour in which nothing happened is no mistake');
   await refused(/--from: 2026-11-23 is not before --to, 2026-11-22 →/, 'ticks', { from: '2026-11-23', to: '2026-11-22' });

@@ -102,6 +102,7 @@ test('rules over two fields', () => {
 test('a mistake says what to write: true or false, a number, a section; an address of NATS is one', () => {
   assert.match(problems(`${LEAST}prune: { enabled: maybe }`), /prune\.enabled: found "maybe"; write true or false$/m);
   assert.match(problems(`${LEAST}prune: { batch: many }`), /prune\.batch: found "many"; write a number$/m);
+  assert.match(problems(`${LEAST}archive: { keep: banana }`), /archive\.keep: found "banana"; write for instance 90d, 10y or forever$/m);
   assert.match(problems(`${LEAST}archive: here`), /archive: found "here"; write a section,/);
   for (const url of ['http://localhost:4222', 'nats://a:4222,http://b:4222'])
     assert.match(problems(`${LEAST}stream: { url: "${url}" }`), /stream\.url: not usable; http:\/\/ is not NATS: write for instance nats:/, url);

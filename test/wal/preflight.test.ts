@@ -174,6 +174,7 @@ test('a role without rights is told which; a wrong password and a wrong database
   const poor = await connectClient(url.toString(), { applicationName: 'poor' });
   const checks = await capturePreflight(poor, configOf(url.toString(), '  t: { timestamp: at }'));
   assert.match(failed(checks).join('\n'), /replication privilege: role poor may not replicate/);
+  assert.equal(checks.find(({ name }) => name === 'statistics')?.remedy, 'GRANT pg_read_all_stats TO "poor"');
   assert.match(failed(checks).join('\n'), /table t: may not be read/);
   await poor.end();
   url.pathname = '/nowhere';

@@ -63,7 +63,7 @@ function say(tables: readonly TableConfig[], days: readonly ExpiredDay[]): void 
     const sum = (of: 'rows' | 'bytes'): number => own.reduce((all, day) => all + day[of], 0);
     return [
       key,
-      `${Math.round((keepMs ?? 0) / DAY_MS)} days`,
+      `${Number(((keepMs ?? 0) / DAY_MS).toFixed(2))} days`,
       String(own.length),
       own[0]?.day ?? '',
       own.at(-1)?.day ?? '',

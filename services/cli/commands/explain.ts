@@ -33,6 +33,11 @@ export async function explain(config: Config, table: TableConfig, key: readonly 
     const explanation: Explanation = { table: table.key, reasons: await tableReasons({ config, table, state, client, target }) };
     if (key.length === 0) return explanation;
     const names = target?.key ?? state?.tables.findLast((one) => one.schema === table.schema && one.table === table.table)?.key ?? [];
+    if (target !== undefined && names.length === 0)
+      throw configError(
+        `${table.key} has no primary key: no row of it can be named`,
+        `leave KEY out; tidemark query "SELECT * FROM ${table.key} WHERE …" finds its rows, archived ones too`,
+      );
     if (key.length !== names.length) throw configError(`the key of ${table.key} has ${names.length} columns (${names.join(', ')}), ${key.length} were given`);
     const hot = target === undefined ? undefined : await hotRow({ config, table, state, client, target }, key);
     const texts = hot?.key ?? key;
@@ -69,7 +74,7 @@ async function tableReasons(parts: Parts): Promise<string[]> {
     ...(pause === undefined ? [] : [`pruning is ${describePause(pause)} → tidemark resume`]),
     ...(config.prune.enabled ? [] : ['pruning is off: prune.enabled is false']),
     ...(table.prune ? [] : ['prune: false']),
-    ...target.obstacles.map(({ reason, remedy }) => `${reason} → ${remedy}`),
+    ...target.obstacles.map(({ reason, remedy }) => (table.prune ? `${reason} → ${remedy}` : reason)),
     ...(coverage.state === 'not' ? [coverage.reason] : []),
     ...(flaw === undefined ? [] : [flaw]),
   ];

@@ -17,7 +17,8 @@ type Found = {
   relkind: string;
   persistence: string;
   partition: boolean;
-  has_key: boolean;
+  /** UPDATE and DELETE go on when it is published. */
+  identified: boolean;
   columns: [name: string, type: string, notNull: boolean, indexed: boolean][];
 };
 type Guess = { key: string; timestamp: string; group: string | undefined; prune: boolean; notes: string[] };
@@ -35,8 +36,9 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
   try {
     const tables = await readTables(client);
     chosen = [];
+    const able = tables.filter((table) => refusal(table) === undefined);
     for (const table of tables) {
-      const found = await guess(client, table, tables);
+      const found = await guess(client, table, able);
       if (found !== undefined) chosen.push(found);
     }
     keepApart(chosen);
@@ -65,7 +67,7 @@ function howStarted(): string {
   const { npm_lifecycle_event: script, npm_package_json: manifest } = process.env;
   if (script !== 'tidemark' || manifest === undefined) return 'tidemark';
   const clone = path.dirname(manifest);
-  return `${process.cwd()}${path.sep}`.startsWith(`${clone}${path.sep}`) ? 'npm run tidemark --' : `npm --prefix ${clone} run tidemark --`;
+  return `${process.cwd()}${path.sep}`.startsWith(`${clone}${path.sep}`) ? 'npm run -s tidemark --' : `npm --prefix ${clone} run -s tidemark --`;
 }
 
 function unwritable(out: string, { code, message }: NodeJS.ErrnoException): Error {
@@ -79,7 +81,7 @@ function unwritable(out: string, { code, message }: NodeJS.ErrnoException): Erro
 
 const QUERY = `
 SELECT n.nspname AS schema, c.relname AS table, c.relkind, c.relpersistence AS persistence, c.relispartition::text AS partition,
-  EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident))::text AS has_key,
+  (c.relreplident = 'f' OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND (i.indisprimary OR i.indisreplident)))::text AS identified,
   (SELECT jsonb_agg(jsonb_build_array(a.attname, format_type(a.atttypid, NULL), a.attnotnull, EXISTS (SELECT FROM pg_catalog.pg_index x WHERE x.indrelid = c.oid AND x.indkey[0] = a.attnum)) ORDER BY a.attnum)::text
      FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '') AS columns
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -93,7 +95,7 @@ async function readTables(client: pg.Client): Promise<Found[]> {
     relkind: row['relkind'] as string,
     persistence: row['persistence'] as string,
     partition: row['partition'] === 'true',
-    has_key: row['has_key'] === 'true',
+    identified: row['identified'] === 'true',
     columns: JSON.parse(row['columns'] ?? '[]') as Found['columns'],
   }));
 }
@@ -121,14 +123,14 @@ function refusal(table: Found): Refused | undefined {
     : table.schema.includes('.') ? 'the configuration cannot name a schema with a dot in its name'
     : table.table === '__proto__' ? 'JavaScript cannot hold its name'
     : /[/\\]/.test(table.table) || /^\.\.?$/.test(table.table) ? 'its name cannot be a file name'
-    : !table.has_key ? 'it has no primary key, so its UPDATEs and DELETEs could not be published'
+    : !table.identified ? 'it has no primary key and no replica identity: once published, its UPDATEs and DELETEs would fail; ALTER TABLE … REPLICA IDENTITY FULL has it archived (not pruned)'
     : timestampColumn(table) === undefined ? 'it has no date or timestamp column'
     : undefined; // biome-ignore format: a table of reasons
   return why === undefined ? undefined : { key: keyOf(table), why };
 }
 
 /** What stands against pruning is asked of the pruner's own reading of the catalog: such a table is archived with prune: false. */
-async function guess(client: pg.Client, table: Found, all: readonly Found[]): Promise<Guess | undefined> {
+async function guess(client: pg.Client, table: Found, able: readonly Found[]): Promise<Guess | undefined> {
   const timestamp = timestampColumn(table);
   if (timestamp === undefined || refusal(table) !== undefined) return undefined;
   const key = keyOf(table);
@@ -144,7 +146,7 @@ async function guess(client: pg.Client, table: Found, all: readonly Found[]): Pr
     against.length === 0 ? '' : `archived, not pruned: ${against.join('; ')}`,
   ];
   // Files are named after the table: tables of the same name lie in folders of their own.
-  const twins = all.filter((other) => other.table === table.table).length > 1;
+  const twins = able.filter((other) => other.table === table.table).length > 1;
   const group = twins ? `${table.schema}_${table.table}`.replace(/[^A-Za-z0-9_.-]/g, '_') : groupOf(table.table);
   return { key, timestamp, group, prune: against.length === 0, notes: notes.filter((note) => note !== '') };
 }

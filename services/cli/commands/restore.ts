@@ -38,6 +38,8 @@ function render(result: RestoreResult, keep: string, own: boolean): string {
     const replaced = result.replaced > 0 ? `, ${result.replaced} of them in the place of others` : '';
     lines.push(`${into}: ${restored} rows ${verb}${replaced}${result.dryRun ? '' : ` in ${batches} batch${batches === 1 ? '' : 'es'}`}`);
     for (const [reason, rows] of Object.entries(left)) lines.push(`  ${rows} left: ${reason}`);
+    if (restored === 0 && Object.keys(left).length === 0 && result.problem === null)
+      lines.push('  no archived row is meant; those that somebody deleted are none (deletes: history): they lie in _tidemark/history once their day is sealed');
     if (result.changed > 0)
       lines.push(`  ${result.changed} of them print otherwise than they are archived (columns were changed since): the archive takes them as new versions`);
     if (result.lost.length > 0) lines.push(`  the table has no column ${result.lost.join(', ')} any more: these values stay in the archive only`);

@@ -11,7 +11,7 @@ import { runProblems } from '../last-run.js';
 import { bytesText, colours, durationText, plainTable } from '../print.js';
 import { Looks, type Rates } from '../rates.js';
 import { Screen } from '../screen.js';
-import { growth, statusScreen } from '../status-screen.js';
+import { growth, HIDDEN, statusScreen } from '../status-screen.js';
 
 const WATCH_MS = 2000;
 
@@ -78,7 +78,7 @@ export function render(status: PipelineStatus, rates: Rates | null = null, halts
   lines.push(
     'problem' in status.stream
       ? `stream     ${status.stream.problem}`
-      : `stream     tail ${status.stream.tail ?? 'empty'}, ${lag(status.lag.publishedBytes, status.lag.publishedSeconds)}; ${status.stream.messages} messages, ${bytesText(status.stream.bytes)}`,
+      : `stream     tail ${status.stream.tail ?? 'empty'}, ${lag(status.lag.publishedBytes, status.lag.publishedSeconds)}${status.lag.publishedHidden ? ` (${HIDDEN})` : ''}; ${status.stream.messages} messages, ${bytesText(status.stream.bytes)}`,
   );
   if ('problem' in status.archive) lines.push(`archive    ${status.archive.problem}`);
   else {

@@ -57,9 +57,10 @@ async function deepVerified(config: Config, signal: AbortSignal): Promise<DeepRe
 }
 
 function printDeep({ postgres, stream }: DeepResult): void {
-  for (const { table, equal, differing, notes } of postgres) {
-    const more = notes.length === 0 ? '' : `; ${notes.join('; ')}`;
-    process.stdout.write(`${differing === 0 ? 'postgres' : 'DIFFERS '}  ${table}: ${equal} rows of Postgres equal in the archive${more}\n`);
+  for (const { table, compared, equal, differing, notes, remedy } of postgres) {
+    const said = [...(compared ? [`${equal} rows of Postgres equal in the archive`] : ['not compared with Postgres']), ...notes].join('; ');
+    const mark = differing > 0 ? 'DIFFERS ' : compared ? 'postgres' : 'skipped ';
+    process.stdout.write(`${mark}  ${table}: ${said}${remedy === null ? '' : ` → ${remedy}`}\n`);
   }
   for (const { schema, table, day, seen } of stream.differences) process.stdout.write(`DIFFERS   stream, ${schema}.${table} ${day ?? 'undated'}: ${seen}\n`);
   for (const { schema, table, day, seen } of stream.skipped) process.stdout.write(`skipped   stream, ${schema}.${table} ${day ?? 'undated'}: ${seen}\n`);

@@ -1,4 +1,5 @@
 /** The archived history of one row, as explain shows it. Reads the archive only. */
+import { readExpired } from '../../../src/archive/expire.js';
 import type { ArchiveState } from '../../../src/archive/manifest.js';
 import type { FileEntry } from '../../../src/archive/manifest-format.js';
 import { prunesOfRow, type RowPrune } from '../../../src/archive/row-receipts.js';
@@ -28,10 +29,12 @@ export type RowHistory = {
   readonly receipts: readonly Pick<RowPrune, 'run' | 'batch' | 'at' | 'outcome'>[];
   /** Committed receipts whose version no file holds. */
   readonly missing: number;
+  /** Days of the table that left the archive by `keep`; null: none did. */
+  readonly expired: { readonly days: number; readonly first: string; readonly last: string } | null;
 };
 
 export async function rowHistory(dir: string, state: ArchiveState | undefined, sought: Sought): Promise<RowHistory> {
-  if (state === undefined) return { versions: [], receipts: [], missing: 0 };
+  if (state === undefined) return { versions: [], receipts: [], missing: 0, expired: null };
   const row = await readRow(dir, state, sought);
   const oids = new Set([...filesOf(state, sought).map(({ oid }) => oid), ...(sought.oid === undefined ? [] : [sought.oid])]);
   const prunes = await prunesOfRow(dir, oids, sought.texts);
@@ -42,7 +45,15 @@ export async function rowHistory(dir: string, state: ArchiveState | undefined, s
     versions: lives.map((life) => shown(life, current)),
     receipts: [...open, ...left].map(({ run, batch, at, outcome }) => ({ run, batch, at, outcome })),
     missing: left.length,
+    expired: await expiredDays(dir, state, sought),
   };
+}
+
+async function expiredDays(dir: string, state: ArchiveState, { schema, table }: Sought): Promise<RowHistory['expired']> {
+  const receipts = (await readExpired(dir, state)).filter((one) => one.schema === schema && one.table === table);
+  const days = [...new Set(receipts.map(({ day }) => day))].sort();
+  const [first, last] = [days[0], days.at(-1)];
+  return first === undefined || last === undefined ? null : { days: days.length, first, last };
 }
 
 function shown({ version, ended }: Life, current: number | undefined): ShownVersion {

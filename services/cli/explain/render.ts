@@ -16,10 +16,16 @@ export function render({ table, reasons, row }: Explanation): string {
     const { key, hot, archived } = row;
     lines.push(`row ${key.join(', ')}: ${hot ? 'in Postgres' : 'not in Postgres'}${hot && row.reasons.length === 0 ? ', may go with the next run' : ''}`);
     lines.push(...row.reasons.map((reason) => `  ${reason}`));
-    lines.push(archived.versions.length === 0 ? '  archived nowhere' : '  archived, oldest first:', ...archived.versions.flatMap(versionLines));
+    lines.push(archived.versions.length === 0 ? `  ${nowhere(archived)}` : '  archived, oldest first:', ...archived.versions.flatMap(versionLines));
     lines.push(...receiptLines(archived));
   }
   return `${lines.join('\n')}\n`;
+}
+
+function nowhere({ expired }: RowHistory): string {
+  if (expired === null) return 'archived nowhere';
+  const { days, first, last } = expired;
+  return `in no file; ${days === 1 ? `the day ${first} of this table` : `${days} days of this table, ${first} to ${last},`} left the archive by keep: _tidemark/expired.jsonl`;
 }
 
 function versionLines(version: ShownVersion): string[] {
@@ -52,7 +58,7 @@ function endText({ by, at, lsn, run }: Ended, kind: ShownVersion['kind']): strin
   return parts.join(' ');
 }
 
-function receiptLines({ receipts, missing }: RowHistory): string[] {
+function receiptLines({ receipts, missing, expired }: RowHistory): string[] {
   const lines = receipts.map(({ run, at, outcome }) =>
     outcome === 'committed'
       ? `  run ${run} deleted a version at ${at} that no file holds`
@@ -60,5 +66,6 @@ function receiptLines({ receipts, missing }: RowHistory): string[] {
         ? `  run ${run} meant to delete it at ${at}; its outcome is not known yet`
         : `  run ${run} meant to delete it at ${at} and was rolled back`,
   );
-  return missing === 0 ? lines : [...lines, '  → tidemark verify, and a copy of the archive'];
+  if (missing === 0) return lines;
+  return [...lines, `  → ${expired === null ? '' : 'it was of a day that left by keep; if not: '}tidemark verify, and a copy of the archive`];
 }

@@ -249,8 +249,8 @@ test('init names the next command as it was started itself', async () => {
   const next = async (env: Record<string, string>): Promise<string | undefined> =>
     /&& (.*) doctor -c /.exec((await tidemark(['init', '--url', url, '--force', '--out', path.join(dir, 'next.yaml')], env)).stdout)?.[1];
   assert.equal(await next({ npm_lifecycle_event: 'test' }), 'tidemark');
-  assert.equal(await next({ npm_lifecycle_event: 'tidemark', npm_package_json: path.join(process.cwd(), 'package.json') }), 'npm run tidemark --');
-  assert.equal(await next({ npm_lifecycle_event: 'tidemark', npm_package_json: '/opt/clone/package.json' }), 'npm --prefix /opt/clone run tidemark --');
+  assert.equal(await next({ npm_lifecycle_event: 'tidemark', npm_package_json: path.join(process.cwd(), 'package.json') }), 'npm run -s tidemark --');
+  assert.equal(await next({ npm_lifecycle_event: 'tidemark', npm_package_json: '/opt/clone/package.json' }), 'npm --prefix /opt/clone run -s tidemark --');
 });
 
 test('TLS is told of each address once; settings are compared with nothing before rows were pruned', async () => {
@@ -309,6 +309,7 @@ test('init says of each awkward table why it is left, or not pruned, and doctor 
     CREATE SCHEMA "dot.ted";
     CREATE TABLE "dot.ted".plain (id int PRIMARY KEY, at timestamptz NOT NULL);
     CREATE TABLE keyless (at timestamptz);
+    CREATE TABLE whole (at timestamptz NOT NULL); ALTER TABLE whole REPLICA IDENTITY FULL; CREATE TABLE other.whole (id int);
     CREATE TABLE timeless (id int PRIMARY KEY);
     CREATE UNLOGGED TABLE unlogged (id int PRIMARY KEY, at timestamptz);
     CREATE TABLE parted (id int, at timestamptz, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
@@ -327,11 +328,16 @@ test('init says of each awkward table why it is left, or not pruned, and doctor 
   const text = await readFile(out, 'utf8');
   const config = parseConfig(text, { file: out });
   const chosen = new Map(config.tables.map((table) => [table.key, table]));
-  assert.deepEqual([...chosen.keys()].sort(), ['We ird', 'computed', 'guarded', 'hidden', 'other.plain', 'plain', 'referred', 'referring']);
+  assert.deepEqual([...chosen.keys()].sort(), ['We ird', 'computed', 'guarded', 'hidden', 'other.plain', 'plain', 'referred', 'referring', 'whole']);
+  assert.deepEqual(
+    [chosen.get('plain')?.group, chosen.get('whole')?.group],
+    ['public_plain', 'whole'],
+    'other.whole is not archived: nothing to be kept apart from',
+  );
   assert.equal(chosen.get('plain')?.timestamp, 'created_at');
   assert.equal(chosen.get('computed')?.timestamp, 'at');
   assert.equal(chosen.get('referred')?.prune, true);
-  for (const key of ['guarded', 'hidden']) assert.equal(chosen.get(key)?.prune, false, key);
+  for (const key of ['guarded', 'hidden', 'whole']) assert.equal(chosen.get(key)?.prune, false, key);
   for (const line of [/# +dot\.ted\.plain: .*dot/, /# +keyless: .*key/, /# +timeless: .*timestamp/, /# +unlogged: .*unlogged/, /# +parted: .*partitioned/])
     assert.match(text, line);
   assert.match(text, /rows that others refer to stay \(referring\.referring_id_fkey\)/);

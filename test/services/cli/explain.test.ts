@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test';
 import { explain as explained } from '../../../services/cli/commands/explain.js';
 import { configuredTable } from '../../../services/cli/configured-table.js';
 import { type Explanation, render } from '../../../services/cli/explain/render.js';
+import { recordExpired } from '../../../src/archive/expire.js';
 import { loadConfig } from '../../../src/runtime/config.js';
 import { Pipeline } from '../../pipeline/pipeline.js';
 
@@ -130,4 +131,18 @@ test('a receipt whose version no file holds is said; without receipts nobody kno
   await rm(receipts, { recursive: true });
   assert.deepEqual(told(await explain('told', UUID)).at(-1), ['changes', 'update', 'prune', null]);
   assert.match(await said('told', UUID), /no receipt names it/);
+});
+
+test('a row that no file has may have left with its day', async () => {
+  assert.match(await said('ticks', '777777'), /^ {2}archived nowhere$/m);
+  const left = { kind: 'daily', schema: 'public', table: 'ticks', rows: 1, bytes: 1, sha256: '', at: '', by: 'command', keepMs: 1 } as const;
+  await recordExpired(pipeline.archiveDir, [
+    { ...left, file: 'ticks/ticks_2020-01-02.parquet', day: '2020-01-02' },
+    { ...left, file: 'ticks/ticks_2020-01-01.parquet', day: '2020-01-01' },
+    { ...left, table: 'told', file: 'told/told_2020-01-03.parquet', day: '2020-01-03' },
+  ]);
+  assert.match(
+    await said('ticks', '777777'),
+    /^ {2}in no file; 2 days of this table, 2020-01-01 to 2020-01-02, left the archive by keep: _tidemark\/expired\.jsonl$/m,
+  );
 });

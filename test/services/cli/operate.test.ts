@@ -11,6 +11,7 @@ CREATE TABLE prices (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT n
 CREATE TABLE trades (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), state text); CREATE INDEX ON trades (at);
 CREATE TABLE fills (trade int8 REFERENCES trades);
 CREATE TABLE notes (a int, b text, at timestamptz NOT NULL, PRIMARY KEY (a, b)); CREATE INDEX ON notes (at);
+CREATE TABLE loose (v int, at timestamptz NOT NULL); ALTER TABLE loose REPLICA IDENTITY FULL; CREATE INDEX ON loose (at); INSERT INTO loose VALUES (1, now());
 INSERT INTO prices (at, price) SELECT now() - interval '3 days', i FROM generate_series(1, 500) i;
 INSERT INTO prices (price) SELECT i FROM generate_series(1, 100) i;
 INSERT INTO trades (at, state) VALUES (now() - interval '3 days', 'pending'), (now() - interval '3 days', 'done');
@@ -18,7 +19,8 @@ INSERT INTO fills VALUES (1);
 INSERT INTO notes VALUES (1, 'x', now() - interval '3 days');`;
 const TABLES = `  prices: { timestamp: at }
   trades: { timestamp: at, keepWhile: "state = 'pending'" }
-  notes: { timestamp: at, prune: false }`;
+  notes: { timestamp: at, prune: false }
+  loose: { timestamp: at, prune: false }`;
 
 let pipeline: Pipeline;
 before(async () => {
@@ -44,6 +46,13 @@ test('status tells every stage, the slot and every table', async () => {
   assert.equal(status.slot.walStatus, 'reserved');
   for (const stage of ['publishedBytes', 'archivedBytes', 'confirmedBytes']) assert.ok(status.lag[stage] >= 0 && status.lag[stage] < 1e8, stage);
   for (const stage of ['publishedSeconds', 'archivedSeconds']) assert.ok(status.lag[stage] >= 0 && status.lag[stage] < 60, stage);
+  assert.equal(status.lag.publishedHidden, false);
+  await pipeline.query("CREATE ROLE blind LOGIN PASSWORD 'p'");
+  const blind = new URL(pipeline.databaseUrl);
+  blind.username = 'blind';
+  blind.password = 'p';
+  const seen = (await pipeline.cli(['status', '-c', pipeline.configFile], { TIDEMARK_SOURCE_URL: blind.href })).stdout;
+  assert.match(seen, /^stream .* behind \(no seconds without pg_read_all_stats: tidemark doctor\); /m);
   const tables = new Map<string, { archivedRows: number; prunable: boolean; why: string | null }>(
     status.tables.map((table: { table: string }) => [table.table, table]),
   );
@@ -119,7 +128,34 @@ test('verify and verify --deep find everything well, rebuild --check finds the s
   const hot = new Map(result.deep.postgres.map((table: { table: string; equal: number }) => [table.table, table.equal]));
   assert.deepEqual([hot.get('prices'), hot.get('trades'), hot.get('notes')], [100, 0, 1]);
   const { notes } = result.deep.postgres.find(({ table }: { table: string }) => table === 'trades');
-  assert.deepEqual(notes, ['1 referred to by fills.fills_trade_fkey'], 'what nobody would delete is not compared, and says nothing against the archive');
+  assert.deepEqual(
+    notes,
+    ['1 referred to by fills.fills_trade_fkey: not compared'],
+    'what nobody would delete is not compared, and says nothing against the archive',
+  );
+  // A table that nothing can be found again in, rows without a day, and a column that came with a default.
+  await pipeline.query(`INSERT INTO notes VALUES (8, 'y', 'infinity'), (9, 'z', '-infinity'), (9, 'bc', '0044-03-15 12:00 BC')`);
+  await pipeline.query('ALTER TABLE prices ADD COLUMN extra int NOT NULL DEFAULT 1');
+  await pipeline.query('ALTER TABLE loose ADD COLUMN extra int NOT NULL DEFAULT 1');
+  await pipeline.archived();
+  const widened = await cli('verify', '--deep');
+  assert.equal(widened.code, 0, widened.stdout + widened.stderr);
+  const line = (table: string): string | undefined => new RegExp(`^.{8}  ${table}: .*$`, 'm').exec(widened.stdout)?.[0];
+  assert.equal(
+    line('prices'),
+    'postgres  prices: 0 rows of Postgres equal in the archive; 100 archived before a column was added or renamed, equal in the others → tidemark repair prices copies its rows again; a prune does so with those that it meets',
+  );
+  assert.equal(
+    line('notes'),
+    'postgres  notes: 1 rows of Postgres equal in the archive; 3 whose timestamp has no day (NULL, infinite, before Christ): not compared',
+  );
+  assert.equal(
+    line('loose'),
+    'skipped   loose: not compared with Postgres; it has no primary key and no replica identity index (a deferrable one does not count: two rows may have its key at once)',
+  );
+  const named = await cli('explain', 'loose', '1');
+  assert.equal(named.code, 2);
+  assert.match(named.stderr, /^loose has no primary key: no row of it can be named → leave KEY out; /);
   const into = path.join(pipeline.dir, 'again');
   const rebuilt = await cli('rebuild', '--into', into, '--check');
   assert.equal(rebuilt.code, 0, rebuilt.stdout + rebuilt.stderr);

@@ -40,7 +40,7 @@ function look(change: Partial<PipelineStatus> = {}): PipelineStatus {
     },
     stream: { messages: 13, bytes: 5000, tail: '0/1F00000', limitBytes: 20 * 1024 ** 3 },
     archive: { position: '0/1E00000:0', committedAt: null, manifest: 42, fence: '0/1D00000', epoch: null, files: 9, bytes: 9000 },
-    lag: { publishedBytes: 1, archivedBytes: 2, confirmedBytes: 3, publishedSeconds: 0, archivedSeconds: 500, confirmedSeconds: null },
+    lag: { publishedBytes: 1, archivedBytes: 2, confirmedBytes: 3, publishedSeconds: 0, archivedSeconds: 500, confirmedSeconds: null, publishedHidden: false },
     tables: Array.from({ length: 13 }, (_, i) => table(`table_${i}`)),
     lastRun: null,
     paused: null,

@@ -1,12 +1,14 @@
 /** What the command line promises without any server: its commands, its exit codes for wrong use, and every mistake of a configuration at once. */
 import assert from 'node:assert/strict';
-import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../../../services/demo/engines/process.js';
-import { tidemark } from './command.js';
+import { cleanEnvironment, MAIN, tidemark } from './command.js';
 
 const COMMANDS = [
   'adopt',
@@ -192,6 +194,27 @@ test('servers that are not there: a clear line for each, exit 1', async () => {
   const { stdout } = await tidemark(['doctor', '-c', file]);
   assert.match(stdout, new RegExp(`Postgres.*127\\.0\\.0\\.1:${postgres}`));
   assert.match(stdout, new RegExp(`NATS.*127\\.0\\.0\\.1:${nats}`));
+});
+
+test('a reader that has gone has had enough, whatever the command; what else cannot be written is said', async () => {
+  const file = await configuration(
+    `source: { url: "postgres://me@127.0.0.1:1/x", name: goat }\nstream: { url: "nats://127.0.0.1:1" }\narchive: { dir: ${dir} }\ntables:\n  prices: { timestamp: at }\n`,
+  );
+  const ended = async (args: string[], output: number | 'gone'): Promise<[code: number | null, said: string]> => {
+    const child = spawn(process.execPath, [MAIN, ...args], { env: cleanEnvironment(), stdio: ['ignore', output === 'gone' ? 'pipe' : output, 'pipe'] });
+    if (output === 'gone') child.stdout?.destroy();
+    let said = '';
+    child.stderr?.on('data', (bytes: Buffer) => (said += bytes.toString()));
+    const [code] = (await once(child, 'close')) as [number | null];
+    return [code, said];
+  };
+  assert.deepEqual(await ended(['doctor', '-c', file], 'gone'), [1, '']);
+  assert.deepEqual(await ended(['status', '-c', file], 'gone'), [1, '']);
+  assert.deepEqual(await ended(['verify', '-c', file], 'gone'), [4, '']);
+  assert.deepEqual(await ended(['--help'], 'gone'), [0, '']);
+  const full = await open('/dev/full', 'w');
+  assert.deepEqual(await ended(['--help'], full.fd), [1, 'standard output cannot be written (ENOSPC) → make room where it goes\n']);
+  await full.close();
 });
 
 test('an address of NATS that is none is a mistake of the configuration: no service waits for it', async () => {
