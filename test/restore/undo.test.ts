@@ -49,6 +49,10 @@ test('parent and child with ON DELETE CASCADE, pruned in one run, go back as the
   await pipeline.query(`INSERT INTO orders SELECT i, now() - (2 + i % 3) * interval '1 day', 'n' || i FROM generate_series(1, 300) i;
     INSERT INTO items SELECT i, now() - (2 + i % 2) * interval '1 day', 1 + i % 300, 1 FROM generate_series(1, 900) i`);
   const before = await all();
+  await pipeline.archived();
+  const dry = JSON.parse((await cli('prune', '--dry-run', '--json')).stdout).tables.find(({ table }: { table: string }) => table === 'orders');
+  const freed = 'referred to by items.items_order_fkey (at most: the run would delete first rows of items)';
+  assert.deepEqual([dry.deleted, dry.left], [0, { [freed]: 300 }], 'a dry run says what it cannot know');
   const run = await prune();
   assert.deepEqual([(await rows('orders')).length, (await rows('items')).length], [0, 0]);
   assert.match(await undo(run, '--dry-run'), /orders: 300 rows would go back\nitems: 900 rows would go back\nrun/);
