@@ -222,10 +222,12 @@ class DaySeal {
     if (refused) return COPIED_AGAIN;
     faultPoint('K2');
     const count = (kind: FileEntry['kind']): number => add.filter((entry) => entry.kind === kind).reduce((sum, entry) => sum + entry.rows, 0);
-    const reply: SealReply = { ok: true, file: add.find((entry) => entry.kind === 'daily')?.file ?? null, rows: count('daily'), history: count('history') };
-    const { file, rows, history } = reply;
+    const file = add.find((entry) => entry.kind === 'daily')?.file ?? null;
+    const [rows, history, already] = [count('daily'), count('history'), segments.length === 0];
+    const released = restored.reduce((sum, entry) => sum + entry.rows, 0);
+    const reply: SealReply = { ok: true, file, rows, history, ...(released > 0 ? { released } : {}), ...(already ? { already } : {}) };
     const { schema, table } = this.#table;
-    if (add.length > 0) this.#context.tell('seal', { table: `${schema}.${table}`, day: this.#day, file, rows, history, manifest: state.number });
+    if (!already) this.#context.tell('seal', { table: `${schema}.${table}`, day: this.#day, file, rows, history, manifest: state.number });
     this.#context.log.info({ event: 'seal', manifest: state.number, table: this.#table.table, day: this.#day, ...reply }, 'sealed');
     return reply;
   }

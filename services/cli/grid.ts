@@ -30,6 +30,17 @@ export function cut(text: string, width: number): string {
   return `${kept}…`;
 }
 
+/** The text in lines of at most `width` columns, broken between words; a word that is longer is cut. */
+export function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const longer = lines.length === 0 ? word : `${lines.at(-1)} ${word}`;
+    if (lines.length > 0 && widthOf(longer) <= width) lines[lines.length - 1] = longer;
+    else lines.push(cut(word, width));
+  }
+  return lines;
+}
+
 /** Cells side by side, cut at `width`. */
 export function lineText(line: Line, width: number): string {
   let left = width;

@@ -1,8 +1,9 @@
 /** The screen of `tidemark status --watch`: every stage from WAL to prune, the room that is left, and the tables, in the width and height that there are. Pure. */
 import type { Colors } from 'picocolors/types.js';
+import type { HaltNotice } from '../../src/status/halt-notice.js';
 import type { PipelineStatus, TableStatus } from '../../src/status/pipeline-state.js';
 import { THRESHOLDS } from '../../src/wal/slot-health.js';
-import { type Cell, cell, columns, cut, type Line, lineText } from './grid.js';
+import { type Cell, cell, columns, cut, type Line, lineText, wrap } from './grid.js';
 import { runProblems } from './last-run.js';
 import { bytesText, durationText } from './print.js';
 import type { Rates } from './rates.js';
@@ -14,15 +15,22 @@ const SOON_SECONDS = 7 * 86_400;
 
 type Paint = Pick<Colors, 'red' | 'yellow' | 'green' | 'dim' | 'bold' | 'cyan'>;
 
-/** The lines of the screen, the first on top. Empty ones only where there is room for them. */
-export function statusScreen(status: PipelineStatus, rates: Rates | null, { width, height }: Size, paint: Paint): string[] {
-  const blocks = [[title(status, rates, width, paint)], stages(status, rates, paint), room(status, paint)];
+/** The lines of the screen, the first on top. Empty ones only where there is room for them. `halts`: those that are seen from outside. */
+export function statusScreen(status: PipelineStatus, rates: Rates | null, { width, height }: Size, paint: Paint, halts: readonly HaltNotice[] = []): string[] {
+  const stopped = halts.flatMap((halt) => haltLines(halt, width, paint));
+  const blocks = [[title(status, rates, width, paint)], ...(stopped.length > 0 ? [stopped] : []), stages(status, rates, paint), room(status, paint)];
   const foot = [lastRun(status, paint)];
   const needed = [...blocks, foot].reduce((sum, block) => sum + block.length, 0);
   const gaps = needed + status.tables.length + 1 + blocks.length + 1 <= height;
   const all = [...blocks, tables(status, rates, paint, Math.max(1, height - needed)), foot];
   const lines: Line[] = all.flatMap((block, at) => (gaps && at > 0 ? [[], ...block] : block));
   return lines.slice(0, height).map((line) => lineText(line, width));
+}
+
+/** A halt is no good without its remedy: both in as many lines as they need. */
+function haltLines({ halt, where, seen, remedy }: HaltNotice, width: number, paint: Paint): Line[] {
+  const text = [...wrap(`HALT ${halt} (${where}): ${seen}`, width), ...wrap(`→ ${remedy}`, width)];
+  return text.map((line) => [cell(line, paint.red)]);
 }
 
 function title({ source, at }: PipelineStatus, rates: Rates | null, width: number, paint: Paint): Line {

@@ -17,6 +17,7 @@ export type Asked = {
 export type Refusal = { readonly status: 403 | 405 | 421; readonly reason: string };
 
 const READING = new Set(['GET', 'HEAD']);
+const MONITOR = new Set(['/metrics', '/healthz', '/readyz']);
 
 /** Why a request is refused; undefined when it is not. `names`: console.names, besides localhost and addresses; `loopback`: only this machine may ask. */
 export function refusal(
@@ -33,9 +34,14 @@ export function refusal(
   return reading ? crossSite(path, site) : undefined;
 }
 
+/** What programs ask for, and no link leads to. */
+export function isForPrograms(path: string): boolean {
+  return path.startsWith('/api/') || MONITOR.has(path);
+}
+
 /** A link from elsewhere may lead to the page, but nothing else may be asked from there. */
 function crossSite(path: string, site: string | undefined): Refusal | undefined {
-  if (site === undefined || site === 'same-origin' || site === 'none' || !path.startsWith('/api/')) return undefined;
+  if (site === undefined || site === 'same-origin' || site === 'none' || !isForPrograms(path)) return undefined;
   return { status: 403, reason: 'asked from a page of another site' };
 }
 

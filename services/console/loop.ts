@@ -5,8 +5,10 @@ import { createAdaptorServer } from '@hono/node-server';
 import type { Config } from '../../src/runtime/config.js';
 import { configError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
+import { watched } from '../../src/runtime/monitor.js';
 import { readReport } from '../../src/runtime/supervision.js';
 import { readAssets } from './asset.js';
+import { ConsoleMetrics } from './metrics.js';
 import { Poll } from './poll.js';
 import { PruneWishes } from './prune.js';
 import { consoleApp } from './server.js';
@@ -25,6 +27,9 @@ export async function runConsole(config: Config, log: Log, signal: AbortSignal, 
   const wanted = config.console ?? DEFAULT;
   const wishes = new PruneWishes(config, log, signal);
   const poll = new Poll({ config, wishes, log });
+  const monitor = await watched('console', config, log);
+  const metrics = new ConsoleMetrics(monitor, () => poll.viewers);
+  poll.metrics = metrics;
   process.on('message', (message) => {
     const services = readReport(message);
     if (services !== undefined) poll.services = services;
@@ -35,7 +40,8 @@ export async function runConsole(config: Config, log: Log, signal: AbortSignal, 
     wanted,
     poll,
     wishes,
-    sessions: new Sessions(wanted.token),
+    monitor,
+    sessions: new Sessions(wanted.token, () => metrics.wrongToken()),
     assets: await readAssets(),
   });
   const server = createAdaptorServer({ fetch: app.fetch, overrideGlobalObjects: false }) as Server;

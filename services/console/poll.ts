@@ -12,6 +12,7 @@ import type { HaltNotice } from '../../src/status/halt-notice.js';
 import { findHalts } from '../../src/status/halts.js';
 import { readStatus, StatusMemory } from '../../src/status/pipeline-state.js';
 import { History } from './history.js';
+import type { ConsoleMetrics } from './metrics.js';
 import { allHalts, archiveSummary, lookOf, type Picture, prunedRows, pruneState } from './picture.js';
 import type { PruneWishes } from './prune.js';
 
@@ -26,6 +27,8 @@ export class Poll {
   readonly #memory: StatusMemory;
   readonly #viewers = new Set<(picture: Picture) => void>();
   readonly #stop = new AbortController();
+  /** Told of every look. */
+  metrics: ConsoleMetrics | undefined;
   #loop: Promise<void> | undefined;
   #last: Picture | undefined;
   #services: readonly ServiceReport[] | null = null;
@@ -39,6 +42,10 @@ export class Poll {
     this.#follower = new ArchiveFollower(config.archive.dir);
     this.#memory = new StatusMemory(config);
     wishes.changed = () => this.#tell((picture) => ({ ...picture, prune: { ...picture.prune, wish: wishes.last } }));
+  }
+
+  get viewers(): number {
+    return this.#viewers.size;
   }
 
   get signal(): AbortSignal {
@@ -88,15 +95,19 @@ export class Poll {
     const { signal } = this.#stop;
     while (this.#viewers.size > 0 && !signal.aborted) {
       const began = Date.now();
+      this.metrics?.begins();
       try {
         const picture = await this.#look();
+        this.metrics?.looked(Date.now() - began, 'done');
         this.#tell(() => picture, picture);
       } catch (error) {
+        this.metrics?.looked(Date.now() - began, 'failed');
         this.#log.warn({ event: 'console-look', reason: describeError(error) }, 'the pipeline could not be looked at');
       }
       await sleep(Math.max(0, began + EVERY_MS - Date.now()), signal);
     }
     this.#loop = undefined;
+    this.metrics?.rests();
   }
 
   async #look(): Promise<Picture> {

@@ -12,9 +12,10 @@ import type { TableConfig } from '../../src/runtime/config.js';
 import type { Secret } from '../../src/runtime/config-values.js';
 import { describeError } from '../../src/runtime/errors.js';
 import { isLoopback } from '../../src/runtime/loopback.js';
+import { monitorAnswer, type Watched } from '../../src/runtime/monitor.js';
 import type { Asset } from './asset.js';
 import { daysOfMonth, months } from './calendar.js';
-import { refusal } from './guard.js';
+import { isForPrograms, refusal } from './guard.js';
 import { live } from './live.js';
 import { pictureText } from './picture.js';
 import type { Poll } from './poll.js';
@@ -26,6 +27,7 @@ export type ConsoleParts = {
   readonly tables: readonly TableConfig[];
   readonly wanted: { readonly host: string; readonly token?: Secret | undefined; readonly names: readonly string[] };
   readonly poll: Poll;
+  readonly monitor: Watched;
   readonly wishes: PruneWishes;
   readonly sessions: Sessions;
   readonly assets: ReadonlyMap<string, Asset>;
@@ -63,8 +65,10 @@ export function consoleApp(parts: ConsoleParts): Hono {
     guard(parts),
     shortBody(),
   );
+  for (const where of ['/healthz', '/readyz']) app.get(where, (c) => monitored(c, parts));
   addLogin(app, parts);
   app.use(requireSession(parts.sessions));
+  app.get('/metrics', (c) => monitored(c, parts));
   addReading(app, parts);
   addWishes(app, parts);
   app.get('*', (c) => asset(c, parts, c.req.path === '/' ? '/index.html' : c.req.path));
@@ -85,7 +89,7 @@ function guard({ wanted }: ConsoleParts): MiddlewareHandler {
     const { method, path } = c.req;
     const refused = refusal({ method, path, host: c.req.header('host'), origin: c.req.header('origin'), site: c.req.header('sec-fetch-site') }, rules);
     if (refused !== undefined) return c.json({ problem: refused.reason }, refused.status);
-    if (path.startsWith('/api/')) c.header('Cache-Control', 'no-store');
+    if (isForPrograms(path)) c.header('Cache-Control', 'no-store');
     return await next();
   };
 }
@@ -94,8 +98,12 @@ function requireSession(sessions: Sessions): MiddlewareHandler {
   return async (c, next) => {
     const given = /^Bearer (.+)$/.exec(c.req.header('authorization') ?? '')?.[1];
     if (!sessions.needed || sessions.isOpen(getCookie(c, COOKIE))) return await next();
-    if (given !== undefined && sessions.tokenIsRight(given, addressOf(c))) return await next();
-    if (c.req.path.startsWith('/api/')) return c.json({ problem: 'log in, or send Authorization: Bearer with the token' }, 401);
+    if (given !== undefined) {
+      const wait = sessions.waitSeconds(addressOf(c));
+      if (wait > 0) return c.json({ problem: `too many wrong tokens from this address: wait ${wait} s` }, 429, { 'Retry-After': String(wait) });
+      if (sessions.tokenIsRight(given, addressOf(c))) return await next();
+    }
+    if (isForPrograms(c.req.path)) return c.json({ problem: 'log in, or send Authorization: Bearer with the token' }, 401);
     return c.redirect('/login', 303);
   };
 }
@@ -115,7 +123,11 @@ function addLogin(app: Hono, parts: ConsoleParts): void {
   app.get('/login', (c) => (!sessions.needed || sessions.isOpen(getCookie(c, COOKIE)) ? c.redirect('/', 303) : form(c, '', 200)));
   app.post('/login', async (c) => {
     if (!sessions.needed) return c.redirect('/', 303);
-    if (sessions.exhausted(addressOf(c))) return form(c, 'Too many wrong tokens. Wait a minute.', 429);
+    const wait = sessions.waitSeconds(addressOf(c));
+    if (wait > 0) {
+      c.header('Retry-After', String(wait));
+      return form(c, `Too many wrong tokens. Wait ${wait} seconds.`, 429);
+    }
     const { token } = await c.req.parseBody();
     if (typeof token !== 'string' || !sessions.tokenIsRight(token, addressOf(c))) return form(c, 'That is not the token in console.token.', 403);
     const secure = c.req.header('origin')?.startsWith('https:') === true;
@@ -127,6 +139,11 @@ function addLogin(app: Hono, parts: ConsoleParts): void {
     deleteCookie(c, COOKIE, { path: '/' });
     return c.redirect('/login', 303);
   });
+}
+
+async function monitored(c: Context, { monitor }: ConsoleParts): Promise<Response> {
+  const answer = await monitorAnswer(c.req.path, monitor);
+  return answer === undefined ? c.notFound() : c.body(answer.body, answer.status as 200, { 'Content-Type': answer.type });
 }
 
 function addReading(app: Hono, { source, tables, poll, sessions }: ConsoleParts): void {

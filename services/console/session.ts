@@ -18,9 +18,12 @@ export class Sessions {
   /** Times of wrong tokens, by the address they came from. */
   readonly #failures = new Map<string, number[]>();
 
-  /** Without a token everybody is let in: only this machine can ask. */
-  constructor(token: Secret | undefined) {
+  readonly #wrong: () => void;
+
+  /** Without a token everybody is let in: only this machine can ask. `wrong`: told of each wrong one. */
+  constructor(token: Secret | undefined, wrong: () => void = () => undefined) {
     this.#token = token;
+    this.#wrong = wrong;
   }
 
   get needed(): boolean {
@@ -29,8 +32,9 @@ export class Sessions {
 
   /** `from`: the address of who gives it. False as well for the right token, while too many from there were wrong. */
   tokenIsRight(given: string, from: string, now = Date.now()): boolean {
-    if (this.#token === undefined || this.exhausted(from, now)) return false;
+    if (this.#token === undefined || this.waitSeconds(from, now) > 0) return false;
     if (timingSafeEqual(digest(given), digest(this.#token.reveal()))) return true;
+    this.#wrong();
     const failures = [...this.#lately(from, now), now];
     this.#failures.delete(from);
     this.#failures.set(from, failures);
@@ -39,9 +43,10 @@ export class Sessions {
     return false;
   }
 
-  /** Too many wrong tokens from there in the last minute. */
-  exhausted(from: string, now = Date.now()): boolean {
-    return this.#lately(from, now).length >= MOST_FAILURES;
+  /** How long no token is taken from there, since too many were wrong in the last minute; 0: they are. */
+  waitSeconds(from: string, now = Date.now()): number {
+    const oldest = this.#lately(from, now).at(-MOST_FAILURES);
+    return oldest === undefined ? 0 : Math.ceil((oldest + MINUTE_MS - now) / 1000);
   }
 
   #lately(from: string, now: number): number[] {

@@ -8,7 +8,15 @@ import { requestReply } from '../../src/stream/request.js';
 import { requestSubject } from '../../src/stream/topology.js';
 
 /** Answer of the archiver. */
-export type SealReply = { readonly ok: boolean; readonly file?: string | null; readonly rows?: number; readonly reason?: string };
+export type SealReply = {
+  readonly ok: boolean;
+  readonly file?: string | null;
+  readonly rows?: number;
+  readonly history?: number;
+  readonly released?: number;
+  readonly already?: boolean;
+  readonly reason?: string;
+};
 
 /** Throws `transient` when no archiver answers, or it is gone before its answer. */
 export async function requestSeal(connection: NatsConnection, config: Config, request: SealRequest, signal?: AbortSignal): Promise<SealReply> {

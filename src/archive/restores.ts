@@ -44,6 +44,10 @@ export type RestoreRunReceipt = {
     readonly restored: number;
     readonly batches: number;
     readonly left: Readonly<Record<string, number>>;
+    /** Keys of the first rows that were left because they refer to a row that is not there, by the reason in `left`. */
+    readonly orphans?: Readonly<Record<string, readonly (readonly string[])[]>>;
+    /** Why not all of its rows were looked at; `undo-prune` goes on with the other tables. */
+    readonly problem?: string;
   }[];
   /** Why it stopped; null when it went through. */
   readonly problem: string | null;

@@ -17,7 +17,8 @@ export type SealRequest = { readonly schema: string; readonly table: string; rea
 export const UNDATED = 'undated';
 
 export type SealReply =
-  | { readonly ok: true; readonly file: string | null; readonly rows: number; readonly history: number }
+  /** `released`: restored copies of rows, if any, that were kept apart until Postgres held them no more. `already`: the day had no open segment; its sealed files are as they were. */
+  | { readonly ok: true; readonly file: string | null; readonly rows: number; readonly history: number; readonly released?: number; readonly already?: true }
   | { readonly ok: false; readonly reason: string };
 
 /** Reads a request. Throws SyntaxError that says what is wrong. */

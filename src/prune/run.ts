@@ -21,7 +21,7 @@ import { takeClock } from './clock.js';
 import { connectPruner, isUsable, otherServer, takeLock } from './connection.js';
 import { type EmptyDay, emptyDays, type SealRequest, sealRequests } from './empty-days.js';
 import { type Settled, settleIntents } from './settle.js';
-import { MOST_UNPROVED, pruneTable, type TableOutcome } from './table.js';
+import { MOST_UNPROVED, pruneTable, type TableOutcome, wouldDelete } from './table.js';
 
 export type PruneOptions = {
   readonly config: Config;
@@ -95,6 +95,8 @@ class Run {
   readonly #restores: RestoreIndex;
   readonly #id = randomUUID();
   readonly #at = new Date().toISOString();
+  /** Dry run: `schema.table` of those that a real one would have deleted rows of by now. */
+  readonly #before = new Set<string>();
   #client: pg.Client | undefined;
   /** Why the clock is not believed; a dry run has none. */
   clock: (() => string | undefined) | undefined;
@@ -131,6 +133,7 @@ class Run {
       if (signal.aborted) break;
       const outcome = await this.#table(table, { archive: state.archive, key, epoch }, pace);
       outcomes.push(outcome);
+      if (this.#options.dryRun && wouldDelete(outcome.receipt)) this.#before.add(`${table.schema}.${table.table}`);
       if (this.#client === undefined) return await this.#finish(outcomes, outcome.receipt.problem);
     }
     const result = await this.#finish(outcomes, signal.aborted ? 'stopped before the end' : null);
@@ -147,7 +150,10 @@ class Run {
     for (let attempt = 1; ; attempt += 1) {
       const context = { client: this.#client as pg.Client, source: config.source.name, ...proof, run: this.#id, receipts: this.#receipts };
       let outcome = withEarlier(
-        await pruneTable({ context, config, follower, pace, dryRun, clock: this.clock, restores: this.#restores, log, signal, batch }, table),
+        await pruneTable(
+          { context, config, follower, pace, dryRun, before: this.#before, clock: this.clock, restores: this.#restores, log, signal, batch },
+          table,
+        ),
         before,
       );
       if (outcome.unknown === undefined && (!outcome.failed || (await isUsable(context.client)))) return outcome;

@@ -28,6 +28,8 @@ export type TableRun = {
   readonly follower: ArchiveFollower;
   readonly pace: Pace;
   readonly dryRun: boolean;
+  /** Dry run: tables (`schema.table`) of whose rows the run would delete some before this one's. */
+  readonly before?: ReadonlySet<string> | undefined;
   /** Why the clock is not believed; where nothing is deleted it does not matter. */
   readonly clock: (() => string | undefined) | undefined;
   /** Rows that were restored stay for a while; undefined: they are compared like others (nothing is deleted then). */
@@ -145,7 +147,7 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   tally.leave('not covered yet', await countRows(client, waiting, UNCOVERED_COUNTED));
   if (target.references.length > 0) {
     const needed = `ONLY ${tableSql(target)} WHERE ${oldEnough(table, target, cutoff)} AND ${covered(horizon)} AND ${notKept(table)} AND NOT (${unreferenced(target)})`;
-    tally.leave(`referred to by ${target.references.map(({ name }) => name).join(', ')}`, await countRows(client, needed, UNCOVERED_COUNTED));
+    tally.leave(referredTo(target, run.before), await countRows(client, needed, UNCOVERED_COUNTED));
   }
 
   const nextXid = rows[0]?.next ?? '0';
@@ -162,6 +164,19 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   } finally {
     await looks.settled();
   }
+}
+
+const FREED = ' (at most: the run would delete first rows of ';
+
+/** Why rows are left that others refer to. A dry run leaves the others too, and says so: a real run would delete more. */
+function referredTo({ references }: Target, before: ReadonlySet<string> = new Set()): string {
+  const gone = [...new Set(references.map(({ from }) => from))].filter((from) => before.has(from)).map((from) => from.replace(/^public\./, ''));
+  return `referred to by ${references.map(({ name }) => name).join(', ')}${gone.length === 0 ? '' : `${FREED}${gone.join(', ')})`}`;
+}
+
+/** Dry run: whether a real one would delete rows of this table. */
+export function wouldDelete({ deleted, left }: TableReceipt): boolean {
+  return deleted > 0 || Object.keys(left).some((reason) => reason.includes(FREED));
 }
 
 /** Page by page, until there is none or something holds it up: as `work`. */

@@ -35,6 +35,8 @@ export type Target = {
 export type Reference = {
   /** `table.constraint`, for people. */
   readonly name: string;
+  /** `schema.table` that it belongs to. */
+  readonly from: string;
   /** SQL condition: a row of the other table refers to the row at hand. */
   readonly refers: string;
 };
@@ -93,7 +95,7 @@ export async function readTarget(client: pg.Client, source: string, config: Tabl
     timestampType: columns.find((column) => column.name === config.timestamp)?.typeOid ?? 0,
     key,
     published: row.entry,
-    references: foreignKeys(row).map((one) => ({ name: nameOf(one), refers: refersSql(config, one) })),
+    references: foreignKeys(row).map((one) => ({ name: nameOf(one), from: `${one.schema}.${one.table}`, refers: refersSql(config, one) })),
     obstacles: obstacles(row, config, key, attributes.length !== carried.length),
   };
 }

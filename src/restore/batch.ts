@@ -1,6 +1,6 @@
 /**
  * One batch of restored rows: inserted and compared in one transaction. The order of the steps is the safety:
- *   mark → lock the table, look at it again → COPY into the stage → which places are taken → insert → every inserted row prints as it is archived → fsynced receipt → COMMIT → outcome.
+ *   mark → lock the table, look at it again → COPY into the stage → which places are taken → which rows refer to nothing → insert → every inserted row prints as it is archived → fsynced receipt → COMMIT → outcome.
  * Whatever fails before COMMIT rolls everything back. A dry run takes the same steps in a READ ONLY transaction, but for the insert.
  */
 import type pg from 'pg';
@@ -11,6 +11,7 @@ import { TidemarkError } from '../runtime/errors.js';
 import { faultPoint } from '../runtime/fault-point.js';
 import { digestOfTexts } from '../segment/digest.js';
 import { quoteIdentifier } from '../wal/identifier.js';
+import type { ForeignKeys, Orphans } from './foreign-keys.js';
 import type { Stage, StagedRow } from './stage.js';
 import { quoted, type RestoreTarget, readTarget, textOf } from './target.js';
 
@@ -20,6 +21,7 @@ export type BatchContext = {
   readonly client: pg.Client;
   readonly config: Config;
   readonly stage: Stage;
+  readonly foreignKeys: ForeignKeys;
   readonly policy: ConflictPolicy;
   readonly dryRun: boolean;
   /** What the archive has to know of it; undefined: it goes into a table that is not the archived one. */
@@ -34,6 +36,8 @@ export type BatchInput = { readonly batch: string; readonly rows: readonly Stage
 
 /** restored: inserted, or would be · present: the very row is there · conflict: another row has its place. */
 export type BatchCounts = { readonly restored: number; readonly present: number; readonly conflict: number; readonly replaced: number };
+/** `orphans`: numbers of rows that were left because they refer to nothing, and why. */
+export type BatchResult = BatchCounts & { readonly orphans: Orphans };
 
 /** Thrown under `fail` when a place is taken: nothing of the batch was restored. */
 export class PlaceTaken extends TidemarkError {
@@ -44,19 +48,39 @@ export class PlaceTaken extends TidemarkError {
   }
 }
 
+const REFERENCES_FIRST = 'put back first the rows they refer to (tidemark restore, or undo-prune of the run that took them), then run this again';
+
+function refersToNothing(target: RestoreTarget, rows: number, reason: string): TidemarkError {
+  return new TidemarkError('failed', `${rows} of the rows of ${textOf(target)} would lead nowhere, the first ${reason}: nothing of this batch was restored`, {
+    remedy: `${REFERENCES_FIRST}; --on-conflict skip restores the others`,
+  });
+}
+
+/** SQLSTATE foreign_key_violation. */
+const FOREIGN_KEY = '23503';
+
 /** Restores a batch. Throws PlaceTaken, or what the database or the archive volume says; then nothing of it is restored, or, when COMMIT got no answer, it is not known: run it again. */
-export async function restoreBatch(context: BatchContext, input: BatchInput): Promise<BatchCounts> {
+export async function restoreBatch(context: BatchContext, input: BatchInput): Promise<BatchResult> {
   const { client, dryRun } = context;
   await client.query(`BEGIN ISOLATION LEVEL READ COMMITTED ${dryRun ? 'READ ONLY' : 'READ WRITE'}`);
   try {
     return await insideTransaction(context, input);
   } catch (error) {
     await client.query('ROLLBACK').catch(() => undefined);
-    throw error;
+    const { code, constraint } = error as { code?: string; constraint?: string };
+    if (code !== FOREIGN_KEY) throw error;
+    throw new TidemarkError(
+      'failed',
+      `rows of ${textOf(context.stage.target)} refer to rows that are not there (${constraint}): nothing of this batch was restored`,
+      {
+        remedy: REFERENCES_FIRST,
+        cause: error,
+      },
+    );
   }
 }
 
-async function insideTransaction(context: BatchContext, input: BatchInput): Promise<BatchCounts> {
+async function insideTransaction(context: BatchContext, input: BatchInput): Promise<BatchResult> {
   const { client, stage, policy, dryRun, record } = context;
   const { target } = stage;
   await client.query(
@@ -74,17 +98,23 @@ async function insideTransaction(context: BatchContext, input: BatchInput): Prom
   faultPoint('R1');
   const places = await takenPlaces(client, stage);
   if (places.others.length > 0 && policy === 'fail') throw new PlaceTaken(target, places.others.length);
-  const replaced = policy === 'replace' ? places.others.length : 0;
-  const left = policy === 'replace' ? places.same : [...places.same, ...places.others];
+  const taken = policy === 'replace' ? places.same : [...places.same, ...places.others];
+  const orphans = await context.foreignKeys.orphans(stage, taken);
+  const [reason] = orphans.values();
+  if (reason !== undefined && policy === 'fail') throw refersToNothing(target, orphans.size, reason);
+  const replaced = policy === 'replace' ? places.others.filter((number) => !orphans.has(number)) : [];
+  const left = [...taken, ...orphans.keys()];
   const wanted = input.rows.length - left.length;
-  const counts = { restored: wanted, present: places.same.length, conflict: policy === 'replace' ? 0 : places.others.length, replaced };
+  const conflict = policy === 'replace' ? 0 : places.others.length;
+  const counts = { restored: wanted, present: places.same.length, conflict, replaced: replaced.length, orphans };
   if (dryRun || wanted === 0) {
-    await client.query('ROLLBACK');
+    if (dryRun) await context.foreignKeys.foretell(stage, left);
+    await client.query(dryRun ? 'COMMIT' : 'ROLLBACK');
     return counts;
   }
-  if (replaced > 0)
+  if (replaced.length > 0)
     await client.query(`DELETE FROM ONLY ${quoted(target)} t USING ${stage.table} s WHERE s.${stage.number} = ANY ($1::int4[]) AND ${stage.samePlace()}`, [
-      places.others,
+      replaced,
     ]);
   const before = await changesOf(client, target);
   const inserted = await insert(client, stage, input, left);

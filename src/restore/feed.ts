@@ -6,7 +6,7 @@ import { type BatchContext, restoreBatch } from './batch.js';
 import { RowForm } from './form.js';
 import type { ChosenPart } from './parts.js';
 import type { StagedRow } from './stage.js';
-import type { Tally } from './tally.js';
+import { type Tally, Waiting } from './tally.js';
 
 export class Feed {
   readonly #context: BatchContext;
@@ -14,6 +14,8 @@ export class Feed {
   readonly #forms = new Map<SegmentMetadata, RowForm>();
   /** Without a key: how many equal rows came so far, by digest. */
   readonly #equal = new Map<bigint, number>();
+  /** Rows that refer to what is not there. */
+  readonly waiting = new Waiting();
 
   constructor(context: BatchContext, tally: Tally) {
     this.#context = context;
@@ -29,7 +31,7 @@ export class Feed {
       const texts = form.row(row.texts);
       const copies = this.#copies(texts);
       if (row.living) living += 1;
-      else staged.push({ texts, copies });
+      else staged.push({ texts, copies, archived: row.texts });
     }
     this.#tally.leave('living', living);
     if (form.known !== 'ask') return await this.#restore(staged, form, form.known === 'yes');
@@ -67,7 +69,18 @@ export class Feed {
 
   async #restore(rows: readonly StagedRow[], form: RowForm, known: boolean): Promise<void> {
     if (rows.length === 0) return;
-    this.#tally.add(await restoreBatch(this.#context, { batch: randomUUID(), rows, known, columns: form.columns }), known);
+    const result = await restoreBatch(this.#context, { batch: randomUUID(), rows, known, columns: form.columns });
+    this.#tally.add(result, known);
+    const { target } = this.#context.stage;
+    const keyAt = target.key.map(({ name }) => target.columns.findIndex((column) => column.name === name));
+    for (const [number, reason] of result.orphans) {
+      const { texts, archived } = rows[number] as StagedRow;
+      this.waiting.add(
+        digestOfTexts(archived),
+        reason,
+        keyAt.map((index) => texts[index] ?? ''),
+      );
+    }
   }
 
   /** Whether Postgres prints each row, brought into the columns of today, as the archive has it. */

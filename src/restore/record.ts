@@ -64,7 +64,7 @@ export class RestoreRun {
 }
 
 /** A file that was merged or sealed away while it was to be read is no loss. */
-function explain(error: unknown): unknown {
+export function explain(error: unknown): unknown {
   if ((error as NodeJS.ErrnoException).code !== 'ENOENT' && !/No files found|No such file/i.test(String(error))) return error;
   return new TidemarkError('failed', 'files were merged or sealed while they were to be read', {
     remedy: 'run it again: what is restored is found',

@@ -14,6 +14,7 @@ import type { BatchContext, ConflictPolicy } from './batch.js';
 import { ChosenRows } from './chosen-rows.js';
 import { Feed } from './feed.js';
 import { daysText, newestForm, tableFilesByName } from './files.js';
+import { ForeignKeys, ForetoldRows } from './foreign-keys.js';
 import { RestoreRun } from './record.js';
 import { isSpan, mayHold, type Selection } from './selection.js';
 import { beginRestore, connectRestore, openTarget } from './session.js';
@@ -74,7 +75,8 @@ export async function restoreTable(options: RestoreOptions): Promise<RestoreResu
     const { target, created } = await openTarget(client, config, into, { form, replace: policy === 'replace', dryRun });
     const record = own ? await run.record(state, server.systemId, client) : undefined;
     const stage = await Stage.create(client, target);
-    const context: BatchContext = { client, config, stage, policy, dryRun, record, run: run.id, keepMs: options.keepMs };
+    const foreignKeys = await ForeignKeys.read(client, target, dryRun ? new ForetoldRows(client) : undefined);
+    const context: BatchContext = { client, config, stage, foreignKeys, policy, dryRun, record, run: run.id, keepMs: options.keepMs };
     const end = await run.guarded(async () => {
       await using chosen = await choose(
         options,
@@ -88,9 +90,11 @@ export async function restoreTable(options: RestoreOptions): Promise<RestoreResu
         await feed.take(part);
         options.progress(tally.done, chosen.rows);
       }
+      tally.leaveOrphans(feed.waiting);
       return null;
     });
-    const receipt = await run.finish([{ ...name, into: textOf(into), restored: tally.restored, batches: tally.batches, left: tally.left }], end);
+    const { restored, batches, left, orphans } = tally;
+    const receipt = await run.finish([{ ...name, into: textOf(into), restored, batches, left, ...(Object.keys(orphans).length > 0 ? { orphans } : {}) }], end);
     return { ...receipt, created, changed: tally.changed, replaced: tally.replaced, lost: [...tally.lost] };
   } finally {
     await closeClient(client);

@@ -9,8 +9,8 @@ import { from as copyFrom } from 'pg-copy-streams';
 import { quoteIdentifier } from '../wal/identifier.js';
 import { quoted, type RestoreTarget } from './target.js';
 
-/** A row as it should stand in the table: texts of its columns in their order. `number`: its own within a batch, from 0. */
-export type StagedRow = { readonly texts: readonly (string | null)[]; readonly copies: number };
+/** A row as it should stand in the table: texts of its columns in their order. `archived`: the texts that the archive has it by. */
+export type StagedRow = { readonly texts: readonly (string | null)[]; readonly copies: number; readonly archived: readonly (string | null)[] };
 
 const ESCAPES: Readonly<Record<string, string>> = { '\\': '\\\\', '\n': '\\n', '\r': '\\r', '\t': '\\t' };
 

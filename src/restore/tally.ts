@@ -1,4 +1,4 @@
-/** What a restore did with one table: counts, and the words for rows that were left. */
+/** What a restore did with one table: counts, the words for rows that were left, and the rows that wait for others. */
 import type { BatchCounts } from './batch.js';
 
 const REASONS = {
@@ -8,6 +8,7 @@ const REASONS = {
   older: 'earlier life of a key',
   unresolved: 'archived without a large value that the stream did not carry',
   missing: 'not found in the archive',
+  unreached: 'not looked at',
 } as const;
 
 export class Tally {
@@ -19,6 +20,9 @@ export class Tally {
   readonly left: Record<string, number> = {};
   /** Archived columns that the table has no more. */
   readonly lost = new Set<string>();
+
+  /** By reason: the keys of the first that were left because they refer to nothing. */
+  readonly orphans: Record<string, readonly (readonly string[])[]> = {};
 
   leave(reason: keyof typeof REASONS, rows: number): void {
     if (rows > 0) this.left[REASONS[reason]] = (this.left[REASONS[reason]] ?? 0) + rows;
@@ -33,8 +37,41 @@ export class Tally {
     this.leave('conflict', counts.conflict);
   }
 
+  /** Nothing came that they wait for. */
+  leaveOrphans(waiting: Waiting): void {
+    for (const [reason, { rows, keys }] of waiting.reasons) {
+      this.left[reason] = (this.left[reason] ?? 0) + rows;
+      if (keys.length > 0) this.orphans[reason] = keys;
+    }
+  }
+
   /** Rows that were looked at, whatever became of them. */
   get done(): number {
     return this.restored + Object.values(this.left).reduce((sum, rows) => sum + rows, 0);
+  }
+}
+
+const NAMED = 5;
+
+/** Rows that refer to rows which are not there, or not yet: how they are found again, and which they are. */
+export class Waiting {
+  readonly #digests: bigint[] = [];
+  readonly reasons = new Map<string, { rows: number; readonly keys: (readonly string[])[] }>();
+
+  /** `digest`: of the archived row. */
+  add(digest: bigint, reason: string, key: readonly string[]): void {
+    this.#digests.push(digest);
+    const found = this.reasons.get(reason) ?? { rows: 0, keys: [] };
+    this.reasons.set(reason, found);
+    found.rows += 1;
+    if (found.keys.length < NAMED && key.length > 0) found.keys.push(key);
+  }
+
+  get size(): number {
+    return this.#digests.length;
+  }
+
+  digests(): BigInt64Array {
+    return BigInt64Array.from(this.#digests);
   }
 }

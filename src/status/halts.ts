@@ -1,6 +1,6 @@
 /**
- * Halts that can be seen from outside: what capture would halt with as the slot and the archive stand, an archive that cannot be read, tables that the newest prune run halted. Owns no decision: the slot's
- * is wal/slot's. What it cannot see (POISON, STREAM_GAP, SUPERSEDED) only the service that halted knows.
+ * Halts that can be seen from outside: what capture would halt with as the slot and the archive stand, a message at the end of the stream that is no chunk (POISON), an archive that cannot be read, tables
+ * that the newest prune run halted. Owns no decision: the slot's is wal/slot's. What it cannot see (a chunk that cannot be decoded, STREAM_GAP, SUPERSEDED) only the service that halted knows.
  */
 import type { ArchiveFollower, ArchiveState } from '../archive/manifest.js';
 import { parseLsn } from '../position/lsn.js';
@@ -13,14 +13,15 @@ import type { PipelineStatus } from './pipeline-state.js';
 /** `follower`: looked at again after `status` was read, so that the slot is never taken for being ahead of an older manifest. */
 export async function findHalts(status: PipelineStatus, follower: ArchiveFollower): Promise<HaltNotice[]> {
   let state: ArchiveState | undefined;
+  const stray = 'problem' in status.stream && status.stream.halt !== undefined ? [status.stream.halt] : [];
   try {
     state = await follower.refresh();
   } catch (error) {
-    if (!(error instanceof Halt)) return tableHalts(status.lastRun);
-    return [{ halt: error.halt, where: 'archive', seen: error.seen, safe: error.safe, remedy: error.remedy ?? '', at: null }];
+    if (!(error instanceof Halt)) return [...stray, ...tableHalts(status.lastRun)];
+    return [...stray, { halt: error.halt, where: 'archive', seen: error.seen, safe: error.safe, remedy: error.remedy ?? '', at: null }];
   }
   const slot = slotHalt(status, state);
-  return [...(slot === undefined ? [] : [slot]), ...tableHalts(status.lastRun)];
+  return [...stray, ...(slot === undefined ? [] : [slot]), ...tableHalts(status.lastRun)];
 }
 
 /** Pure. Undefined while the database cannot be asked, or no archive counts on the slot yet. */

@@ -5,21 +5,21 @@ import { folderProblem } from '../archive/identity.js';
 import { ArchiveFollower, type ArchiveState } from '../archive/manifest.js';
 import { describePause, readPause } from '../archive/operations.js';
 import { ReceiptIndex, type RunReceipt } from '../archive/receipts.js';
-import { decodeChunkHeader } from '../change/chunk.js';
 import { tableCoverage } from '../coverage/coverage.js';
 import { formatLsn, type Lsn, parseLsn } from '../position/lsn.js';
 import { parsePosition } from '../position/position.js';
 import { readTarget } from '../prune/target.js';
 import type { Config } from '../runtime/config.js';
-import { describeError } from '../runtime/errors.js';
+import { describeError, type Halt } from '../runtime/errors.js';
 import { type StreamForecast, streamForecast } from '../stream/forecast.js';
+import { storedHeader, strayHalt, strayReason } from '../stream/stray.js';
 import { connectStream, findStream, walSubject } from '../stream/topology.js';
 import { applicationName, slotName } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
 import { closeClient, connectClient } from '../wal/session.js';
 import { slotAlarm } from '../wal/slot-health.js';
 import { type Forecast, forecastOf } from './forecast.js';
-import { tableHalts } from './halt-notice.js';
+import { type HaltNotice, tableHalts } from './halt-notice.js';
 
 export type TableStatus = {
   readonly table: string;
@@ -46,7 +46,8 @@ export type PipelineStatus = {
   } | null; // biome-ignore format: one line a fact
   readonly stream:
     | { readonly messages: number; readonly bytes: number; readonly tail: string | null; readonly limitBytes: number }
-    | { readonly problem: string };
+    /** `halt`: a message in it is no chunk, and whoever meets it halts. */
+    | { readonly problem: string; readonly halt?: HaltNotice };
   readonly archive:
     | {
         readonly position: string | null;
@@ -172,8 +173,11 @@ async function streamOf(config: Config): Promise<{ stream: PipelineStatus['strea
       if (info === undefined) return { stream: { problem: 'there is no stream yet' }, forecast: null };
       let tail: string | null = null;
       if (info.state.messages > 0) {
-        const last = await manager.streams.getMessage(info.config.name, { last_by_subj: walSubject(config.source.name) });
-        tail = formatLsn(decodeChunkHeader((name) => last.header.get(name) || undefined).end.lsn);
+        const subject = walSubject(config.source.name);
+        const last = await manager.streams.getMessage(info.config.name, { last_by_subj: subject });
+        const stray = strayReason(last);
+        if (stray !== undefined) return { stream: strayed(strayHalt({ name: info.config.name, subject }, last.seq, stray)), forecast: null };
+        tail = formatLsn(storedHeader(last).end.lsn);
       }
       const { messages, bytes } = info.state;
       return { stream: { messages, bytes, tail, limitBytes: info.config.max_bytes }, forecast: streamForecast(info, Date.now()) };
@@ -183,6 +187,10 @@ async function streamOf(config: Config): Promise<{ stream: PipelineStatus['strea
   } catch (error) {
     return { stream: { problem: describeError(error) }, forecast: null };
   }
+}
+
+function strayed({ halt, seen, safe, remedy = '' }: Halt): PipelineStatus['stream'] {
+  return { problem: seen, halt: { halt, where: 'stream', seen, safe, remedy, at: null } };
 }
 
 type DatabaseTable = { readonly hotRows: number | null; readonly why: string | null };

@@ -4,9 +4,10 @@
  */
 import { AckPolicy, createInbox, DeliverPolicy, type Msg, nanos, ReplayPolicy, type StreamInfo, type Subscription } from 'nats';
 import { type ChunkHeader, decodeChunkHeader } from '../change/chunk.js';
-import { Halt, messageOf, TidemarkError } from '../runtime/errors.js';
+import { messageOf, TidemarkError } from '../runtime/errors.js';
 import { sleep } from '../runtime/service.js';
 import { FragmentGroup, type WholeChunk } from './fragments.js';
+import { strayHalt } from './stray.js';
 import { isNotFound, type StreamConnection } from './topology.js';
 
 /** One whole chunk. `sequence`: of its last message; `firstSequence`: of its first fragment (reading again must start there). */
@@ -59,12 +60,7 @@ function readHeader(stream: StreamConnection, message: Msg, sequence: number): C
   try {
     return decodeChunkHeader((name) => (message.headers?.has(name) ? message.headers.get(name) : undefined));
   } catch (error) {
-    throw new Halt('POISON', {
-      seen: `message ${sequence} of stream ${stream.name} is not a chunk (${messageOf(error)}).`,
-      safe: 'Nothing behind it was taken; the source still holds what is not archived.',
-      remedy: `let only capture publish to ${stream.subject}; stop the services, \`tidemark repair --stream\`, and start them: capture publishes again what is not archived`,
-      cause: error,
-    });
+    throw strayHalt(stream, sequence, error);
   }
 }
 

@@ -1,12 +1,13 @@
 /**
  * Publishes chunks in order, exactly once: pipelined with the expected last sequence, go-back-N on failure, a bounded amount in flight. Owns the tail.
- * Must never skip a chunk, and never write behind another publisher: whoever finds the stream moved by someone else stops (SUPERSEDED).
+ * Must never skip a chunk, and never write behind another publisher: whoever finds the stream moved by someone else stops (SUPERSEDED; POISON when it is no capture).
  */
 import { randomUUID } from 'node:crypto';
 import { headers, type MsgHdrs, NatsError, type StoredMsg } from 'nats';
 import { type ChunkHeader, encodeChunkHeader } from '../change/chunk.js';
 import { Halt, messageOf, TidemarkError } from '../runtime/errors.js';
 import { backoffMs, sleep } from '../runtime/service.js';
+import { strayHalt, strayReason } from './stray.js';
 import { findMessage, readTail, type StreamTail } from './tail.js';
 import { isNotFound, type StreamConnection } from './topology.js';
 
@@ -209,7 +210,7 @@ export class ChunkPublisher {
     this.#notify();
   }
 
-  /** Removes from the window what the stream already has. Throws SUPERSEDED when someone else wrote, transient when stored messages are gone. */
+  /** Removes from the window what the stream already has. Throws SUPERSEDED when another capture wrote, POISON when somebody else did, transient when stored messages are gone. */
   async #dropStored(): Promise<void> {
     const before = (this.#window[0]?.sequence ?? this.#last + 1) - 1;
     const info = await this.#stream.manager.streams.info(this.#stream.name);
@@ -217,11 +218,17 @@ export class ChunkPublisher {
     if (last < before) throw lostMessages(this.#stream.name, last + 1, before);
     for (let sequence = before + 1; sequence <= last; sequence += 1) {
       const stored = await findMessage(this.#stream.manager, this.#stream.name, sequence);
-      if (stored?.header.get(PUBLISHER) !== this.#id) throw superseded(this.#stream.name, sequence);
+      if (stored?.header?.get(PUBLISHER) !== this.#id) throw this.#ofAnother(stored, sequence);
       if (!isSame(stored, this.#window[0]))
         throw new TidemarkError('transient', `message ${sequence} of stream ${this.#stream.name} is a copy that somebody published`);
       this.#release(this.#window.shift() as Pending);
     }
+  }
+
+  /** Another capture's name is on everything it publishes, whatever its version; what has none and is no chunk either is a stray message, and there is no other capture to stop. */
+  #ofAnother(stored: StoredMsg | undefined, sequence: number): Halt {
+    const stray = stored === undefined || stored.header?.has(PUBLISHER) ? undefined : strayReason(stored);
+    return stray === undefined ? superseded(this.#stream.name, sequence) : strayHalt(this.#stream, sequence, stray, UNHARMED);
   }
 
   /** Sends all of the window once more, one after the other; true when all of it was stored. */
@@ -260,10 +267,12 @@ function isSame(stored: StoredMsg, pending: Pending | undefined): boolean {
 const lostMessages = (stream: string, from: number, to: number): TidemarkError =>
   new TidemarkError('transient', `stream ${stream} ${from === 0 ? 'is gone' : `lost messages ${from} to ${to}`}: publishing again from the slot`);
 
+const UNHARMED = 'Nothing of ours went in behind it, and nothing was confirmed to Postgres.';
+
 function superseded(stream: string, sequence: number): Halt {
   return new Halt('SUPERSEDED', {
     seen: `message ${sequence} of stream ${stream} was published by another capture.`,
-    safe: 'Nothing of ours went in behind it, and nothing was confirmed to Postgres.',
+    safe: UNHARMED,
     remedy: 'run one capture for each source; stop the other one, then start this one again',
   });
 }

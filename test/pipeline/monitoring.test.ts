@@ -15,19 +15,20 @@ import { connect, type NatsConnection } from 'nats';
 import { parse } from 'yaml';
 import { findExecutable } from '../../services/demo/engines/process.js';
 import { cleanEnvironment, MAIN } from '../services/cli/command.js';
-import { Pipeline, type Service, type ServiceName, until } from './pipeline.js';
+import { type AnyService, Pipeline, type Service, until } from './pipeline.js';
 
 const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const read = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');
 const NAMES = ['capture', 'archiver', 'pruner'] as const;
+const ALL = [...NAMES, 'console'] as const;
 
 const SCHEMA = `CREATE TABLE prices (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), secret text); CREATE INDEX ON prices (at);
 INSERT INTO prices (at, secret) SELECT now() - interval '50 hours', 'c4naryrow' FROM generate_series(1, 300) i;`;
 
 let pipeline: Pipeline;
 let nats: NatsConnection;
-let ports: Record<ServiceName, number>;
-const services = new Map<ServiceName, Service>();
+let ports: Record<AnyService, number>;
+const services = new Map<AnyService, Service>();
 type Event = { readonly what: string } & Readonly<Record<string, unknown>>;
 const events: Event[] = [];
 let texts = '';
@@ -46,9 +47,10 @@ async function freePorts(count: number): Promise<number[]> {
 }
 
 before(async () => {
-  const [capture = 0, archiver = 0, pruner = 0] = await freePorts(3);
-  ports = { capture, archiver, pruner };
-  pipeline = await Pipeline.start({ schema: SCHEMA, tables: '  prices: { timestamp: at }', yaml: `metrics: ${JSON.stringify(ports)}` });
+  const [capture = 0, archiver = 0, pruner = 0, console = 0] = await freePorts(4);
+  ports = { capture, archiver, pruner, console };
+  const yaml = `metrics: ${JSON.stringify({ capture, archiver, pruner })}\nconsole: { port: ${console} }`;
+  pipeline = await Pipeline.start({ schema: SCHEMA, tables: '  prices: { timestamp: at }', yaml });
   nats = await connect({ servers: `127.0.0.1:${pipeline.nats.port}`, maxReconnectAttempts: -1, reconnectTimeWait: 100 });
   nats.subscribe('tidemark.test.events.>', {
     callback: (_, message) => {
@@ -58,7 +60,7 @@ before(async () => {
   });
   await nats.flush();
   await pipeline.doctorFix();
-  for (const name of NAMES) services.set(name, pipeline.service(name));
+  for (const name of ALL) services.set(name, pipeline.service(name));
   await pipeline.archived();
   await pipeline.query(`INSERT INTO prices (secret) SELECT 'c4naryrow' FROM generate_series(1, 100) i`);
   await pipeline.archived();
@@ -72,7 +74,7 @@ after(async () => {
   await pipeline?.[Symbol.asyncDispose]();
 });
 
-async function get(name: ServiceName, where: string, options: RequestInit = {}): Promise<{ status: number; text: string }> {
+async function get(name: AnyService, where: string, options: RequestInit = {}): Promise<{ status: number; text: string }> {
   const answer = await fetch(`http://127.0.0.1:${ports[name]}${where}`, { ...options, headers: { connection: 'close' } });
   return { status: answer.status, text: await answer.text() };
 }
@@ -96,7 +98,7 @@ async function scrape(): Promise<Map<string, number>> {
 /** What is declared, whether it has a value now or not: `name type services help`. */
 async function declared(): Promise<Map<string, { type: string; services: string[]; help: string }>> {
   const found = new Map<string, { type: string; services: string[]; help: string }>();
-  for (const name of NAMES) {
+  for (const name of ALL) {
     const { text } = await get(name, '/metrics');
     const types = new Map([...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].map((match) => [match[1] as string, match[2] as string]));
     for (const [, metric, help] of text.matchAll(/^# HELP (\S+) (.*)$/gm)) {
@@ -159,7 +161,7 @@ test('the document lists every metric with its type, service and meaning, and no
   const rows = [...read('docs/monitoring.md').matchAll(/^\| `(\w+)` \| (counter|gauge|histogram) \| ([\w, ]+) \| (.*) \|$/gm)];
   const found = await declared();
   const shown = [...found].map(
-    ([name, { type, services: from, help }]) => `${name} · ${type} · ${from.length === NAMES.length ? 'all' : from.join(', ')} · ${help}`,
+    ([name, { type, services: from, help }]) => `${name} · ${type} · ${from.length === ALL.length ? 'all' : from.join(', ')} · ${help}`,
   );
   assert.deepEqual(
     rows.map(([, name, type, from, help]) => `${name} · ${type} · ${from} · ${help}`),
@@ -211,7 +213,7 @@ test('dashboard and alerts name metrics that there are, promtool takes them, and
     };
     takes(['check', 'rules', path.join(ROOT, 'infra/grafana/alerts.yaml')]);
     takes(['check', 'rules', path.join(dir, 'panels.json')]);
-    for (const name of NAMES) takes(['check', 'metrics'], (await get(name, '/metrics')).text);
+    for (const name of ALL) takes(['check', 'metrics'], (await get(name, '/metrics')).text);
   } finally {
     rmSync(dir, { recursive: true, force: true });
   }

@@ -17,6 +17,7 @@ import { mortal } from '../../services/demo/engines/process.js';
 import { ArchiveFollower, type ArchiveState } from '../../src/archive/manifest.js';
 
 export type ServiceName = 'capture' | 'archiver' | 'pruner';
+export type AnyService = ServiceName | 'console';
 
 /** How a service process ended. */
 export type Ending = { code: number | null; signal: NodeJS.Signals | null; log: string };
@@ -76,12 +77,12 @@ export async function until<T>(what: string, condition: () => Promise<T | undefi
 }
 
 export class Service {
-  readonly name: ServiceName;
+  readonly name: AnyService;
   readonly process: ChildProcess;
   readonly ended: Promise<Ending>;
   #log = '';
 
-  constructor(name: ServiceName, services: string, configFile: string, { env = {}, node = [], wrapper }: ServiceOptions) {
+  constructor(name: AnyService, services: string, configFile: string, { env = {}, node = [], wrapper }: ServiceOptions) {
     this.name = name;
     const args = [...node, path.join(services, name, 'main.js'), '-c', configFile];
     const [program, rest] = wrapper === undefined ? mortal(process.execPath, args) : [wrapper, [process.execPath, ...args]]; // also when a test is killed
@@ -209,7 +210,7 @@ export class Pipeline implements AsyncDisposable {
   }
 
   /** Starts a service process; `fault` arms TIDEMARK_FAULT. */
-  service(name: ServiceName, fault?: string, options: ServiceOptions = {}): Service {
+  service(name: AnyService, fault?: string, options: ServiceOptions = {}): Service {
     if (Pipeline.#over) throw new Error('the run is over');
     const service = new Service(
       name,

@@ -197,7 +197,7 @@ test('undo-prune puts back exactly what one run deleted; a place that was taken 
     (await ids()).filter((id) => id > 200 && id < 300),
     upTo(219, 201),
   );
-  const again = (await undoPrune({ config: loadConfig(pipeline.configFile), run, dryRun: false, keepMs: 1, signal, progress: nobody })).tables[0];
+  const again = (await undoPrune({ config: loadConfig(pipeline.configFile), run, dryRun: false, keepMs: 1, signal, progress: nobody })).receipt.tables[0];
   assert.deepEqual([again?.restored, again?.left], [0, { 'there already': 18, 'place taken by another row': 1 }]);
   assert.equal((await prune()).left['restored'], 35, '8 of the first day, 9 of the second, 18 of this');
   assert.deepEqual((await view('SELECT id FROM ticks WHERE id > 200 AND id < 300 ORDER BY id')).map(Number), [...upTo(205, 201), ...upTo(219, 205)]);

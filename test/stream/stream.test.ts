@@ -311,7 +311,25 @@ test('a message that is no chunk is a named halt, never skipped', async () => {
   await using w = await world();
   await w.stream.jetstream.publish(w.stream.subject, Buffer.from('garbage'));
   await assert.rejects(w.read(1), { halt: 'POISON' });
-  await assert.rejects(w.publisher(), { halt: 'STREAM_GAP' });
+  await assert.rejects(w.publisher(), { halt: 'POISON' });
+});
+
+test('a stray message under a publisher is POISON, not another capture; what another capture wrote, of whatever version, is SUPERSEDED', async () => {
+  for (const [halt, names] of [
+    ['POISON', {}],
+    ['POISON', { Somebody: 'else' }],
+    ['SUPERSEDED', { 'Tidemark-Publisher': 'another', 'Tidemark-Format': '2' }],
+  ] as const) {
+    await using w = await world();
+    const publisher = await w.publisher();
+    await publisher.publish(chunk(0), Buffer.from('a'));
+    await publisher.drain();
+    const head = headers();
+    for (const [name, value] of Object.entries(names)) head.set(name, value);
+    await w.stream.jetstream.publish(w.stream.subject, Buffer.from('garbage'), { headers: head });
+    await publisher.publish(chunk(1), Buffer.from('b'));
+    await assert.rejects(publisher.drain(), { halt }, halt);
+  }
 });
 
 test('settings that could lose chunks are refused by name; the size follows the configuration', async () => {

@@ -2,6 +2,7 @@
 
 import { type RestoreResult, restoreTable } from '../../../src/restore/run.js';
 import { loadConfig } from '../../../src/runtime/config.js';
+import { leftLines } from '../left-rows.js';
 import { progressBar } from '../progress.js';
 import { parseRestoreOptions } from '../restore-options.js';
 
@@ -31,14 +32,15 @@ export async function run([table]: readonly (string | undefined)[], options: Rec
 
 function render(result: RestoreResult, keep: string, own: boolean): string {
   const lines: string[] = [];
-  for (const { into, restored, batches, left } of result.tables) {
+  for (const table of result.tables) {
+    const { into, restored, batches } = table;
     if (result.created)
       lines.push(`${into} was not there: ${result.dryRun ? 'it would be made' : 'made'} as the archive knows it (columns, types, NOT NULL, key)`);
     const verb = result.dryRun ? 'would be restored' : 'restored';
     const replaced = result.replaced > 0 ? `, ${result.replaced} of them in the place of others` : '';
     lines.push(`${into}: ${restored} rows ${verb}${replaced}${result.dryRun ? '' : ` in ${batches} batch${batches === 1 ? '' : 'es'}`}`);
-    for (const [reason, rows] of Object.entries(left)) lines.push(`  ${rows} left: ${reason}`);
-    if (restored === 0 && Object.keys(left).length === 0 && result.problem === null)
+    lines.push(...leftLines(table));
+    if (restored === 0 && Object.keys(table.left).length === 0 && result.problem === null)
       lines.push('  no archived row is meant; those that somebody deleted are none (deletes: history): they lie in _tidemark/history once their day is sealed');
     if (result.changed > 0)
       lines.push(`  ${result.changed} of them print otherwise than they are archived (columns were changed since): the archive takes them as new versions`);

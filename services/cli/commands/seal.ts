@@ -10,7 +10,7 @@ import { configError, TidemarkError } from '../../../src/runtime/errors.js';
 import { connectStream } from '../../../src/stream/topology.js';
 import { applicationName } from '../../../src/wal/identifier.js';
 import { closeClient, connectClient } from '../../../src/wal/session.js';
-import { requestSeal } from '../../pruner/requesters.js';
+import { requestSeal, type SealReply } from '../../pruner/requesters.js';
 import { progressBar } from '../progress.js';
 
 export async function run([name]: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
@@ -36,11 +36,7 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
         bar.update(done, Math.max(done, all));
         const reply = await requestSeal(connection, config, request);
         done += rowsOf(state, target.oid, request.day);
-        bar.print(
-          reply.ok
-            ? `sealed ${table.key} ${request.day}: ${reply.rows ?? 0} rows in ${reply.file ?? 'no file (none was left)'}`
-            : `not sealed ${table.key} ${request.day}: ${reply.reason}`,
-        );
+        bar.print(reply.ok ? sealedLine(`${table.key} ${request.day}`, reply) : `not sealed ${table.key} ${request.day}: ${reply.reason}`);
         if (reply.ok) sealed += 1;
         else code = 1;
       }
@@ -52,6 +48,14 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
   }
   if (sealed === 0 && code === 0) process.stdout.write('nothing to seal: no finished day with open segments is empty in Postgres\n');
   return code;
+}
+
+/** What became of a day, for a person. */
+function sealedLine(day: string, { file, rows = 0, history = 0, released = 0, already }: SealReply): string {
+  const copies = released > 0 ? `${released} restored copies of its rows, which Postgres holds no more, were let go` : '';
+  if (already) return `${day} was sealed already: its sealed files stay${copies === '' ? '' : `; ${copies}`}`;
+  const none = `no daily file, for none of its rows was left${history > 0 ? `; ${history} deleted ones are in its history` : ''}`;
+  return `sealed ${day}: ${file ? `${rows} rows in ${file}` : none}${copies === '' ? '' : `; ${copies}`}`;
 }
 
 /** Versions in the open segments of a day: what sealing it reads. */

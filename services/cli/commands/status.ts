@@ -19,30 +19,35 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
   const config = loadConfig(String(options['config']));
   const follower = new ArchiveFollower(config.archive.dir);
   const memory = new StatusMemory(config);
-  const look = (): Promise<PipelineStatus> => readStatus(config, follower, memory);
+  const look = async (): Promise<Look> => {
+    const status = await readStatus(config, follower, memory);
+    return { status, halts: await findHalts(status, follower) };
+  };
   if (options['watch'] === true) return await watch(look, options['json'] === true);
-  const status = await look();
-  const halts = await findHalts(status, follower);
+  const { status, halts } = await look();
   process.stdout.write(options['json'] === true ? `${JSON.stringify({ ...status, halts })}\n` : render(status, null, halts));
   return status.slot?.walStatus === 'lost' || [status.postgres, status.stream, status.archive].some((part) => 'problem' in part) ? 1 : 0;
 }
 
+type Look = { readonly status: PipelineStatus; readonly halts: readonly HaltNotice[] };
+
 /** Until SIGINT, SIGTERM or SIGHUP, or until nobody reads it any more: a screen on a terminal, one text or (`json`) one object a look elsewhere. */
-async function watch(look: () => Promise<PipelineStatus>, json: boolean): Promise<number> {
+async function watch(look: () => Promise<Look>, json: boolean): Promise<number> {
   const controller = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => controller.abort());
   process.stdout.on('error', () => controller.abort()); // `| head` has had enough
   using screen = process.stdout.isTTY === true && !json ? new Screen(process.stdout) : undefined;
   const looks = new Looks();
   while (!controller.signal.aborted) {
-    const status = await unlessAborted(look, controller.signal);
-    if (status === undefined) {
+    const seen = await unlessAborted(look, controller.signal);
+    if (seen === undefined) {
       screen?.[Symbol.dispose]();
       process.exit(0); // connections of a look that nobody waits for would keep the process for a while
     }
+    const { status, halts } = seen;
     const rates = looks.add(status);
-    if (screen) screen.show((size) => statusScreen(status, rates, size, colours));
-    else process.stdout.write(json ? `${JSON.stringify({ ...status, rates })}\n` : `${render(status, rates)}\n`);
+    if (screen) screen.show((size) => statusScreen(status, rates, size, colours, halts));
+    else process.stdout.write(json ? `${JSON.stringify({ ...status, halts, rates })}\n` : `${render(status, rates, halts)}\n`);
     await sleep(WATCH_MS, controller.signal);
   }
   return 0;

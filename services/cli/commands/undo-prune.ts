@@ -1,9 +1,10 @@
-/** `tidemark undo-prune RUN`: the rows of one prune run back where they were. Exit 0 when it went through, 1 when it stopped, 2 for a run that there is not. */
+/** `tidemark undo-prune RUN`: the rows of one prune run back where they were. Exit 0 when it went through, 1 when it or one of its tables stopped (3 for a halt), 2 for a run that there is not. */
 import { ReceiptIndex } from '../../../src/archive/receipts.js';
 import { textOf } from '../../../src/restore/target.js';
 import { prunedBy, undoPrune } from '../../../src/restore/undo.js';
 import { loadConfig } from '../../../src/runtime/config.js';
 import { confirm } from '../confirm.js';
+import { leftLines } from '../left-rows.js';
 import { progressBar } from '../progress.js';
 import { parseKeep } from '../restore-options.js';
 
@@ -25,15 +26,21 @@ export async function run([prune]: readonly (string | undefined)[], options: Rec
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => controller.abort());
   const bar = progressBar('restoring', 'rows');
   const progress = (done: number, all: number): void => bar.update(done, all);
-  const result = await undoPrune({ config, run: String(prune), dryRun, keepMs, signal: controller.signal, progress }).finally(() => bar.stop());
+  const { receipt: result, failure } = await undoPrune({ config, run: String(prune), dryRun, keepMs, signal: controller.signal, progress }).finally(() =>
+    bar.stop(),
+  );
   if (json) process.stdout.write(`${JSON.stringify(result)}\n`);
   else {
     if (result.tables.length === 0) process.stdout.write('that run deleted nothing\n');
-    for (const { restored, left, ...name } of result.tables) {
-      process.stdout.write(`${textOf(name)}: ${restored} rows ${dryRun ? 'would go back' : 'back'}\n`);
-      for (const [reason, rows] of Object.entries(left)) process.stdout.write(`  ${rows} left: ${reason}\n`);
+    for (const table of result.tables) {
+      process.stdout.write(`${textOf(table)}: ${table.restored} rows ${dryRun ? 'would go back' : 'back'}\n`);
+      for (const line of leftLines(table)) process.stdout.write(`${line}\n`);
+      if (table.problem !== undefined) process.stdout.write(`  stopped: ${table.problem}\n`);
     }
-    process.stdout.write(`${result.problem === null ? '' : `${result.problem}\n`}run ${result.run}${dryRun ? ' (dry run: nothing was written)' : ''}\n`);
+    process.stdout.write(
+      `${result.problem === null || failure !== undefined ? '' : `${result.problem}\n`}run ${result.run}${dryRun ? ' (dry run: nothing was written)' : ''}\n`,
+    );
   }
+  if (failure !== undefined) throw failure;
   return result.problem === null ? 0 : 1;
 }

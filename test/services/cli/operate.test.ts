@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import { connect } from 'nats';
 import { Pipeline, until } from '../../pipeline/pipeline.js';
 import type { Finished } from './command.js';
 
@@ -118,6 +119,43 @@ test('seal works on an idle server, and says when there is nothing to seal', asy
   assert.equal((await cli('seal', '--day', 'yesterday')).code, 2);
 });
 
+test('seal says what became of a day that needs no daily file: sealed already, or none of its rows left; the latter is an event too', async () => {
+  const days = await pipeline.query<{ three: string; eight: string }>(
+    `SELECT to_char((now() - interval '3 days') AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS three, to_char((now() - interval '8 days') AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS eight`,
+  );
+  const { three, eight } = days[0] as { three: string; eight: string };
+  const daily = async (): Promise<string[]> =>
+    [...((await pipeline.state())?.files.values() ?? [])]
+      .filter(({ kind, table, day }) => kind === 'daily' && table === 'prices' && day === three)
+      .map(({ file }) => file);
+  await cli('seal', 'prices');
+  const sealed = await daily();
+  assert.equal(sealed.length, 1);
+  const back = await cli('restore', 'prices', '--day', three);
+  assert.match(back.stdout, /prices: 500 rows restored/, back.stderr);
+  await pipeline.query(`DELETE FROM prices WHERE at < now() - interval '2 days'`);
+  await pipeline.archived();
+  const again = await cli('seal', 'prices', '--day', three);
+  assert.equal(
+    again.stdout,
+    `prices ${three} was sealed already: its sealed files stay; 500 restored copies of its rows, which Postgres holds no more, were let go\n`,
+  );
+  assert.deepEqual(await daily(), sealed);
+
+  const nats = await connect({ servers: `127.0.0.1:${pipeline.nats.port}` });
+  const events: { table: string; day: string; file: string | null; rows: number }[] = [];
+  nats.subscribe('tidemark.test.events.seal', { callback: (_, message) => void events.push(message.json()) });
+  await nats.flush();
+  await pipeline.query(`INSERT INTO notes VALUES (7, 'x', now() - interval '8 days')`);
+  await pipeline.archived();
+  await pipeline.query(`UPDATE notes SET at = now() WHERE a = 7`); // the day's only row is one of today
+  await pipeline.archived();
+  assert.equal((await cli('seal', 'notes', '--day', eight)).stdout, `sealed notes ${eight}: no daily file, for none of its rows was left\n`);
+  const [event] = await until('the event', async () => (events.length > 0 ? events : undefined));
+  assert.deepEqual([event?.table, event?.day, event?.file, event?.rows], ['public.notes', eight, null, 0]);
+  await nats.close();
+});
+
 test('verify and verify --deep find everything well, rebuild --check finds the same', async () => {
   const plain = await cli('verify');
   assert.equal(plain.code, 0, plain.stdout + plain.stderr);
@@ -126,7 +164,7 @@ test('verify and verify --deep find everything well, rebuild --check finds the s
   const result = JSON.parse(deep.stdout);
   assert.equal(result.deep.stream.equal, true);
   const hot = new Map(result.deep.postgres.map((table: { table: string; equal: number }) => [table.table, table.equal]));
-  assert.deepEqual([hot.get('prices'), hot.get('trades'), hot.get('notes')], [100, 0, 1]);
+  assert.deepEqual([hot.get('prices'), hot.get('trades'), hot.get('notes')], [100, 0, 2]);
   const { notes } = result.deep.postgres.find(({ table }: { table: string }) => table === 'trades');
   assert.deepEqual(
     notes,

@@ -99,6 +99,15 @@ test('POISON: the stream is removed after a word, and filled again from the slot
   const ending = await archiver.ended;
   assert.equal(ending.code, 3, ending.log);
   assert.match(ending.log, /"halt":"POISON".*tidemark repair --stream/s);
+  const status = await cli('status');
+  assert.equal(status.code, 1);
+  const seen = 'message \\d+ of stream TIDEMARK_test is not a chunk \\(.*\\)\\.';
+  assert.match(status.stdout, new RegExp(`^stream {5}${seen}$`, 'm'));
+  assert.match(status.stdout, new RegExp(`^HALT {7}POISON \\(stream\\): ${seen} .* → let only capture publish .*tidemark repair --stream`, 'm'));
+  assert.deepEqual(
+    JSON.parse((await cli('status', '--json')).stdout).halts.map(({ halt }: { halt: string }) => halt),
+    ['POISON'],
+  );
   assert.equal((await cli('repair', '--stream')).code, 2);
   const repaired = await cli('repair', '--stream', '--yes', 'test');
   assert.equal(repaired.code, 0, repaired.stdout + repaired.stderr);

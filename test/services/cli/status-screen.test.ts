@@ -54,6 +54,20 @@ function look(change: Partial<PipelineStatus> = {}): PipelineStatus {
 
 const SEVERAL = { at: '2026-11-26T12:00:10.000Z', postgres: { insertLsn: '0/2A00000', systemId: '1', timeline: 1, now: '' } };
 
+const HALT = {
+  halt: 'POISON' as const,
+  where: 'stream',
+  seen: 'message 4 is not a chunk.',
+  safe: 'All is.',
+  remedy: 'stop the services, `tidemark repair --stream`',
+  at: null,
+};
+
+test('a halt is on top, with all of its remedy in a window that is not wide', () => {
+  const lines = statusScreen(look(), null, { width: 40, height: 40 }, PLAIN, [HALT]);
+  assert.deepEqual(lines.slice(2, 7), ['HALT POISON (stream): message 4 is not a', 'chunk.', '→ stop the services, `tidemark repair', '--stream`', '']);
+});
+
 test('every line is within the width and the lines within the height, whatever they are', () => {
   const odd = look({
     stream: { problem: 'NATS at localhost:4222 does not answer (CONNECTION_REFUSED) → start nats-server -js, or correct stream.url' },
@@ -62,7 +76,7 @@ test('every line is within the width and the lines within the height, whatever t
   for (const status of [look(), odd, look({ postgres: { problem: 'x'.repeat(300) }, slot: null, tables: [] })]) {
     for (let width = 1; width <= 200; width += 7) {
       for (let height = 1; height <= 40; height += 3) {
-        const lines = statusScreen(status, ratesBetween(look(), look(SEVERAL)), { width, height }, PLAIN);
+        const lines = statusScreen(status, ratesBetween(look(), look(SEVERAL)), { width, height }, PLAIN, [HALT]);
         assert.ok(lines.length <= height, `${lines.length} lines in ${height}`);
         for (const line of lines) {
           assert.ok(widthOf(line) <= width, `${widthOf(line)} in ${width}: ${line}`);

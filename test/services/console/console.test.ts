@@ -198,6 +198,42 @@ test('with a token: by header, or by a form that sets a cookie; without either n
   assert.ok(!alone.text.includes(token));
 });
 
+test('metrics and health on its own port, for who asks by an address; while a token is needed, metrics ask for it', async () => {
+  const health = await ask(port, '/healthz');
+  assert.deepEqual([health.status, JSON.parse(health.text)], [200, { service: 'console', healthy: true }]);
+  assert.deepEqual(JSON.parse((await ask(port, '/readyz')).text), { service: 'console', ready: true, reasons: [] });
+  await ask(port, '/api/status');
+  const { status, headers, text } = await ask(port, '/metrics');
+  assert.deepEqual([status, headers['cache-control']], [200, 'no-store']);
+  assert.match(headers['content-type'] ?? '', /^text\/plain; version=/);
+  const own = 'source="test",service="console"';
+  assert.match(text, new RegExp(`^tidemark_ready\\{${own}\\} 1$`, 'm'));
+  assert.match(text, new RegExp(`^tidemark_console_looks_total\\{result="done",${own}\\} [1-9]`, 'm'));
+  assert.match(text, /^process_resident_memory_bytes\{/m);
+  assert.equal((await ask(port, '/metrics', { headers: { host: 'evil.example' } })).status, 421);
+  const token = 'a-token-of-some-length';
+  const locked = await freePort();
+  await using alone = new Running(['console', '--port', String(locked), '-c', pipeline.configFile], { TIDEMARK_CONSOLE_TOKEN: token });
+  await until('it listens', async () => alone.text.includes(`http://127.0.0.1:${locked}`));
+  const get = (where: string, given?: string) => ask(locked, where, given === undefined ? {} : { headers: { authorization: `Bearer ${given}` } });
+  assert.deepEqual([(await get('/healthz')).status, (await get('/readyz')).status, (await get('/metrics')).status], [200, 200, 401]);
+  assert.equal((await get('/metrics', token)).status, 200);
+  for (let i = 0; i < 10; i += 1) assert.equal((await get('/metrics', 'wrong')).status, 401);
+  const shut = await get('/metrics', token);
+  assert.equal(shut.status, 429, 'the right token too');
+  const wait = Number(/^\{"problem":"too many wrong tokens from this address: wait (\d+) s"\}$/.exec(shut.text)?.[1]);
+  assert.ok(wait > 30 && wait <= 60, shut.text);
+  assert.ok(Number(shut.headers['retry-after']) <= wait + 1);
+  const form = {
+    method: 'POST',
+    headers: { origin: `http://127.0.0.1:${locked}`, 'content-type': 'application/x-www-form-urlencoded' },
+    body: `token=${token}`,
+  };
+  const login = await ask(locked, '/login', form);
+  assert.deepEqual([login.status, /Wait \d+ seconds/.test(login.text)], [429, true]);
+  assert.equal((await get('/healthz')).status, 200);
+});
+
 test('a halt is told with what was seen, what is safe and the remedy, by the service itself and from outside', async () => {
   await using viewer = new Viewer(port);
   const number = (await pipeline.state())?.number ?? 0;

@@ -6,6 +6,7 @@ import type { Poll } from '../../../services/console/poll.js';
 import type { PruneWishes } from '../../../services/console/prune.js';
 import { consoleApp } from '../../../services/console/server.js';
 import { Sessions } from '../../../services/console/session.js';
+import type { Watched } from '../../../src/runtime/monitor.js';
 
 const HERE = { names: ['console.internal'], loopback: true };
 const EVERYWHERE = { names: [], loopback: false };
@@ -52,7 +53,7 @@ test('a page of another origin is refused, and what hides its origin may change 
 
 test('a page of another site may link here, and read nothing', () => {
   for (const site of ['cross-site', 'same-site']) {
-    assert.equal(refusal(asked({ site }), HERE)?.status, 403, site);
+    for (const path of ['/api/status', '/metrics', '/readyz']) assert.equal(refusal(asked({ site, path }), HERE)?.status, 403, site);
     assert.equal(refusal(asked({ site, path: '/' }), HERE), undefined, site);
   }
   for (const site of ['same-origin', 'none']) assert.equal(refusal(asked({ site }), HERE), undefined, site);
@@ -66,7 +67,8 @@ test('HEAD of the stream of events ends, and nobody looks for it', async () => {
   };
   const poll = { signal: new AbortController().signal, history: { rows: () => [] }, watch } as unknown as Poll;
   const wanted = { host: '127.0.0.1', names: [] };
-  const app = consoleApp({ source: 'x', tables: [], wanted, poll, wishes: {} as PruneWishes, sessions: new Sessions(undefined), assets: new Map() });
+  const [monitor, wishes, sessions] = [{} as Watched, {} as PruneWishes, new Sessions(undefined)];
+  const app = consoleApp({ source: 'x', tables: [], wanted, poll, monitor, wishes, sessions, assets: new Map() });
   assert.equal((await app.request('/api/live', { method: 'HEAD', headers: { host: 'localhost' } })).status, 200);
   assert.equal(viewers, 0);
 });
