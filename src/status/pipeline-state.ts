@@ -10,16 +10,14 @@ import { formatLsn, type Lsn, parseLsn } from '../position/lsn.js';
 import { parsePosition } from '../position/position.js';
 import { readTarget } from '../prune/target.js';
 import type { Config } from '../runtime/config.js';
-import { describeError, type Halt } from '../runtime/errors.js';
-import { type StreamForecast, streamForecast } from '../stream/forecast.js';
-import { storedHeader, strayHalt, strayReason } from '../stream/stray.js';
-import { connectStream, findStream, walSubject } from '../stream/topology.js';
+import { describeError } from '../runtime/errors.js';
 import { applicationName, slotName } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
 import { closeClient, connectClient } from '../wal/session.js';
 import { slotAlarm } from '../wal/slot-health.js';
 import { type Forecast, forecastOf } from './forecast.js';
-import { type HaltNotice, tableHalts } from './halt-notice.js';
+import { tableHalts } from './halt-notice.js';
+import { type StreamState, streamOf } from './stream-state.js';
 
 export type TableStatus = {
   readonly table: string;
@@ -44,10 +42,7 @@ export type PipelineStatus = {
   readonly slot: {
     readonly name: string; readonly active: boolean; readonly confirmedLsn: string | null; readonly walStatus: string | null; readonly safeWalBytes: number | null; readonly heldBytes: number; readonly catalogXminAge: number | null; readonly lostInSeconds: number | null; readonly invalidation: string | null; readonly alarm: { readonly level: number; readonly seen: string };
   } | null; // biome-ignore format: one line a fact
-  readonly stream:
-    | { readonly messages: number; readonly bytes: number; readonly tail: string | null; readonly limitBytes: number }
-    /** `halt`: a message in it is no chunk, and whoever meets it halts. */
-    | { readonly problem: string; readonly halt?: HaltNotice };
+  readonly stream: StreamState;
   readonly archive:
     | {
         readonly position: string | null;
@@ -163,34 +158,6 @@ async function prunedRows(receipts: ReceiptIndex): Promise<ReadonlyMap<string, n
     if (outcome === 'committed') rows.set(name, (rows.get(name) ?? 0) + intent.rows);
   }
   return rows;
-}
-
-async function streamOf(config: Config): Promise<{ stream: PipelineStatus['stream']; forecast: StreamForecast | null }> {
-  try {
-    const { connection, manager } = await connectStream(config, `tidemark-${config.source.name}-status`);
-    try {
-      const info = await findStream(manager, config.source.name);
-      if (info === undefined) return { stream: { problem: 'there is no stream yet' }, forecast: null };
-      let tail: string | null = null;
-      if (info.state.messages > 0) {
-        const subject = walSubject(config.source.name);
-        const last = await manager.streams.getMessage(info.config.name, { last_by_subj: subject });
-        const stray = strayReason(last);
-        if (stray !== undefined) return { stream: strayed(strayHalt({ name: info.config.name, subject }, last.seq, stray)), forecast: null };
-        tail = formatLsn(storedHeader(last).end.lsn);
-      }
-      const { messages, bytes } = info.state;
-      return { stream: { messages, bytes, tail, limitBytes: info.config.max_bytes }, forecast: streamForecast(info, Date.now()) };
-    } finally {
-      await connection.close();
-    }
-  } catch (error) {
-    return { stream: { problem: describeError(error) }, forecast: null };
-  }
-}
-
-function strayed({ halt, seen, safe, remedy = '' }: Halt): PipelineStatus['stream'] {
-  return { problem: seen, halt: { halt, where: 'stream', seen, safe, remedy, at: null } };
 }
 
 type DatabaseTable = { readonly hotRows: number | null; readonly why: string | null };

@@ -14,7 +14,8 @@ export type From =
   | { readonly kind: 'now' }
   | { readonly kind: 'start' }
   | { readonly kind: 'lsn'; readonly lsn: Lsn }
-  | { readonly kind: 'time'; readonly ms: number };
+  /** Microseconds since 1970, as commit times are. */
+  | { readonly kind: 'time'; readonly micros: bigint };
 
 /** `sequence`: the first message to be read, undefined: whatever is first. `last`: the newest there is now, 0: none. `notice`: what a person should know of it. */
 export type Start = { readonly sequence: number | undefined; readonly created: string; readonly last: number; readonly notice?: string };
@@ -31,12 +32,13 @@ export function parseFrom(text: string | undefined, now: number): From {
   if (trimmed === 'start') return { kind: 'start' };
   if (/^[0-9A-Fa-f]{1,8}\/[0-9A-Fa-f]{1,8}$/.test(trimmed)) return { kind: 'lsn', lsn: parseLsn(trimmed) };
   const ago = duration.safeParse(trimmed);
-  if (ago.success) return { kind: 'time', ms: now - ago.data };
+  if (ago.success) return { kind: 'time', micros: BigInt(now - ago.data) * 1000n };
   const time = TIME.exec(trimmed);
   if (time !== null) {
     const offset = (time[3] ?? 'Z').toUpperCase().replace(/^([+-]\d{2}):?(\d{2})?$/, (_, hours: string, minutes?: string) => `${hours}:${minutes ?? '00'}`);
     const ms = Date.parse(`${time[1]}T${time[2] ?? '00:00'}${offset}`);
-    if (!Number.isNaN(ms)) return { kind: 'time', ms };
+    const beyond = /\.\d{3}(\d{1,3})/.exec(time[2] ?? '')?.[1] ?? ''; // Date ends at milliseconds
+    if (!Number.isNaN(ms)) return { kind: 'time', micros: BigInt(ms) * 1000n + BigInt(beyond.padEnd(3, '0')) };
   }
   throw configError(
     `--from: ${JSON.stringify(text)} is no place in the stream`,
@@ -62,13 +64,14 @@ export async function findStart(stream: StreamConnection, from: From): Promise<S
     const sequence = await firstWhere(stream, first, last + 1, ({ header }) => comparePositions(endOf(header), wanted) > 0);
     return { sequence, created, last };
   }
-  if (from.ms < oldest.time.getTime()) {
-    const asked = new Date(from.ms).toISOString();
+  const ms = Number(from.micros / 1000n);
+  if (ms < oldest.time.getTime()) {
+    const asked = new Date(ms).toISOString();
     if (!isBeginning(first, oldest)) throw beforeWindow(asked, oldest);
     const notice = `--from: ${asked} lies before the stream, which begins at ${windowOf(oldest)}; nothing was taken out of it, so all of it follows`;
     return { sequence: undefined, created, last, notice };
   }
-  const sequence = await firstWhere(stream, first, last + 1, ({ time }) => time.getTime() >= from.ms - CLOCKS_MS);
+  const sequence = await firstWhere(stream, first, last + 1, ({ time }) => time.getTime() >= ms - CLOCKS_MS);
   return { sequence, created, last };
 }
 

@@ -52,7 +52,7 @@ export async function tail(config: Config, options: TailOptions): Promise<void> 
 async function scopeOf(config: Config, from: From): Promise<TailScope> {
   const key = await readKey(config.archive.dir).catch(() => undefined);
   if (from.kind === 'lsn') return { key, sinceLsn: from.lsn };
-  return from.kind === 'time' ? { key, sinceMicros: BigInt(from.ms) * 1000n } : { key };
+  return from.kind === 'time' ? { key, sinceMicros: from.micros } : { key };
 }
 
 class Printer {

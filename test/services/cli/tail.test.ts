@@ -218,7 +218,9 @@ test('what lies before the replay window, is no place, or no table, is refused i
   await assert.rejects(read('2020-01-01'), /2020-01-01T00:00:00.000Z lies before/);
   await assert.rejects(read('1h'), /lies before the replay window/);
   assert.throws(() => parseFrom('yesterday', 0), /"yesterday" is no place in the stream/);
-  assert.deepEqual(parseFrom('2026-01-12 10:00:00.5+01', 0), { kind: 'time', ms: Date.UTC(2026, 0, 12, 9, 0, 0, 500) });
-  assert.deepEqual(parseFrom('90s', 100_000), { kind: 'time', ms: 10_000 });
+  assert.deepEqual(parseFrom('2026-01-12 10:00:00.5+01', 0), { kind: 'time', micros: BigInt(Date.UTC(2026, 0, 12, 9, 0, 0, 500)) * 1000n });
+  const exact = { kind: 'time', micros: BigInt(Date.UTC(2026, 0, 12)) * 1000n + 123_450n };
+  assert.deepEqual(parseFrom('2026-01-12 00:00:00.12345', 0), exact, 'as finely as commit times are');
+  assert.deepEqual(parseFrom('90s', 100_000), { kind: 'time', micros: 10_000_000n });
   assert.match((await cli('nothing', '--no-follow')).stderr, /say where to begin/);
 });
