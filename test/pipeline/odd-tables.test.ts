@@ -80,7 +80,11 @@ for (const major of [15, 18]) {
       await pipeline.archived();
       await pipeline.query('TRUNCATE lines');
       await pipeline.archived();
-      assert.match(await tidemark('seal', 'lines'), /sealed lines 2026-01-12: no daily file, .*4 deleted ones are in its history/, 'all of them somebody deleted');
+      assert.match(
+        await tidemark('seal', 'lines'),
+        /sealed lines 2026-01-12: no daily file, .*4 deleted ones are in its history/,
+        'all of them somebody deleted',
+      );
       const files = await sealed('lines');
       const rows = files.get('_tidemark/history/lines/lines_2026-01-12.parquet') ?? [];
       assert.deepEqual([...files.keys()], ['_tidemark/history/lines/lines_2026-01-12.parquet']);
