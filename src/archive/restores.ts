@@ -46,6 +46,8 @@ export type RestoreRunReceipt = {
     readonly left: Readonly<Record<string, number>>;
     /** Keys of the first rows that were left because they refer to a row that is not there, by the reason in `left`. */
     readonly orphans?: Readonly<Record<string, readonly (readonly string[])[]>>;
+    /** Rows that print otherwise than they are archived, since columns were changed: new versions to the archive. */
+    readonly changed?: number;
     /** Why not all of its rows were looked at; `undo-prune` goes on with the other tables. */
     readonly problem?: string;
   }[];

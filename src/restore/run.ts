@@ -91,6 +91,7 @@ export async function restoreTable(options: RestoreOptions): Promise<RestoreResu
         options.progress(tally.done, chosen.rows);
       }
       tally.leaveOrphans(feed.waiting);
+      if (dryRun && own && tally.living > 0) await sayBehind(options, state, client);
       return null;
     });
     const { restored, batches, left, orphans } = tally;
@@ -150,8 +151,20 @@ async function choose(options: RestoreOptions, choice: Choice, tally: Tally): Pr
   }
 }
 
+/** A dry run waits for nothing, so that it may call what was pruned a moment ago living. */
+async function sayBehind({ notice }: RestoreOptions, { position }: ArchiveState, client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
+  const lsn = rows[0]?.lsn ?? '0/0';
+  if (position !== null && parsePosition(position).lsn >= parseLsn(lsn)) return;
+  notice(
+    `the archive stands at ${position ?? 'no position'}, Postgres at ${lsn}: what was pruned or deleted in between is taken for living; without --dry-run it is waited for`,
+  );
+}
+
 const REACH_MS = 15_000;
 const LOOK_MS = 100;
+/** Waiting for longer than this is said. */
+const SILENT_MS = 1000;
 
 /** The state of the archive once it holds everything that Postgres has written up to now; or, when no archiver brings it there, as it is. */
 async function caughtUp({ config, signal, notice }: RestoreOptions, state: ArchiveState, client: pg.Client): Promise<ArchiveState> {
@@ -159,10 +172,18 @@ async function caughtUp({ config, signal, notice }: RestoreOptions, state: Archi
   const wanted = parseLsn(rows[0]?.lsn ?? '0/0');
   const follower = new ArchiveFollower(config.archive.dir);
   const reached = (now: ArchiveState): boolean => now.position !== null && parsePosition(now.position).lsn >= wanted;
-  const until = Date.now() + config.archive.flush.every + REACH_MS;
+  const began = Date.now();
+  const until = began + config.archive.flush.every + REACH_MS;
+  let said = false;
   for (let now = state; ; await sleep(LOOK_MS, signal)) {
     now = (await follower.refresh()) ?? now;
     if (reached(now)) return now;
+    if (!said && Date.now() - began >= SILENT_MS) {
+      notice(
+        `waiting until what was written up to now is archived: ${config.archive.flush.every / 1000} s at most while an archiver runs (archive.flush.every)`,
+      );
+      said = true;
+    }
     if (signal.aborted || Date.now() >= until) {
       notice(`the archive stands at ${now.position ?? 'no position'}, before ${rows[0]?.lsn}: what was pruned or deleted since is taken for living`);
       return now;

@@ -116,10 +116,11 @@ export class TableUndo {
     const { schema, table, rows } = this.#pruned;
     if (this.#waiting !== undefined) this.tally.leaveOrphans(this.#waiting);
     this.tally.leave('unreached', rows - this.tally.done);
-    const { restored, batches, left, orphans } = this.tally;
+    const { restored, batches, left, orphans, changed } = this.tally;
     return {
       ...{ schema, table, into: table, restored, batches, left },
       ...(Object.keys(orphans).length > 0 ? { orphans } : {}),
+      ...(changed > 0 ? { changed } : {}),
       ...(this.problem === undefined ? {} : { problem: this.problem }),
     };
   }

@@ -45,6 +45,11 @@ export class Tally {
     }
   }
 
+  /** Rows that were left because they seem to be in Postgres still. */
+  get living(): number {
+    return this.left[REASONS.living] ?? 0;
+  }
+
   /** Rows that were looked at, whatever became of them. */
   get done(): number {
     return this.restored + Object.values(this.left).reduce((sum, rows) => sum + rows, 0);

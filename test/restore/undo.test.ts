@@ -1,11 +1,13 @@
 /** A prune run of tables that refer to each other, taken back: what is referred to goes first, what refers to nothing is named, and a table that fails takes no other with it. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { parseRestoreOptions } from '../../services/cli/restore-options.js';
+import { restoreTable } from '../../src/restore/run.js';
 import { undoPrune } from '../../src/restore/undo.js';
 import { loadConfig } from '../../src/runtime/config.js';
 import { Secret } from '../../src/runtime/config-values.js';
 import { describeError } from '../../src/runtime/errors.js';
-import { Pipeline } from '../pipeline/pipeline.js';
+import { Pipeline, type Service } from '../pipeline/pipeline.js';
 import type { Finished } from '../services/cli/command.js';
 
 const SCHEMA = `
@@ -22,9 +24,10 @@ const TABLES = `  items: { timestamp: at }
   tree: { timestamp: at }`;
 
 let pipeline: Pipeline;
+let archiver: Service;
 before(async () => {
   pipeline = await Pipeline.start({ schema: SCHEMA, tables: TABLES, flushEvery: '200ms' });
-  pipeline.service('archiver');
+  archiver = pipeline.service('archiver');
   pipeline.service('capture');
   await pipeline.archived();
 });
@@ -150,4 +153,39 @@ test('a table that fails is said with a remedy, beside what became of the others
   await pipeline.query('ALTER TABLE orders DROP CONSTRAINT named');
   assert.match(await undo(run), /leaves: 0 rows back\n {2}1 left: there already\norders: 1 rows back\nitems: 1 rows back\n {2}1 left: there already\n/);
   assert.deepEqual(await all(), before);
+});
+
+test('rows of a table that has got a column since are said to be new versions', async () => {
+  await empty();
+  await pipeline.query(`INSERT INTO leaves SELECT i, now() - interval '2 days' FROM generate_series(3001, 3003) i`);
+  const run = await prune();
+  await pipeline.query('ALTER TABLE leaves ADD COLUMN n int NOT NULL DEFAULT 7');
+  assert.match(await undo(run), /leaves: 3 rows back\n {2}3 of them print otherwise than they are archived \(columns were changed since\)/);
+});
+
+test('restore waits until what was pruned a moment ago is archived as pruned, and says so; a dry run says that it does not', async () => {
+  await pipeline.query(`INSERT INTO orders SELECT i, now() - interval '2 days', 'w' || i FROM generate_series(4001, 4010) i`);
+  await pipeline.archived();
+  await archiver.stop();
+  assert.equal((await cli('prune', 'orders')).code, 0);
+  const dry = await cli('restore', 'orders', '--where', 'id > 4000', '--dry-run');
+  assert.match(dry.stdout, /orders: 0 rows would be restored\n {2}10 left: still in Postgres, as far as is archived/);
+  assert.match(dry.stderr, /the archive stands at .*: what was pruned or deleted in between is taken for living; without --dry-run it is waited for/);
+  const said: string[] = [];
+  const notice = (text: string): void => {
+    said.push(text);
+    archiver = pipeline.service('archiver');
+  };
+  const options = {
+    ...parseRestoreOptions({ where: 'id > 4000' }),
+    into: undefined,
+    dryRun: false,
+    signal: new AbortController().signal,
+    progress: () => undefined,
+    notice,
+  };
+  const { tables } = await restoreTable({ config: loadConfig(pipeline.configFile), table: 'orders', ...options });
+  assert.equal(tables[0]?.restored, 10);
+  assert.equal(said.length, 1);
+  assert.match(said[0] as string, /^waiting until what was written up to now is archived: 0\.2 s at most/);
 });

@@ -2,7 +2,7 @@
 
 import { type RestoreResult, restoreTable } from '../../../src/restore/run.js';
 import { loadConfig } from '../../../src/runtime/config.js';
-import { leftLines } from '../left-rows.js';
+import { changedLines, leftLines } from '../left-rows.js';
 import { progressBar } from '../progress.js';
 import { parseRestoreOptions } from '../restore-options.js';
 
@@ -42,8 +42,7 @@ function render(result: RestoreResult, keep: string, own: boolean): string {
     lines.push(...leftLines(table));
     if (restored === 0 && Object.keys(table.left).length === 0 && result.problem === null)
       lines.push('  no archived row is meant; those that somebody deleted are none (deletes: history): they lie in _tidemark/history once their day is sealed');
-    if (result.changed > 0)
-      lines.push(`  ${result.changed} of them print otherwise than they are archived (columns were changed since): the archive takes them as new versions`);
+    lines.push(...changedLines(result.changed));
     if (result.lost.length > 0) lines.push(`  the table has no column ${result.lost.join(', ')} any more: these values stay in the archive only`);
     if (own && restored > 0 && !result.dryRun) lines.push(`  the pruner leaves them for ${keep}`);
   }

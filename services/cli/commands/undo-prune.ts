@@ -4,7 +4,7 @@ import { textOf } from '../../../src/restore/target.js';
 import { prunedBy, undoPrune } from '../../../src/restore/undo.js';
 import { loadConfig } from '../../../src/runtime/config.js';
 import { confirm } from '../confirm.js';
-import { leftLines } from '../left-rows.js';
+import { changedLines, leftLines } from '../left-rows.js';
 import { progressBar } from '../progress.js';
 import { parseKeep } from '../restore-options.js';
 
@@ -34,7 +34,7 @@ export async function run([prune]: readonly (string | undefined)[], options: Rec
     if (result.tables.length === 0) process.stdout.write('that run deleted nothing\n');
     for (const table of result.tables) {
       process.stdout.write(`${textOf(table)}: ${table.restored} rows ${dryRun ? 'would go back' : 'back'}\n`);
-      for (const line of leftLines(table)) process.stdout.write(`${line}\n`);
+      for (const line of [...changedLines(table.changed), ...leftLines(table)]) process.stdout.write(`${line}\n`);
       if (table.problem !== undefined) process.stdout.write(`  stopped: ${table.problem}\n`);
     }
     process.stdout.write(
