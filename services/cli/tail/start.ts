@@ -2,11 +2,12 @@
  * Where `tail` begins: `--from` in its forms → a message of the stream. Only looks: the stream is asked for single messages, by halving, and nothing is left in it.
  * A place before the replay window is refused: what would be shown instead has a hole that nobody sees. A time before a stream that still has its first copy is none: nothing was taken out of it.
  */
-import { type ChunkHeader, decodeChunkHeader } from '../../../src/change/chunk.js';
+import type { ChunkHeader } from '../../../src/change/chunk.js';
 import { formatLsn, type Lsn, parseLsn } from '../../../src/position/lsn.js';
 import { boundary, comparePositions } from '../../../src/position/position.js';
 import { duration } from '../../../src/runtime/config-values.js';
 import { configError, TidemarkError } from '../../../src/runtime/errors.js';
+import { storedHeader } from '../../../src/stream/stray.js';
 import { findMessage, readTail } from '../../../src/stream/tail.js';
 import { findStream, type StreamConnection } from '../../../src/stream/topology.js';
 
@@ -91,7 +92,7 @@ type Stored = { readonly header: ChunkHeader; readonly time: Date };
 async function headerAt(stream: StreamConnection, sequence: number): Promise<Stored | undefined> {
   const message = await findMessage(stream.manager, stream.name, sequence);
   if (message === undefined) return undefined;
-  return { header: decodeChunkHeader((name) => (message.header?.has(name) ? message.header.get(name) : undefined)), time: message.time };
+  return { header: storedHeader(message), time: message.time };
 }
 
 /** The first sequence in [first, end) that `holds`, which then holds for all behind it; `end` when none does. What has been taken out meanwhile lies before it. */
