@@ -23,6 +23,7 @@ const TABLES = `  typed: { timestamp: at }
   ticks: { timestamp: at, keepWhile: "v = 'wait'" }
   lines: { timestamp: at, prune: false, deletes: keep }
   forms: { timestamp: at }
+  wider: { timestamp: at }
   gone: { timestamp: at }`;
 
 let pipeline: Pipeline;
@@ -34,8 +35,8 @@ before(async () => {
   typed = await TypesTable.create(pipeline);
   await pipeline.query(`CREATE TABLE ticks (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text, code text UNIQUE);
     CREATE TABLE lines (at timestamptz, v text); ALTER TABLE lines REPLICA IDENTITY FULL; CREATE TABLE plays (id bigint, at timestamptz, v text, code text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF plays DEFAULT;
-    CREATE TABLE forms (id bigint PRIMARY KEY, at timestamptz NOT NULL, n int, old text); CREATE TABLE gone (a int, b text, at timestamptz NOT NULL, PRIMARY KEY (b, a));
-    ALTER PUBLICATION tidemark_test ADD TABLE ticks, lines, forms, gone`);
+    CREATE TABLE forms (id bigint PRIMARY KEY, at timestamptz NOT NULL, n int, old text); CREATE TABLE wider (id bigint PRIMARY KEY, at timestamptz NOT NULL); CREATE TABLE gone (a int, b text, at timestamptz NOT NULL, PRIMARY KEY (b, a));
+    ALTER PUBLICATION tidemark_test ADD TABLE ticks, lines, forms, wider, gone`);
   pipeline.service('archiver');
   capture = pipeline.service('capture');
   await pipeline.archived();
@@ -262,6 +263,27 @@ test('columns that have changed since: what prints the same is known, what does 
   await pipeline.query('DROP TRIGGER late ON ticks');
   await pipeline.archived();
   assert.deepEqual(await view('SELECT id, n, made FROM forms ORDER BY id, made NULLS FIRST'), ['1|1.00|∅', '2|2.00|∅', '3|3.00|∅', '3|3.00|x', '4|4.00|∅']);
+});
+
+test('a column added behind restored rows: NULL in them, they are the same rows; with a default, versions of their own', async () => {
+  await pipeline.query(`INSERT INTO wider SELECT i, '2026-01-12' FROM generate_series(1, 4) i`);
+  assert.equal((await prune('wider')).deleted, 4);
+  await until('the day is sealed', async () => (await kinds('wider')).join() === `daily ${DAY}`);
+  assert.equal((await restore('wider', { keep: '0s' })).restored, 4);
+  await pipeline.query('ALTER TABLE wider ADD nothing text');
+  await done('repair', 'wider');
+  await until('they are copied again', async () => {
+    const recopy = (await pipeline.state())?.recopy;
+    return recopy?.table === 'wider' && recopy.state === 'complete';
+  });
+  assert.deepEqual(await view('SELECT id FROM wider ORDER BY id'), ['1', '2', '3', '4']);
+  assert.equal((await prune('wider')).deleted, 4);
+
+  assert.equal((await restore('wider', { where: 'id = 4', keep: '0s' })).restored, 1);
+  await pipeline.query('ALTER TABLE wider ADD n int NOT NULL DEFAULT 7');
+  assert.deepEqual((await prune('wider')).left, { 'archived before a column was added or renamed': 1 });
+  await until('it is proved', async () => (await prune('wider')).deleted === 1);
+  assert.deepEqual(await view('SELECT id, n FROM wider ORDER BY id, n NULLS FIRST'), ['1|∅', '2|∅', '3|∅', '4|∅', '4|7']);
 });
 
 test('a dropped table is made again, and its rows, copied when it is archived again, are not there twice', async () => {
