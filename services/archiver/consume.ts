@@ -49,8 +49,8 @@ export type ConsumeParts = {
   readonly taken?: (chunk: StreamChunk) => void;
 };
 
-/** Whether more than the newest waits in the stream, and when a message came last, milliseconds of the monotonic clock. */
-type Backlog = { behind: boolean; heardAt: number };
+/** `behind`: more than the newest waits in the stream. `quietSince`: all that the stream has is taken in, and nothing came since, milliseconds of the monotonic clock; undefined while a message waits or is worked on. */
+type Backlog = { behind: boolean; pending: number; quietSince: number | undefined };
 
 class Gap {
   readonly #parts: ConsumeParts;
@@ -99,7 +99,7 @@ class Gap {
 export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise<void> {
   const { intake, flusher, config } = parts;
   const gap = new Gap(parts);
-  const backlog: Backlog = { behind: false, heardAt: performance.now() };
+  const backlog: Backlog = { behind: false, pending: 0, quietSince: undefined };
   const stop = new AbortController();
   const stopReading = (): void => stop.abort();
   signal.addEventListener('abort', stopReading, { once: true });
@@ -126,7 +126,7 @@ export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise
       const now = performance.now();
       const { uncoveredSince = startedAt } = intake.cuts;
       const left = (backlog.behind ? every + Math.min(BEHIND_MOST_MS, every * BEHIND_TIMES) : every) - (now - uncoveredSince);
-      const ended = rows >= WORTH_ROWS && now - backlog.heardAt >= quietMs;
+      const ended = rows >= WORTH_ROWS && backlog.quietSince !== undefined && now - backlog.quietSince >= quietMs;
       const fenceComes = uncoveredSince < startedAt && now - startedAt < fenceMs;
       if ((left <= 0 && !fenceComes) || ended) {
         intake.cut();
@@ -170,7 +170,8 @@ async function readOnce(parts: ConsumeParts, gap: Gap, backlog: Backlog, from: P
     notice: (reason: string) => log.debug({ event: 'stream-retry', reason }, 'reading again'),
     pending: (messages: number, storedAt: number) => {
       backlog.behind = messages >= BEHIND_MESSAGES;
-      backlog.heardAt = performance.now();
+      backlog.pending = messages;
+      backlog.quietSince = undefined;
       parts.metrics?.pending(messages, storedAt);
     },
     ...(parts.until === undefined ? {} : { until: parts.until }),
@@ -187,6 +188,7 @@ async function readOnce(parts: ConsumeParts, gap: Gap, backlog: Backlog, from: P
     for (const ready of intake.takeReady()) flusher.add(ready);
     flusher.writeAhead(intake.batch);
     await flusher.room();
+    if (backlog.pending === 0) backlog.quietSince = performance.now();
   }
   return true;
 }
