@@ -17,7 +17,8 @@ INSERT INTO prices (at, price) SELECT now() - interval '3 days', i FROM generate
 INSERT INTO prices (price) SELECT i FROM generate_series(1, 100) i;
 INSERT INTO trades (at, state) VALUES (now() - interval '3 days', 'pending'), (now() - interval '3 days', 'done');
 INSERT INTO fills VALUES (1);
-INSERT INTO notes VALUES (1, 'x', now() - interval '3 days');`;
+INSERT INTO notes VALUES (1, 'x', now() - interval '3 days');
+CREATE TABLE secrets (id int);`;
 const TABLES = `  prices: { timestamp: at }
   trades: { timestamp: at, keepWhile: "state = 'pending'" }
   notes: { timestamp: at, prune: false }
@@ -25,7 +26,7 @@ const TABLES = `  prices: { timestamp: at }
 
 let pipeline: Pipeline;
 before(async () => {
-  pipeline = await Pipeline.start({ schema: SCHEMA, tables: TABLES });
+  pipeline = await Pipeline.start({ schema: SCHEMA, tables: TABLES, yaml: 'protected: [secrets]' });
   await pipeline.doctorFix();
   pipeline.service('archiver');
   pipeline.service('capture');
@@ -78,6 +79,28 @@ test('explain says why a row stays, and where it is archived', async () => {
   const unknown = await cli('explain', 'nothing');
   assert.equal(unknown.code, 2);
   assert.match(unknown.stderr, /name one of: beat, prices, trades, notes/);
+  await pipeline.query(
+    `CREATE TABLE keyless (n int, at timestamptz); CREATE TABLE timeless (id int PRIMARY KEY); CREATE SCHEMA more; CREATE TABLE more.new (id int PRIMARY KEY, happened date)`,
+  );
+  const why = async (table: string): Promise<string> => {
+    const { code, stdout, stderr } = await cli('explain', table);
+    assert.deepEqual([code, stdout], [2, '']);
+    return stderr;
+  };
+  assert.match(
+    await why('more.new'),
+    /table more\.new is not archived: it is in the database and not in the configuration → add `more\.new: \{ timestamp: happened \}` to tables in \S+, then /,
+  );
+  assert.match(
+    await why('keyless'),
+    /table keyless is not archived: .*init leaves it out: it has no primary key and no replica identity.* → once that has changed, add `keyless: \{ timestamp: at \}`/,
+  );
+  assert.match(
+    await why('timeless'),
+    /init leaves it out: it has no date or timestamp column → once that has changed, add `timeless: \{ timestamp: COLUMN \}`/,
+  );
+  assert.match(await why('secrets'), /table secrets is protected: it is neither archived nor pruned → /);
+  await pipeline.query('DROP TABLE keyless, timeless, more.new');
 });
 
 test('prune --dry-run deletes nothing and says what would go; prune deletes it', async () => {
