@@ -10,6 +10,7 @@ import { Halt } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
 import { type Place, readChunks, type StreamChunk } from '../../src/stream/consume.js';
 import type { StreamConnection } from '../../src/stream/topology.js';
+import type { AskedFlushes } from './asked-flushes.js';
 import type { Earlier } from './earlier-values.js';
 import type { Flusher } from './flush.js';
 import type { Intake } from './intake.js';
@@ -22,7 +23,7 @@ const GAP_MS = 60_000;
 const BEHIND_MESSAGES = 64;
 const BEHIND_TIMES = 5;
 const BEHIND_MOST_MS = 4000;
-/** So many rows are worth files of their own once nothing more comes for a fifth of the flush interval, at most a second: the end of a backlog or a burst does not wait for its age. */
+/** So many rows are worth files of their own once nothing more waits or comes for a fifth of the flush interval, at most a second: the end of a backlog or a burst does not wait for its age. */
 const WORTH_ROWS = 50_000;
 const QUIET_MOST_MS = 1000;
 /** A batch may be cut so much later than its age, ms. */
@@ -42,12 +43,14 @@ export type ConsumeParts = {
   readonly until?: number;
   /** Large values of rows as the archive holds them now, by key; of what stands at or before `upTo`: rows copied again may be of later. */
   readonly earlier: (wanted: Earlier, signal: AbortSignal) => Promise<ReadonlyMap<string, Large>>;
+  /** What others wait for. */
+  readonly asked?: AskedFlushes;
   /** A chunk was taken. */
   readonly taken?: (chunk: StreamChunk) => void;
 };
 
-/** Whether more than the newest waits in the stream, and when a message came last, milliseconds of the monotonic clock. */
-type Backlog = { behind: boolean; heardAt: number };
+/** `behind`: more than the newest waits in the stream. `quietSince`: all that the stream has is taken in, and nothing came since, milliseconds of the monotonic clock; undefined while a message waits or is worked on. */
+type Backlog = { behind: boolean; pending: number; quietSince: number | undefined };
 
 class Gap {
   readonly #parts: ConsumeParts;
@@ -96,7 +99,7 @@ class Gap {
 export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise<void> {
   const { intake, flusher, config } = parts;
   const gap = new Gap(parts);
-  const backlog: Backlog = { behind: false, heardAt: performance.now() };
+  const backlog: Backlog = { behind: false, pending: 0, quietSince: undefined };
   const stop = new AbortController();
   const stopReading = (): void => stop.abort();
   signal.addEventListener('abort', stopReading, { once: true });
@@ -106,18 +109,31 @@ export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise
   const fenceMs = 1.5 * fenceEvery(every); // one comes in this time, if rows do
   const tickMs = Math.min(LONGEST_TICK_MS, Math.max(SHORTEST_TICK_MS, every / 20));
   const quietMs = Math.min(QUIET_MOST_MS, every / 5);
+  const hand = (): void => {
+    for (const ready of intake.takeReady()) flusher.add(ready);
+  };
+  const cutAsked = (): void => {
+    const upTo = flusher.busy ? undefined : parts.asked?.take(performance.now());
+    if (upTo === undefined) return;
+    intake.cutAt(upTo);
+    hand();
+  };
+  parts.asked?.hear(cutAsked);
   const tick = setInterval(() => {
     const { startedAt, rows } = intake.batch;
     parts.metrics?.turned(flusher.busy);
     if (startedAt !== undefined && !flusher.busy) {
       const now = performance.now();
-      const left = (backlog.behind ? every + Math.min(BEHIND_MOST_MS, every * BEHIND_TIMES) : every) - (now - startedAt);
-      const ended = rows >= WORTH_ROWS && now - backlog.heardAt >= quietMs;
-      if (left <= 0 || ended) {
+      const { uncoveredSince = startedAt } = intake.cuts;
+      const left = (backlog.behind ? every + Math.min(BEHIND_MOST_MS, every * BEHIND_TIMES) : every) - (now - uncoveredSince);
+      const ended = rows >= WORTH_ROWS && backlog.quietSince !== undefined && now - backlog.quietSince >= quietMs;
+      const fenceComes = uncoveredSince < startedAt && now - startedAt < fenceMs;
+      if ((left <= 0 && !fenceComes) || ended) {
         intake.cut();
-        for (const ready of intake.takeReady()) flusher.add(ready);
+        hand();
       } else if (left <= fenceMs) intake.cut('behind a fence');
     }
+    cutAsked();
     try {
       gap.check();
     } catch (error) {
@@ -130,10 +146,11 @@ export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise
     if (failure !== undefined) throw failure;
     if (parts.until !== undefined && gap.open) throw gap.halt();
     intake.cut();
-    for (const ready of intake.takeReady()) flusher.add(ready);
+    hand();
     await flusher.drain();
   } finally {
     clearInterval(tick);
+    parts.asked?.hear(() => undefined);
     signal.removeEventListener('abort', stopReading);
     intake.discard();
   }
@@ -153,7 +170,8 @@ async function readOnce(parts: ConsumeParts, gap: Gap, backlog: Backlog, from: P
     notice: (reason: string) => log.debug({ event: 'stream-retry', reason }, 'reading again'),
     pending: (messages: number, storedAt: number) => {
       backlog.behind = messages >= BEHIND_MESSAGES;
-      backlog.heardAt = performance.now();
+      backlog.pending = messages;
+      backlog.quietSince = undefined;
       parts.metrics?.pending(messages, storedAt);
     },
     ...(parts.until === undefined ? {} : { until: parts.until }),
@@ -170,6 +188,7 @@ async function readOnce(parts: ConsumeParts, gap: Gap, backlog: Backlog, from: P
     for (const ready of intake.takeReady()) flusher.add(ready);
     flusher.writeAhead(intake.batch);
     await flusher.room();
+    if (backlog.pending === 0) backlog.quietSince = performance.now();
   }
   return true;
 }

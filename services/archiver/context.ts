@@ -6,7 +6,8 @@ import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { archivePaths } from '../../src/archive/layout.js';
 import type { ArchiveState, ManifestChange, ManifestWriter } from '../../src/archive/manifest.js';
-import { parsePosition } from '../../src/position/position.js';
+import { holds } from '../../src/archive/reach.js';
+import type { Lsn } from '../../src/position/lsn.js';
 import type { Config } from '../../src/runtime/config.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
 import type { Log } from '../../src/runtime/log.js';
@@ -14,6 +15,7 @@ import { sleep } from '../../src/runtime/service.js';
 import type { SegmentEncoder } from '../../src/segment/encoder.js';
 import { SegmentVerifier } from '../../src/segment/verifier.js';
 import { TELL_NOBODY, type Tell } from '../../src/stream/events.js';
+import { AskedFlushes } from './asked-flushes.js';
 import { EmptyFiles } from './empty-files.js';
 import { ArchiverMetrics } from './metrics.js';
 import { WholeFiles } from './whole-files.js';
@@ -41,6 +43,7 @@ export class ArchiverContext {
   readonly metrics: ArchiverMetrics;
   readonly tell: Tell;
   readonly verifier = new SegmentVerifier();
+  readonly asked = new AskedFlushes();
   #housekeeper: Promise<SegmentEncoder> | undefined;
   #housework: Promise<unknown> = Promise.resolve();
   #counter = 0;
@@ -89,11 +92,18 @@ export class ArchiverContext {
     return done;
   }
 
+  /** Has the batch that reaches `upTo` archived without waiting for its age. */
+  flush(upTo: Lsn): void {
+    if (!holds(this.state, upTo)) this.asked.ask(upTo);
+  }
+
   /** True once everything below `asOf` is archived; false when that takes too long. Asked by who has seen Postgres at `asOf`. */
-  async reaches(asOf: bigint, signal: AbortSignal): Promise<boolean> {
-    const reached = (): boolean => this.state.position !== null && parsePosition(this.state.position).lsn >= asOf;
-    for (const until = Date.now() + REACH_MS; !reached() && Date.now() < until && !signal.aborted; ) await sleep(50, signal);
-    return reached();
+  async reaches(asOf: Lsn, signal: AbortSignal): Promise<boolean> {
+    for (const until = Date.now() + REACH_MS; !holds(this.state, asOf) && Date.now() < until && !signal.aborted; ) {
+      this.flush(asOf);
+      await sleep(50, signal);
+    }
+    return holds(this.state, asOf);
   }
 
   /** Has a file removed when its grace is over. `at`: when it was dropped, milliseconds since 1970. */

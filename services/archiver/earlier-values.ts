@@ -19,10 +19,15 @@ export type WantedRows = Map<ArchivedTable, Set<string>>;
 /** Not more rows of a table are searched for one chunk; what is older stays unresolved. */
 const MOST_ROWS = 4_000_000;
 
-/** Rows of a chunk whose unchanged values neither the chunk nor `large` has. `overlaps`: its first changes were taken before, and will be dropped. */
+/** Rows of a chunk whose unchanged values neither the chunk nor `large` has; none of one that cannot be read, which shows when it is taken. `overlaps`: its first changes were taken before, and will be dropped. */
 export function wantedRows(payload: Buffer, tables: TableBook, large: LargeValues, overlaps: boolean): WantedRows {
   const scan = new Scan(tables, large, overlaps);
-  if (hasUpdates(payload)) visitFrames(payload, scan);
+  try {
+    if (hasUpdates(payload)) visitFrames(payload, scan);
+  } catch (error) {
+    if (error instanceof SyntaxError || error instanceof RangeError) return new Map();
+    throw error;
+  }
   return scan.wanted;
 }
 

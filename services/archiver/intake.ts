@@ -8,7 +8,7 @@ import { storageError } from '../../src/archive/put.js';
 import type { ChunkHeader, CopyBegin } from '../../src/change/chunk.js';
 import { type Epoch, formatEpoch, sameEpoch } from '../../src/position/epoch.js';
 import { liesBefore } from '../../src/position/fork.js';
-import { parseLsn } from '../../src/position/lsn.js';
+import { LSN_ZERO, type Lsn, parseLsn } from '../../src/position/lsn.js';
 import { boundary, comparePositions, type Position, parsePosition } from '../../src/position/position.js';
 import { meet } from '../../src/position/span.js';
 import { faultPoint } from '../../src/runtime/fault-point.js';
@@ -16,6 +16,7 @@ import type { Log } from '../../src/runtime/log.js';
 import type { StreamChunk } from '../../src/stream/consume.js';
 import type { Batch } from './batch.js';
 import { CopyReader, endOfCopy } from './copy-lane.js';
+import { Cuts } from './cuts.js';
 import { type WantedRows, wantedRows } from './earlier-values.js';
 import type { ReadyBatch } from './flush.js';
 import { readFork } from './fork.js';
@@ -49,6 +50,7 @@ export type IntakeParts = {
 };
 
 export class Intake {
+  readonly cuts: Cuts;
   readonly #parts: IntakeParts;
   readonly #transactions: TransactionReader;
   readonly #copyReader: CopyReader;
@@ -56,7 +58,6 @@ export class Intake {
   readonly #large = new LargeValues();
   #batch: Batch;
   readonly #ready: ReadyBatch[] = [];
-  #cutWanted: 'no' | 'behind a fence' | 'now' = 'no';
   #epoch: Epoch | null;
   #forked: ForkState | undefined;
   #copy: CopyState | null;
@@ -72,6 +73,7 @@ export class Intake {
     this.#copy = parts.state.copy;
     this.#mine = parts.state.position === null ? null : parsePosition(parts.state.position);
     this.#copied = parts.state.copy?.rows ?? 0;
+    this.cuts = new Cuts(this.#mine?.lsn ?? LSN_ZERO);
     this.#batch = parts.newBatch();
     const intake = this;
     const sink = {
@@ -108,8 +110,14 @@ export class Intake {
   /** Cuts the batch at the next transaction's end: now, when none is open. Or behind the next fence, so that what it holds is covered with it. */
   cut(when: 'now' | 'behind a fence' = 'now'): void {
     if (when === 'now' && !this.#batch.worthCommitting && this.#batch.startedAt === undefined) return;
-    if (this.#cutWanted !== 'now') this.#cutWanted = when;
+    this.cuts.want(when);
     if (when === 'now' && (this.#mine === null || !this.#transactions.inTransaction)) this.#cutNow();
+  }
+
+  /** Cuts behind the first transaction that ends at or behind `upTo`: now, when the batch holds that one. */
+  cutAt(upTo: Lsn): void {
+    this.cuts.ask(upTo);
+    if (!this.#transactions.inTransaction && this.cuts.reaches(this.#batch)) this.#cutNow();
   }
 
   /** Throws away what was taken in and not cut. */
@@ -127,13 +135,7 @@ export class Intake {
     const { tables, log } = this.#parts;
     if (header.kind !== 'changes' || mine === null || meet(header, mine) !== 'next' || !this.#isOurs(header)) return new Map();
     const states = tables.states(); // before the chunk: it may bring other columns
-    let wanted: WantedRows;
-    try {
-      wanted = wantedRows(payload, tables, this.#large, comparePositions(header.prev, mine) < 0);
-    } catch (error) {
-      if (error instanceof SyntaxError || error instanceof RangeError) return new Map(); // take() says it
-      throw error;
-    }
+    const wanted = wantedRows(payload, tables, this.#large, comparePositions(header.prev, mine) < 0);
     const held = [...wanted.keys()].filter((table) => this.#batch.touches(table.relation.oid));
     if (held.length > 0 && !this.#transactions.inTransaction) this.#cutNow(states);
     else {
@@ -300,17 +302,16 @@ export class Intake {
   }
 
   #ended(fenced: boolean): void {
-    if (this.#cutWanted === 'now' || (this.#cutWanted === 'behind a fence' && fenced) || this.#batch.full) this.#cutNow();
+    if (this.cuts.endHere(this.#batch, fenced)) this.#cutNow();
   }
 
   /** What came before a long transaction does not wait for its end, unless it is quite young. */
   #longBegins(): void {
-    const { startedAt, boundary: end } = this.#batch;
-    if (end !== undefined && startedAt !== undefined && performance.now() - startedAt >= this.#parts.patienceMs) this.#cutNow();
+    if (this.cuts.endBeforeLong(this.#batch, this.#parts.patienceMs)) this.#cutNow();
   }
 
   #cutNow(tables = this.#parts.tables.states()): void {
-    this.#cutWanted = 'no';
+    this.cuts.cut(this.#batch);
     if (!this.#batch.worthCommitting) return;
     this.#ready.push({ batch: this.#batch, tables });
     this.#batch = this.#parts.newBatch();

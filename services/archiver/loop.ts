@@ -165,6 +165,7 @@ async function archive(context: ArchiverContext, stream: StreamConnection, signa
         flusher,
         from: hint === null ? {} : { ...hint, read: true },
         earlier: earlierIn(context),
+        asked: context.asked,
       },
       stop.signal,
     ),

@@ -1,8 +1,9 @@
-/** Answers requests on `tidemark.<source>.seal`, `.import` and `.expire`: of each kind one at a time. A request is refused with its reason; only what ends the archiver is thrown. */
+/** Answers requests on `tidemark.<source>.seal`, `.import` and `.expire`: of each kind one at a time; and takes wishes for a flush. A request is refused with its reason; only what ends the archiver is thrown. */
 import { parseExpireRequest } from '../../src/archive/expire.js';
 import { parseImportRequest } from '../../src/archive/import.js';
 import { parseSealRequest } from '../../src/archive/seal.js';
 import { describeError, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
+import { answerFlushes } from '../../src/stream/flush-request.js';
 import { takeRequests } from '../../src/stream/request.js';
 import { requestSubject, type StreamConnection } from '../../src/stream/topology.js';
 import type { ArchiverContext } from './context.js';
@@ -27,8 +28,10 @@ export async function answerRequests(context: ArchiverContext, stream: StreamCon
     stop.abort();
     throw error;
   };
+  const flushes = answerFlushes(stream.connection, context.config.source.name, (upTo) => context.flush(upTo));
   // A user of NATS that may not hear one of them still hears the others.
   const ended = await Promise.allSettled(kinds.map((kind) => answerKind(context, stream, kind, until).catch(fail)));
+  flushes.unsubscribe();
   for (const one of ended) if (one.status === 'rejected') throw one.reason;
 }
 

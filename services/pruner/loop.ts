@@ -20,7 +20,7 @@ import { connectStream, requestSubject, type StreamConnection } from '../../src/
 import { closeClient } from '../../src/wal/session.js';
 import { tellRun } from './events.js';
 import { PrunerMetrics } from './metrics.js';
-import { recopyRequester, sealRequester } from './requesters.js';
+import { flushRequester, recopyRequester, sealRequester } from './requesters.js';
 
 const OFF = 'pruning is off (prune.enabled: false, or DATA_ARCHIVAL_ENABLED=0)';
 
@@ -111,7 +111,8 @@ class Runs {
       const one = async (): Promise<void> => {
         const seal = this.connection ? sealRequester(this.connection, config, this.signal) : undefined;
         const recopy = this.connection ? recopyRequester(this.connection, config, this.#log) : undefined;
-        const options = { config, log: this.#log, signal: this.signal, follower: this.#follower, trigger, table: request.table, dryRun, seal, recopy };
+        const flush = this.connection ? flushRequester(this.connection, config) : undefined;
+        const options = { config, log: this.#log, signal: this.signal, follower: this.#follower, trigger, table: request.table, dryRun, seal, flush, recopy };
         const batch = (table: TableConfig, rows: number, ms: number): void => this.#metrics.batch(table, rows, ms, dryRun);
         let stands = false;
         const finished = (result: PruneResult): void => {
@@ -216,8 +217,9 @@ export async function pruneOnce(
     const dryRun = request.dryRun === true || config.prune.dryRun;
     const seal = connection ? sealRequester(connection, config, signal) : undefined;
     const recopy = connection ? recopyRequester(connection, config, log) : undefined;
+    const flush = connection ? flushRequester(connection, config) : undefined;
     const follower = new ArchiveFollower(config.archive.dir);
-    const result = await runPrune({ config, log, signal, follower, trigger: 'command', table: request.table, dryRun, seal, recopy });
+    const result = await runPrune({ config, log, signal, follower, trigger: 'command', table: request.table, dryRun, seal, flush, recopy });
     if (stream) tellRun(tellThrough(stream.connection, config.source.name, stream.connected), result);
     return { result, by: 'command' };
   } finally {

@@ -1,8 +1,10 @@
 /** What the pruner asks of the others: a day that is empty in Postgres goes to the archiver for sealing, rows that it could not prove go to capture to be copied again. */
 import type { NatsConnection } from 'nats';
+import type { FlushWish } from '../../src/archive/reach.js';
 import type { SealRequest } from '../../src/prune/empty-days.js';
 import type { Config } from '../../src/runtime/config.js';
 import type { Log } from '../../src/runtime/log.js';
+import { requestFlush } from '../../src/stream/flush-request.js';
 import { type RecopyRequest, requestRecopy } from '../../src/stream/recopy-request.js';
 import { requestReply } from '../../src/stream/request.js';
 import { requestSubject } from '../../src/stream/topology.js';
@@ -22,6 +24,11 @@ export type SealReply = {
 export async function requestSeal(connection: NatsConnection, config: Config, request: SealRequest, signal?: AbortSignal): Promise<SealReply> {
   const reply = await requestReply<SealReply>(connection, requestSubject(config.source.name, 'seal'), request, signal);
   return reply ?? { ok: false, reason: 'no archiver is running' };
+}
+
+/** For runPrune. */
+export function flushRequester(connection: NatsConnection, config: Config): FlushWish {
+  return (upTo) => requestFlush(connection, config.source.name, upTo);
 }
 
 /** For runPrune: resolves when the day is sealed, throws with the archiver's reason when not. */

@@ -27,7 +27,7 @@ export async function emptyDays(client: pg.Client, state: ArchiveState, config: 
   for (const day of [...days].sort()) {
     if (only !== undefined && day !== only) continue;
     const { rows } = await client.query<{ over: string; empty: string }>(
-      `SELECT (${day === UNDATED ? 'true' : `(clock_timestamp() - make_interval(secs => ${overMs / 1000}::float8)) AT TIME ZONE 'UTC' >= ${quoteLiteral(nextDay(day))}::timestamp`})::text AS over,
+      `SELECT (${over(day, overMs)})::text AS over,
               (NOT EXISTS (SELECT FROM ONLY ${tableSql(target)} WHERE ${ofDay(at, day)}))::text AS empty`,
     );
     if (rows[0]?.over !== 'true' || rows[0]?.empty !== 'true') continue;
@@ -36,8 +36,20 @@ export async function emptyDays(client: pg.Client, state: ArchiveState, config: 
   return found.map((day) => ({ schema: target.schema, table: target.table, day }));
 }
 
+/** SQL: the day ended so many milliseconds ago, by the database's clock. */
+function over(day: string, overMs: number): string {
+  if (day === UNDATED) return 'true';
+  return `(clock_timestamp() - make_interval(secs => ${overMs / 1000}::float8)) AT TIME ZONE 'UTC' >= ${quoteLiteral(nextDay(day))}::timestamp`;
+}
+
+/** The day has ended. */
+export async function isOver(client: pg.Client, day: string): Promise<boolean> {
+  const { rows } = await client.query<{ over: string }>(`SELECT (${over(day, 0)})::text AS over`);
+  return rows[0]?.over === 'true';
+}
+
 /** SQL condition: the row is of that day. */
-function ofDay(at: string, day: string): string {
+export function ofDay(at: string, day: string): string {
   if (day === UNDATED) return `(${at} IS NULL OR ${at} < '0001-01-01' OR ${at} >= '10000-01-01')`;
   return `${at} >= ${quoteLiteral(day)} AND ${at} < ${quoteLiteral(nextDay(day))}`;
 }

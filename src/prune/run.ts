@@ -5,16 +5,15 @@
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
 import { type ArchiveFollower, type ArchiveState, readKey } from '../archive/manifest.js';
+import { type FlushWish, reach } from '../archive/reach.js';
 import { ReceiptIndex, ReceiptWriter, type RunReceipt, type TableReceipt } from '../archive/receipts.js';
 import { RestoreIndex } from '../archive/restores.js';
 import { takeSettings } from '../archive/settings.js';
 import type { Epoch } from '../position/epoch.js';
-import { LSN_ZERO, type Lsn, parseLsn } from '../position/lsn.js';
-import { parsePosition } from '../position/position.js';
+import { parseLsn } from '../position/lsn.js';
 import type { Config, TableConfig } from '../runtime/config.js';
 import { configError, describeError, Halt, type HaltName } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
-import { sleep } from '../runtime/service.js';
 import { closeClient } from '../wal/session.js';
 import { Pace } from './brakes.js';
 import { takeClock } from './clock.js';
@@ -36,6 +35,8 @@ export type PruneOptions = {
   readonly seal?: ((request: SealRequest) => Promise<void>) | undefined;
   /** Has rows copied again that the archive does not hold as they are. Never throws: the next run finds them again. */
   readonly recopy?: ((request: { schema: string; table: string; keys?: readonly (readonly string[])[] }) => Promise<void>) | undefined;
+  /** Asks for the flush that sealing waits for; without it, it waits for the next one. */
+  readonly flush?: FlushWish | undefined;
   /** Told the result as soon as it stands: the sealing that follows may wait for the archive's next flush. */
   readonly finished?: ((result: PruneResult) => void) | undefined;
   /** Told of every batch of a table that is deleted (or, dry, compared), in the milliseconds that it took. */
@@ -58,9 +59,6 @@ export type HaltedTable = { readonly table: string; readonly halt: HaltName; rea
 const RELOCK_MS = 20_000;
 /** A table is begun again on a new connection so often. */
 const ATTEMPTS = 3;
-/** Sealing waits for the archive: its longest flush interval and this. */
-const SEAL_REACH_MS = 15_000;
-const SEAL_LOOK_MS = 100;
 
 /** Runs once. Throws `config` for an unknown table, a halt of the archive (MANIFEST, WRONG_VOLUME), and what the database says when it cannot be reached at first. */
 export async function runPrune(options: PruneOptions): Promise<PruneResult> {
@@ -206,13 +204,12 @@ class Run {
 
   /** Asks for the sealing of emptied days, when the archive has come behind the look at them. Keeps no connection meanwhile. */
   async #sealEmptied(outcomes: readonly TableOutcome[], seal: (request: SealRequest) => Promise<void>): Promise<void> {
-    const { config, follower, log, signal } = this.#options;
+    const { config, follower, log, signal, flush } = this.#options;
     try {
       const requests = this.#client === undefined ? [] : await this.#emptyDays(this.#client, outcomes);
       await this.disconnect();
-      const until = Date.now() + config.archive.flush.every + SEAL_REACH_MS;
-      const asOf = parseLsn(requests[0]?.asOf ?? '0/0');
-      while (!signal.aborted && Date.now() < until && positionOf(await follower.refresh()) < asOf) await sleep(SEAL_LOOK_MS, signal);
+      if (requests[0] === undefined) return;
+      await reach({ follower, upTo: parseLsn(requests[0].asOf), flushEveryMs: config.archive.flush.every, signal, flush });
       for (const request of requests) {
         if (signal.aborted) return;
         await seal(request).catch((error: unknown) =>
@@ -247,9 +244,4 @@ class Run {
 function withEarlier(outcome: TableOutcome, earlier: { deleted: number; batches: number }): TableOutcome {
   const { deleted, batches } = outcome.receipt;
   return { ...outcome, receipt: { ...outcome.receipt, deleted: deleted + earlier.deleted, batches: batches + earlier.batches } };
-}
-
-/** W; nothing is archived at zero. */
-function positionOf(state: ArchiveState | undefined): Lsn {
-  return state?.position ? parsePosition(state.position).lsn : LSN_ZERO;
 }

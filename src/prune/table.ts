@@ -147,7 +147,7 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
   tally.leave('not covered yet', await countRows(client, waiting, UNCOVERED_COUNTED));
   if (target.references.length > 0) {
     const needed = `ONLY ${tableSql(target)} WHERE ${oldEnough(table, target, cutoff)} AND ${covered(horizon)} AND ${notKept(table)} AND NOT (${unreferenced(target)})`;
-    tally.leave(referredTo(target, run.before), await countRows(client, needed, UNCOVERED_COUNTED));
+    tally.leave(referredTo(target, run.dryRun ? run.before : undefined), await countRows(client, needed, UNCOVERED_COUNTED));
   }
 
   const nextXid = rows[0]?.next ?? '0';
@@ -168,10 +168,16 @@ async function work(run: TableRun, table: TableConfig, target: Target | undefine
 
 const FREED = ' (at most: the run would delete first rows of ';
 
-/** Why rows are left that others refer to. A dry run leaves the others too, and says so: a real run would delete more. */
-function referredTo({ references }: Target, before: ReadonlySet<string> = new Set()): string {
-  const gone = [...new Set(references.map(({ from }) => from))].filter((from) => before.has(from)).map((from) => from.replace(/^public\./, ''));
-  return `referred to by ${references.map(({ name }) => name).join(', ')}${gone.length === 0 ? '' : `${FREED}${gone.join(', ')})`}`;
+/** Why rows are left that others refer to. A dry run leaves the others too, and says so (`before` it): a real run would delete more, or the next one. */
+function referredTo({ schema, table, references }: Target, before: ReadonlySet<string> | undefined): string {
+  const referred = `referred to by ${references.map(({ name }) => name).join(', ')}`;
+  if (before === undefined) return referred;
+  const shown = (name: string): string => name.replace(/^public\./, '');
+  const own = `${schema}.${table}`;
+  const all = new Set(references.flatMap(({ from }) => from));
+  const gone = [...all].filter((from) => before.has(from)).map(shown);
+  const freed = gone.length === 0 ? '' : `${FREED}${gone.join(', ')})`;
+  return `${referred}${freed}${all.has(own) ? ` (rows of ${shown(own)} that go free those that they refer to for the next run)` : ''}`;
 }
 
 /** Dry run: whether a real one would delete rows of this table. */

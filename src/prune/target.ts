@@ -35,8 +35,8 @@ export type Target = {
 export type Reference = {
   /** `table.constraint`, for people. */
   readonly name: string;
-  /** `schema.table` that it belongs to. */
-  readonly from: string;
+  /** `schema.table` whose rows refer: the one that it belongs to, or that one's partitions. */
+  readonly from: readonly string[];
   /** SQL condition: a row of the other table refers to the row at hand. */
   readonly refers: string;
 };
@@ -53,6 +53,8 @@ SELECT c.oid::text AS oid, c.relkind, c.relpersistence, (c.relrowsecurity OR c.r
   EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)::text AS children,
   (NOT c.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid))::text AS parents,
   (SELECT jsonb_agg(jsonb_build_object('constraint', f.conname, 'schema', s.nspname, 'table', o.relname,
+      'parts', (SELECT jsonb_agg(ps.nspname || '.' || pc.relname ORDER BY ps.nspname, pc.relname) FROM pg_catalog.pg_partition_tree(CASE o.relkind WHEN 'p' THEN o.oid END) t
+         JOIN pg_catalog.pg_class pc ON pc.oid = t.relid JOIN pg_catalog.pg_namespace ps ON ps.oid = pc.relnamespace WHERE t.isleaf),
       'readable', pg_catalog.has_table_privilege(o.oid, 'SELECT') OR (SELECT bool_and(pg_catalog.has_column_privilege(o.oid, k.child, 'SELECT')) FROM unnest(f.conkey) k(child)),
       'pairs', (SELECT jsonb_agg(jsonb_build_array(theirs.attname, ours.attname, ons.nspname, op.oprname)) FROM unnest(f.conkey, f.confkey, f.conpfeqop) k(child, parent, op)
          JOIN pg_catalog.pg_attribute theirs ON theirs.attrelid = f.conrelid AND theirs.attnum = k.child JOIN pg_catalog.pg_attribute ours ON ours.attrelid = c.oid AND ours.attnum = k.parent
@@ -95,7 +97,7 @@ export async function readTarget(client: pg.Client, source: string, config: Tabl
     timestampType: columns.find((column) => column.name === config.timestamp)?.typeOid ?? 0,
     key,
     published: row.entry,
-    references: foreignKeys(row).map((one) => ({ name: nameOf(one), from: `${one.schema}.${one.table}`, refers: refersSql(config, one) })),
+    references: foreignKeys(row).map((one) => ({ name: nameOf(one), from: one.parts ?? [`${one.schema}.${one.table}`], refers: refersSql(config, one) })),
     obstacles: obstacles(row, config, key, attributes.length !== carried.length),
   };
 }
@@ -105,6 +107,8 @@ type ForeignKey = {
   readonly schema: string;
   readonly table: string;
   readonly readable: boolean;
+  /** Its partitions, `schema.table`; null when it has none. */
+  readonly parts: readonly string[] | null;
   readonly pairs: readonly (readonly [theirs: string, ours: string, operatorSchema: string, operator: string])[];
 };
 

@@ -2,12 +2,11 @@
 import type pg from 'pg';
 import { ArchiveFollower, type ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
+import { type FlushWish, holds, reach } from '../archive/reach.js';
 import type { RestoreRunReceipt } from '../archive/restores.js';
 import { parseLsn } from '../position/lsn.js';
-import { parsePosition } from '../position/position.js';
 import type { Config } from '../runtime/config.js';
 import { configError } from '../runtime/errors.js';
-import { sleep } from '../runtime/service.js';
 import { parseTableKey } from '../runtime/table-key.js';
 import { closeClient } from '../wal/session.js';
 import type { BatchContext, ConflictPolicy } from './batch.js';
@@ -36,6 +35,8 @@ export type RestoreOptions = {
   readonly signal: AbortSignal;
   /** Rows looked at, and to be looked at. */
   readonly progress: (done: number, all: number) => void;
+  /** Asks for what it waits for; without it, it waits for the archiver's next flush. */
+  readonly flush?: FlushWish | undefined;
   /** What a person should know at once. */
   readonly notice: (text: string) => void;
 };
@@ -152,41 +153,27 @@ async function choose(options: RestoreOptions, choice: Choice, tally: Tally): Pr
 }
 
 /** A dry run waits for nothing, so that it may call what was pruned a moment ago living. */
-async function sayBehind({ notice }: RestoreOptions, { position }: ArchiveState, client: pg.Client): Promise<void> {
+async function sayBehind({ notice }: RestoreOptions, state: ArchiveState, client: pg.Client): Promise<void> {
   const { rows } = await client.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
   const lsn = rows[0]?.lsn ?? '0/0';
-  if (position !== null && parsePosition(position).lsn >= parseLsn(lsn)) return;
+  if (holds(state, parseLsn(lsn))) return;
   notice(
-    `the archive stands at ${position ?? 'no position'}, Postgres at ${lsn}: what was pruned or deleted in between is taken for living; without --dry-run it is waited for`,
+    `the archive stands at ${state.position ?? 'no position'}, Postgres at ${lsn}: what was pruned or deleted in between is taken for living; without --dry-run it is waited for`,
   );
 }
 
-const REACH_MS = 15_000;
-const LOOK_MS = 100;
-/** Waiting for longer than this is said. */
-const SILENT_MS = 1000;
-
 /** The state of the archive once it holds everything that Postgres has written up to now; or, when no archiver brings it there, as it is. */
-async function caughtUp({ config, signal, notice }: RestoreOptions, state: ArchiveState, client: pg.Client): Promise<ArchiveState> {
+async function caughtUp({ config, signal, notice, flush }: RestoreOptions, state: ArchiveState, client: pg.Client): Promise<ArchiveState> {
   const { rows } = await client.query<{ lsn: string }>(`SELECT pg_logical_emit_message(true, 'tidemark.seal', '')::text AS lsn`);
-  const wanted = parseLsn(rows[0]?.lsn ?? '0/0');
+  const { lsn } = rows[0] as { lsn: string };
+  const { every } = config.archive.flush;
+  const waiting = (asked: boolean, mostMs: number): void => {
+    const archiver = asked ? 'the archiver was asked for it' : `no archiver was reached; one that runs flushes every ${every / 1000} s (archive.flush.every)`;
+    notice(`waiting until what was written up to now is archived, ${mostMs / 1000} s at most: ${archiver}`);
+  };
   const follower = new ArchiveFollower(config.archive.dir);
-  const reached = (now: ArchiveState): boolean => now.position !== null && parsePosition(now.position).lsn >= wanted;
-  const began = Date.now();
-  const until = began + config.archive.flush.every + REACH_MS;
-  let said = false;
-  for (let now = state; ; await sleep(LOOK_MS, signal)) {
-    now = (await follower.refresh()) ?? now;
-    if (reached(now)) return now;
-    if (!said && Date.now() - began >= SILENT_MS) {
-      notice(
-        `waiting until what was written up to now is archived: ${config.archive.flush.every / 1000} s at most while an archiver runs (archive.flush.every)`,
-      );
-      said = true;
-    }
-    if (signal.aborted || Date.now() >= until) {
-      notice(`the archive stands at ${now.position ?? 'no position'}, before ${rows[0]?.lsn}: what was pruned or deleted since is taken for living`);
-      return now;
-    }
-  }
+  const now = (await reach({ follower, upTo: parseLsn(lsn), flushEveryMs: every, signal, flush, waiting })) ?? state;
+  if (!holds(now, parseLsn(lsn)))
+    notice(`the archive stands at ${now.position ?? 'no position'}, before ${lsn}: what was pruned or deleted since is taken for living`);
+  return now;
 }

@@ -4,7 +4,7 @@
 import { type NatsConnection, NatsError } from 'nats';
 import { TidemarkError } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
-import { isEventSubject } from './names.js';
+import { isDispensable } from './names.js';
 
 /** The first denial on this connection, undefined while there is none. */
 export type Denied = () => TidemarkError | undefined;
@@ -17,7 +17,7 @@ export function watchDenied(connection: NatsConnection, said?: (error: TidemarkE
     for await (const { permissionContext: context } of connection.status()) {
       if (context === undefined) continue;
       const error = denial(context.operation === 'publish' ? 'publish to' : 'subscribe to', context.subject);
-      if (!isEventSubject(context.subject)) first ??= error; // no call fails for want of an event
+      if (!isDispensable(context.subject)) first ??= error; // no call fails for want of it
       if (known.has(error.message)) continue;
       known.add(error.message);
       said?.(error);

@@ -10,8 +10,8 @@ export function walSubject(source: string): string {
   return `tidemark.${source}.wal`;
 }
 
-/** Request–reply: `prune` is answered by the pruner, `seal`, `import` and `expire` by the archiver, `recopy` by capture. */
-export function requestSubject(source: string, what: 'prune' | 'seal' | 'import' | 'expire' | 'recopy'): string {
+/** Request–reply: `prune` is answered by the pruner, `seal`, `import`, `expire` and `flush` by the archiver, `recopy` by capture. */
+export function requestSubject(source: string, what: 'prune' | 'seal' | 'import' | 'expire' | 'flush' | 'recopy'): string {
   return `tidemark.${source}.${what}`;
 }
 
@@ -20,7 +20,7 @@ export function eventSubject(source: string, what: 'segment' | 'prune' | 'seal' 
   return `tidemark.${source}.events.${what}`;
 }
 
-/** An event nobody depends on. */
-export function isEventSubject(subject: string): boolean {
-  return /^tidemark\.[a-z0-9_]+\.events\./.test(subject);
+/** Nobody depends on it: an event, or the wish for a flush. */
+export function isDispensable(subject: string): boolean {
+  return /^tidemark\.[a-z0-9_]+\.(events\.|flush$)/.test(subject);
 }

@@ -11,6 +11,7 @@ import { type Config, parseConfig } from '../../src/runtime/config.js';
 import type { Environment } from '../../src/runtime/environment.js';
 import type { TidemarkError } from '../../src/runtime/errors.js';
 import { readChunks } from '../../src/stream/consume.js';
+import { answerFlushes } from '../../src/stream/flush-request.js';
 import { ChunkPublisher } from '../../src/stream/publish.js';
 import { takeRequests } from '../../src/stream/request.js';
 import { connectStream, ensureStream, streamPreflight } from '../../src/stream/topology.js';
@@ -233,6 +234,12 @@ test('a subject that is not permitted is one clear line, and ends what cannot do
     await using stuck = await open('stuck');
     const [chunk] = [readChunks(stuck.stream, {}, quiet)[Symbol.asyncIterator]()];
     await assert.rejects(chunk.next(), (error: Error) => /may not publish to \$JS\.API\.CONSUMER\.MSG\.NEXT\.TIDEMARK_s\./.test(error.message));
+  }
+  {
+    await using hurried = await open('deaf');
+    answerFlushes(hurried.stream.connection, 's', () => undefined);
+    await until('it is said', async () => hurried.said.length === 1);
+    assert.equal(hurried.stream.denied(), undefined, 'nothing ends for want of it');
   }
   await using deaf = await open('deaf');
   takeRequests(deaf.stream.connection, 'tidemark.s.prune');

@@ -15,13 +15,23 @@ import { readSlot, slotFlaw } from '../../../src/wal/slot.js';
 import { configuredTable } from '../configured-table.js';
 import { rowHistory } from '../explain/history.js';
 import { type Explanation, render } from '../explain/render.js';
+import { notConfigured } from '../not-configured.js';
 
 export async function run(args: readonly unknown[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
-  const table = configuredTable(config, String(args[0]));
+  const table = await tableNamed(config, String(args[0]));
   const explanation = await explain(config, table, (args[1] as string[] | undefined) ?? []);
   process.stdout.write(options['json'] === true ? `${JSON.stringify(explanation)}\n` : render(explanation));
   return 0;
+}
+
+/** Throws `config` when the configuration has no such table, and says why when the database has it. */
+async function tableNamed(config: Config, name: string): Promise<TableConfig> {
+  try {
+    return configuredTable(config, name);
+  } catch (error) {
+    throw (await notConfigured(config, name)) ?? error;
+  }
 }
 
 /** What there is to say; reads Postgres and the archive. Throws `config` for a key that cannot be one. */

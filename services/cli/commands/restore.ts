@@ -2,6 +2,7 @@
 
 import { type RestoreResult, restoreTable } from '../../../src/restore/run.js';
 import { loadConfig } from '../../../src/runtime/config.js';
+import { FlushAsker } from '../../../src/stream/flush-request.js';
 import { changedLines, leftLines } from '../left-rows.js';
 import { progressBar } from '../progress.js';
 import { parseRestoreOptions } from '../restore-options.js';
@@ -12,6 +13,7 @@ export async function run([table]: readonly (string | undefined)[], options: Rec
   const controller = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => controller.abort());
   const bar = progressBar(`restoring ${table}`, 'rows');
+  await using asker = new FlushAsker(config);
   const result = await restoreTable({
     config,
     table: String(table),
@@ -22,6 +24,7 @@ export async function run([table]: readonly (string | undefined)[], options: Rec
     keepMs,
     signal: controller.signal,
     progress: (done, all) => bar.update(done, all),
+    flush: asker.ask,
     notice: (text) => process.stderr.write(`${text}\n`),
   }).finally(() => bar.stop());
   process.stdout.write(

@@ -12,6 +12,7 @@ import { applicationName } from '../../../src/wal/identifier.js';
 import { closeClient, connectClient } from '../../../src/wal/session.js';
 import { requestSeal, type SealReply } from '../../pruner/requesters.js';
 import { progressBar } from '../progress.js';
+import { restoredDays, whyNotSealed } from '../unsealed-days.js';
 
 export async function run([name]: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
@@ -24,6 +25,7 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
   const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   const { connection } = await connectStream(config, `tidemark-${config.source.name}-seal`);
   const bar = progressBar('seal', 'rows');
+  const unsealed: string[] = [];
   let code = 0;
   let sealed = 0;
   let done = 0;
@@ -32,7 +34,13 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
     for (const table of tables) {
       const target = await readTarget(client, config.source.name, table);
       if (target === undefined) continue;
-      for (const request of await sealRequests(client, await emptyDays(client, state, table, target, day))) {
+      const empty = await emptyDays(client, state, table, target, day);
+      for (const other of day === undefined ? restoredDays(state, table) : [day]) {
+        if (empty.some((one) => one.day === other)) continue;
+        const why = await whyNotSealed(client, config, { state, table, target, day: other });
+        if (why !== undefined) unsealed.push(`${table.key} ${other} ${why}`);
+      }
+      for (const request of await sealRequests(client, empty)) {
         bar.update(done, Math.max(done, all));
         const reply = await requestSeal(connection, config, request);
         done += rowsOf(state, target.oid, request.day);
@@ -46,7 +54,8 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
     await connection.close().catch(() => undefined);
     await closeClient(client);
   }
-  if (sealed === 0 && code === 0) process.stdout.write('nothing to seal: no finished day with open segments is empty in Postgres\n');
+  if (sealed === 0 && code === 0) unsealed.unshift('nothing to seal: no finished day with open segments is empty in Postgres');
+  for (const line of unsealed) process.stdout.write(`${line}\n`);
   return code;
 }
 

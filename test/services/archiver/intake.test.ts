@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
-import type { ReadyBatch } from '../../../services/archiver/flush.js';
+import { consume } from '../../../services/archiver/consume.js';
+import { Flusher, type ReadyBatch } from '../../../services/archiver/flush.js';
+import type { Large } from '../../../services/archiver/large-values.js';
 import { openContext, openIntake } from '../../../services/archiver/loop.js';
 import { ReceiptWriter } from '../../../src/archive/receipts.js';
 import { Halt } from '../../../src/runtime/errors.js';
@@ -418,4 +420,47 @@ test('the end of a backlog does not wait for the age of its batch; a few rows do
   assert.equal((await bench.state())?.number, number);
   await running.stop();
   assert.equal((await bench.state())?.number, number + 1);
+});
+
+test('a backlog has not ended while the archiver itself holds it up', async () => {
+  await using bench = await ArchiverBench.start({ flush: '{ every: 60s }', tables: '  prices: { timestamp: at }\n  notes: { timestamp: at }' });
+  const notes = defineTable({ oid: 2000, table: 'notes' });
+  const wal = bench.wal();
+  const backlog = [
+    ...bench.copy([
+      { definition: prices, rows: [] },
+      { definition: notes, rows: [] },
+    ]),
+    ...wal.transaction(
+      [prices],
+      Array.from({ length: 50_000 }, (_, id) => insert(id)),
+      { cuts: [10_000, 20_000, 30_000, 40_000] },
+    ),
+    ...wal.transaction([notes], [updateMessage(notes.relation.oid, ['1', at('10:00:00'), undefined])]),
+  ];
+  await bench.publish(...backlog);
+  const context = await openContext(bench.config, bench.dir, bench.archive, bench.key, bench.log);
+  const stop = new AbortController();
+  let release: () => void = () => undefined;
+  let asked = false;
+  const earlier = async (): Promise<ReadonlyMap<string, Large>> => {
+    asked = true;
+    await new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    return new Map();
+  };
+  const { config, log } = bench;
+  const flusher = new Flusher(context, (error) => assert.fail(String(error)));
+  const ended = consume({ config, log, stream: bench.stream, intake: openIntake(context, bench.dir), flusher, from: {}, earlier }, stop.signal);
+  await until('a value is looked up', async () => asked);
+  const { number } = context.state;
+  await new Promise((resolve) => setTimeout(resolve, 2000)); // twice the silence that ends a backlog
+  assert.equal(context.state.number, number);
+  release();
+  await bench.archived(backlog.at(-1));
+  assert.equal(context.state.number, number + 1, 'as one batch');
+  stop.abort();
+  await ended;
+  await context.close();
 });

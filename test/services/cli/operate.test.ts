@@ -17,7 +17,8 @@ INSERT INTO prices (at, price) SELECT now() - interval '3 days', i FROM generate
 INSERT INTO prices (price) SELECT i FROM generate_series(1, 100) i;
 INSERT INTO trades (at, state) VALUES (now() - interval '3 days', 'pending'), (now() - interval '3 days', 'done');
 INSERT INTO fills VALUES (1);
-INSERT INTO notes VALUES (1, 'x', now() - interval '3 days');`;
+INSERT INTO notes VALUES (1, 'x', now() - interval '3 days');
+CREATE TABLE secrets (id int);`;
 const TABLES = `  prices: { timestamp: at }
   trades: { timestamp: at, keepWhile: "state = 'pending'" }
   notes: { timestamp: at, prune: false }
@@ -25,7 +26,7 @@ const TABLES = `  prices: { timestamp: at }
 
 let pipeline: Pipeline;
 before(async () => {
-  pipeline = await Pipeline.start({ schema: SCHEMA, tables: TABLES });
+  pipeline = await Pipeline.start({ schema: SCHEMA, tables: TABLES, yaml: 'protected: [secrets]' });
   await pipeline.doctorFix();
   pipeline.service('archiver');
   pipeline.service('capture');
@@ -78,6 +79,28 @@ test('explain says why a row stays, and where it is archived', async () => {
   const unknown = await cli('explain', 'nothing');
   assert.equal(unknown.code, 2);
   assert.match(unknown.stderr, /name one of: beat, prices, trades, notes/);
+  await pipeline.query(
+    `CREATE TABLE keyless (n int, at timestamptz); CREATE TABLE timeless (id int PRIMARY KEY); CREATE SCHEMA more; CREATE TABLE more.new (id int PRIMARY KEY, happened date)`,
+  );
+  const why = async (table: string): Promise<string> => {
+    const { code, stdout, stderr } = await cli('explain', table);
+    assert.deepEqual([code, stdout], [2, '']);
+    return stderr;
+  };
+  assert.match(
+    await why('more.new'),
+    /table more\.new is not archived: it is in the database and not in the configuration → add `more\.new: \{ timestamp: happened \}` to tables in \S+, then /,
+  );
+  assert.match(
+    await why('keyless'),
+    /table keyless is not archived: .*init leaves it out: it has no primary key and no replica identity.* → once that has changed, add `keyless: \{ timestamp: at \}`/,
+  );
+  assert.match(
+    await why('timeless'),
+    /init leaves it out: it has no date or timestamp column → once that has changed, add `timeless: \{ timestamp: COLUMN \}`/,
+  );
+  assert.match(await why('secrets'), /table secrets is protected: it is neither archived nor pruned → /);
+  await pipeline.query('DROP TABLE keyless, timeless, more.new');
 });
 
 test('prune --dry-run deletes nothing and says what would go; prune deletes it', async () => {
@@ -98,6 +121,8 @@ test('prune --dry-run deletes nothing and says what would go; prune deletes it',
   assert.equal((await cli('prune', 'nothing')).code, 2);
 });
 
+const NOTHING = 'nothing to seal: no finished day with open segments is empty in Postgres\n';
+
 test('seal works on an idle server, and says when there is nothing to seal', async () => {
   await pipeline.query(`INSERT INTO notes SELECT 2, i::text, now() - interval '9 days' FROM generate_series(1, 5) i`);
   await pipeline.archived();
@@ -110,12 +135,16 @@ test('seal works on an idle server, and says when there is nothing to seal', asy
   assert.match(sealed.stdout, new RegExp(`sealed notes ${day}`));
   const nothing = await cli('seal', 'notes', '--day', day);
   assert.equal(nothing.code, 0);
-  assert.match(nothing.stdout, /nothing to seal/);
+  assert.equal(nothing.stdout, `${NOTHING}notes ${day} is sealed already; Postgres holds no row of it\n`);
   // A day that is not over is none, however empty it is; two hours from now is today, or tomorrow just before midnight.
-  await pipeline.query(`INSERT INTO notes VALUES (3, 'x', now() + interval '2 hours')`);
+  const [{ day: later } = { day: '' }] = await pipeline.query<{ day: string }>(
+    `INSERT INTO notes VALUES (3, 'x', now() + interval '2 hours') RETURNING to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day`,
+  );
   await pipeline.query('DELETE FROM notes WHERE a = 3');
   await pipeline.archived();
-  assert.match((await cli('seal', 'notes')).stdout, /nothing to seal/);
+  assert.equal((await cli('seal', 'notes')).stdout, NOTHING);
+  assert.equal((await cli('seal', 'notes', '--day', later)).stdout, `${NOTHING}notes ${later} is not over\n`);
+  assert.equal((await cli('seal', 'notes', '--day', '2001-01-01')).stdout, NOTHING);
   assert.equal((await cli('seal', '--day', 'yesterday')).code, 2);
 });
 
@@ -133,6 +162,10 @@ test('seal says what became of a day that needs no daily file: sealed already, o
   assert.equal(sealed.length, 1);
   const back = await cli('restore', 'prices', '--day', three);
   assert.match(back.stdout, /prices: 500 rows restored/, back.stderr);
+  const held = `prices ${three} is sealed already; 500 of its rows are restored in Postgres, until they are pruned again\n`;
+  assert.equal((await cli('seal', 'prices', '--day', three)).stdout, `${NOTHING}${held}`);
+  await pipeline.archived();
+  assert.equal((await cli('seal', 'prices')).stdout, `${NOTHING}${held}`, 'found by itself');
   await pipeline.query(`DELETE FROM prices WHERE at < now() - interval '2 days'`);
   await pipeline.archived();
   const again = await cli('seal', 'prices', '--day', three);
