@@ -4,6 +4,7 @@
  */
 import { type DuckDBConnection, DuckDBInstance, type DuckDBResult, type Json } from '@duckdb/node-api';
 import { identifier, literal } from '../segment/sql.js';
+import { parquetType } from './parquet-types.js';
 import { OWN_SCHEMA } from './table.js';
 
 export type EngineOptions = {
@@ -90,12 +91,23 @@ export class Engine implements Disposable {
     return texts.length;
   }
 
-  /** Writes the rows of a checked SELECT into a file that was named when this was locked. Returns their number. */
+  /** Writes the rows of a checked SELECT into a file that was named when this was locked. Returns their number. Throws for a whole number of more than 38 digits, which has no type there. */
   async writeParquet(select: string, file: string): Promise<number> {
     this.#signal.throwIfAborted();
-    const reader = await this.connection.runAndReadAll(`COPY (${select}\n) TO ${literal(file)} (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)`);
+    const reader = await this.connection.runAndReadAll(
+      `COPY (${await this.#exactInParquet(select)}\n) TO ${literal(file)} (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)`,
+    );
     this.#signal.throwIfAborted();
     return Number(reader.getRows()[0]?.[0] ?? 0);
+  }
+
+  /** The same rows in types that Parquet can hold. */
+  async #exactInParquet(select: string): Promise<string> {
+    const prepared = await this.connection.prepare(select);
+    const types = Array.from({ length: prepared.columnCount }, (_, i) => parquetType(prepared.columnType(i)));
+    if (types.every((type) => type === undefined)) return select;
+    const list = types.map((type, i) => `${type === undefined ? `#${i + 1}` : `CAST(#${i + 1} AS ${type})`} AS ${identifier(prepared.columnName(i))}`);
+    return `SELECT ${list.join(', ')} FROM (${select}\n)`;
   }
 
   /** Rows that `keep` has kept, as what `each` (SQL of a column) makes of them, a text or null. `limit`: at most so many. */

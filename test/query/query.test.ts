@@ -177,6 +177,24 @@ test('each form of output', async () => {
   assert.match(piped.stderr, /^(1 row from 0 hot rows and 0 of 0 archived files, \d+\.\d\d s\n){2}$/);
 });
 
+test('Parquet has every digit of what DuckDB itself writes there rounded', async () => {
+  const out = path.join(pipeline.dir, 'exact.parquet');
+  const sql = `SELECT sum(id) + 9007199254740993 AS "a b", [INTERVAL '1 day 0.000007 s'] AS i, '12:34:56+02'::TIMETZ AS t, {'x y': 9007199254740993::HUGEINT, 'e': 'q'} AS s, MAP {'k': -1::HUGEINT} AS m, 1 AS n FROM prices`;
+  await asking().writeParquet(sql, out, new AbortController().signal);
+  using engine = await Engine.open({ memory: MEMORY }, new AbortController().signal);
+  assert.deepEqual(
+    await engine.query(`SELECT COLUMNS(*)::VARCHAR FROM '${out}'`),
+    await engine.query(`SELECT COLUMNS(*)::VARCHAR FROM (${sql.replace('FROM prices', 'FROM range(1, 601) r(id)')})`),
+  );
+  assert.deepEqual(await engine.query(`SELECT typeof("a b") AS a, typeof(s) AS s FROM '${out}'`), [
+    { a: 'DECIMAL(38,0)', s: 'STRUCT("x y" DECIMAL(38,0), e VARCHAR)' },
+  ]);
+  await assert.rejects(
+    asking().writeParquet(`SELECT 170141183460469231731687303715884105727::HUGEINT AS x`, `${out}.2`, new AbortController().signal),
+    /Conversion Error/,
+  );
+});
+
 test('what a terminal shows cannot move its cursor', async () => {
   const { columns, rows: shown } = { columns: ['a'], rows: [['\u001b[2J\u0007\u009b\n', `${'x'.repeat(200)}`]] };
   async function* piece(): AsyncGenerator<(string | null)[][]> {
