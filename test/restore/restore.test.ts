@@ -23,7 +23,8 @@ const TABLES = `  typed: { timestamp: at }
   ticks: { timestamp: at, keepWhile: "v = 'wait'" }
   lines: { timestamp: at, prune: false, deletes: keep }
   forms: { timestamp: at }
-  gone: { timestamp: at }`;
+  gone: { timestamp: at }
+  named: { timestamp: at }`;
 
 let pipeline: Pipeline;
 let typed: TypesTable;
@@ -35,7 +36,8 @@ before(async () => {
   await pipeline.query(`CREATE TABLE ticks (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text, code text UNIQUE);
     CREATE TABLE lines (at timestamptz, v text); ALTER TABLE lines REPLICA IDENTITY FULL; CREATE TABLE plays (id bigint, at timestamptz, v text, code text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF plays DEFAULT;
     CREATE TABLE forms (id bigint PRIMARY KEY, at timestamptz NOT NULL, n int, old text); CREATE TABLE gone (a int, b text, at timestamptz NOT NULL, PRIMARY KEY (b, a));
-    ALTER PUBLICATION tidemark_test ADD TABLE ticks, lines, forms, gone`);
+    CREATE TABLE named (id bigint PRIMARY KEY, at timestamptz NOT NULL, file_row_number text, filename text, tidemark_key int, "Tidemark_Row" int);
+    ALTER PUBLICATION tidemark_test ADD TABLE ticks, lines, forms, gone, named`);
   pipeline.service('archiver');
   capture = pipeline.service('capture');
   await pipeline.archived();
@@ -262,6 +264,20 @@ test('columns that have changed since: what prints the same is known, what does 
   await pipeline.query('DROP TRIGGER late ON ticks');
   await pipeline.archived();
   assert.deepEqual(await view('SELECT id, n, made FROM forms ORDER BY id, made NULLS FIRST'), ['1|1.00|∅', '2|2.00|∅', '3|3.00|∅', '3|3.00|x', '4|4.00|∅']);
+});
+
+test('columns may have the names that DuckDB and our own SQL have for things', async () => {
+  await pipeline.query(
+    `INSERT INTO named SELECT i, '${DAY}', 'n' || -i, 'f', 1, 2 FROM generate_series(1, 3000) i; INSERT INTO named VALUES (4000, '${DAY}', NULL, NULL, NULL, NULL)`,
+  );
+  const rows = 'SELECT n::text FROM named n ORDER BY id';
+  const before = await pipeline.query(rows);
+  await pipeline.archived();
+  assert.equal((await restore('named', { into: 'opened', where: `file_row_number = 'n-7' OR id > 3999` })).restored, 2, 'of an open day');
+  assert.equal((await prune('named')).deleted, 3001);
+  await until('the day is sealed', async () => (await kinds('named')).every((kind) => kind.startsWith('daily')));
+  assert.equal((await restore('named')).restored, 3001);
+  assert.deepEqual(await pipeline.query(rows), before);
 });
 
 test('a dropped table is made again, and its rows, copied when it is archived again, are not there twice', async () => {
