@@ -119,9 +119,9 @@ export async function findColdRows(engine: Engine, archive: Archive, from: Wante
   return { sql, files, of: all.length };
 }
 
-/** Days say something only by the column that the files were divided by. */
+/** Days say something only by the column that all files were divided by. */
 function isPrunedByDay(state: ArchiveState, { schema, table, timestamp }: QueriedTable): boolean {
-  return state.tables.every((one) => one.schema !== schema || one.table !== table || one.timestamp === timestamp);
+  return state.tables.every((one) => one.schema !== schema || one.table !== table || (one.timestamp === timestamp && one.dividedBy === undefined));
 }
 
 function bySignature(entries: readonly FileEntry[]): FileEntry[][] {
