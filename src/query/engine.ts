@@ -3,7 +3,7 @@
  * reaches no network. Must never run a person's SQL before it is locked.
  */
 import { type DuckDBConnection, DuckDBInstance, type DuckDBResult, type Json } from '@duckdb/node-api';
-import { identifier, literal } from '../segment/sql.js';
+import { exactPath, identifier, literal } from '../segment/sql.js';
 import { parquetType } from './parquet-types.js';
 import { OWN_SCHEMA } from './table.js';
 
@@ -67,7 +67,9 @@ export class Engine implements Disposable {
 
   /** From here on these files may be read (and, by us, one written), and nothing else; no setting changes any more. */
   async lock(files: readonly string[]): Promise<void> {
-    if (files.length > 0) await this.run(`SET allowed_paths = [${files.map(literal).join(', ')}]`);
+    // By the pattern that stands for it too: that is what a reader is given, and asked for.
+    const paths = files.flatMap((file) => [...new Set([file, exactPath(file)])]);
+    if (paths.length > 0) await this.run(`SET allowed_paths = [${paths.map(literal).join(', ')}]`);
     await this.run('SET enable_external_access = false; SET lock_configuration = true');
   }
 
