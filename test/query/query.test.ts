@@ -147,7 +147,7 @@ test('names that SQL has words for, of a table and its columns, are names like o
 });
 
 test('each form of output', async () => {
-  const sql = `SELECT id, token, nullif(price, 1.0) AS price, NULL AS "n", '' AS e, 'NaN'::double AS x FROM prices WHERE id IN (8, 9) ORDER BY id`;
+  const sql = `SELECT id, token, nullif(price, 1.0) AS price, NULL AS "n", '' AS e, 'NaN'::double AS x, '\ufeffb' AS b FROM prices WHERE id IN (8, 9) ORDER BY id`;
   const of = async (format: 'table' | 'csv' | 'json' | 'jsonl'): Promise<string> => {
     let text = '';
     await asking().run(sql, new AbortController().signal, async ({ columns, kept }) => {
@@ -155,11 +155,11 @@ test('each form of output', async () => {
     });
     return text;
   };
-  assert.equal(await of('csv'), 'id,token,price,n,e,x\n8,SOL,,,"",nan\n9,"a,""b",1.1250,,"",nan\n');
-  assert.equal(await of('table'), 'id  token  price   n     e  x\n8   SOL    NULL    NULL     nan\n9   a,"b   1.1250  NULL     nan\n');
+  assert.equal(await of('csv'), 'id,token,price,n,e,x,b\n8,SOL,,,"",nan,\ufeffb\n9,"a,""b",1.1250,,"",nan,\ufeffb\n');
+  assert.equal(await of('table'), 'id  token  price   n     e  x    b\n8   SOL    NULL    NULL     nan  \ufeffb\n9   a,"b   1.1250  NULL     nan  \ufeffb\n');
   const expected = [
-    { id: 8, token: 'SOL', price: null, n: null, e: '', x: 'NaN' },
-    { id: 9, token: 'a,"b', price: 1.125, n: null, e: '', x: 'NaN' },
+    { id: 8, token: 'SOL', price: null, n: null, e: '', x: 'NaN', b: '\ufeffb' },
+    { id: 9, token: 'a,"b', price: 1.125, n: null, e: '', x: 'NaN', b: '\ufeffb' },
   ];
   assert.deepEqual(JSON.parse(await of('json')), expected);
   assert.deepEqual((await of('jsonl')).trim().split('\n').map((line) => JSON.parse(line)), expected); // biome-ignore format: one line
