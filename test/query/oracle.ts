@@ -181,11 +181,12 @@ export class Oracle implements Disposable {
     return (JSON.parse(json ?? '[]') ?? []) as string[];
   }
 
-  /** Rows as texts. */
+  /** Rows as texts: read behind a point, since the binding drops a byte order mark at the beginning of a text. */
   async rows(sql: string): Promise<(string | null)[][]> {
     const prepared = await this.connection.prepare(sql);
-    const list = Array.from({ length: prepared.columnCount }, (_, i) => `CAST(#${i + 1} AS VARCHAR) AS c${i}`);
-    return (await this.connection.runAndReadAll(`SELECT ${list.join(', ')} FROM (${sql}\n)`)).getRows() as (string | null)[][];
+    const list = Array.from({ length: prepared.columnCount }, (_, i) => `'.' || CAST(#${i + 1} AS VARCHAR) AS c${i}`);
+    const found = (await this.connection.runAndReadAll(`SELECT ${list.join(', ')} FROM (${sql}\n)`)).getRows() as (string | null)[][];
+    return found.map((row) => row.map((text) => text?.slice(1) ?? null));
   }
 
   [Symbol.dispose](): void {
