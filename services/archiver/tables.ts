@@ -79,7 +79,7 @@ export class TableBook {
     if (config === undefined) return leftOut(state);
     if (config.timestamp === state.timestamp) return state;
     const reason = `its timestamp column was ${state.timestamp}, is ${config.timestamp} now: its rows are not copied again yet`;
-    return { ...state, timestamp: config.timestamp, coverage: { state: 'closed', reason } };
+    return { ...state, timestamp: config.timestamp, ...dividedBy([state], config.timestamp), coverage: { state: 'closed', reason } };
   }
 
   describe(description: TableDescription): void {
@@ -124,12 +124,15 @@ export class TableBook {
 
   /** Begins a copy generation: its tables, and no others. */
   beginCopy(tables: readonly CopiedTable[], snapshotXmax: string): void {
+    const before = this.states();
     this.#states.clear();
     this.#routes.clear();
     this.#descriptions.clear();
     for (const { oid, schema, table, published } of tables) {
       const config = this.#configured.get(`${schema}.${table}`);
-      if (config !== undefined) this.#states.set(oid, { ...newState(oid, config), copied: { snapshotXmax, published } });
+      if (config === undefined) continue;
+      const named = before.filter((one) => one.schema === schema && one.table === table);
+      this.#states.set(oid, { ...newState(oid, config), ...dividedBy(named, config.timestamp), copied: { snapshotXmax, published } });
     }
   }
 
@@ -169,11 +172,18 @@ function leftOut(state: TableState): TableState {
   return state.coverage.state === 'closed' ? state : { ...state, coverage: LEFT_OUT };
 }
 
+/** What the files of a table were divided by before, but for its timestamp of now. */
+function dividedBy(before: readonly TableState[], timestamp: string): Pick<TableState, 'dividedBy'> {
+  const others = new Set(before.flatMap((one) => [...(one.dividedBy ?? []), one.timestamp]));
+  others.delete(timestamp);
+  return others.size === 0 ? {} : { dividedBy: [...others] };
+}
+
 function newState(oid: number, { schema, table, group, timestamp }: TableConfig): TableState {
   return { oid, schema, table, group, timestamp, key: [], signature: '', coverage: COPY_RUNNING, copied: null, columnTypes: {}, ddl: '' };
 }
 
-function stateOf(table: ArchivedTable, { coverage, copied }: Pick<TableState, 'coverage' | 'copied'>): TableState {
+function stateOf(table: ArchivedTable, { coverage, copied, dividedBy }: Pick<TableState, 'coverage' | 'copied' | 'dividedBy'>): TableState {
   const { config, relation, description, signature, key } = table;
   return {
     oid: relation.oid,
@@ -181,6 +191,7 @@ function stateOf(table: ArchivedTable, { coverage, copied }: Pick<TableState, 'c
     table: relation.table,
     group: config.group,
     timestamp: config.timestamp,
+    ...(dividedBy === undefined ? {} : { dividedBy }),
     key,
     signature,
     coverage,

@@ -10,7 +10,7 @@ import { identifier, literal } from '../segment/sql.js';
 import type { ArchiveState } from './chain.js';
 import { groupFiles, tableFiles } from './groups.js';
 import type { FileEntry } from './manifest-format.js';
-import { digestSum, livesSql, parquet, rowKey, SUPERSEDED } from './view.js';
+import { digestSum, freeName, livesSql, numberedRows, parquet, rowKey, SUPERSEDED } from './view.js';
 
 /** Rows of one table and day, and the sum of their digests modulo 2^64. */
 export type DayContent = { readonly rows: number; readonly digestSum: string };
@@ -111,7 +111,8 @@ async function openRows(dir: string, state: ArchiveState, { oid, day, window }: 
 
 async function sealedContent(file: string, encoder: SegmentEncoder, except: Unresolved): Promise<DayContent> {
   const reader = await DailyReader.open(file);
-  const numbered = `SELECT file_row_number AS row, ${rowKey(reader.metadata, reader.text !== undefined)} AS _row FROM ${parquet([file], 'file_row_number = true')}`;
+  const row = freeName('tidemark_row', new Set(reader.metadata.columns.map(({ name }) => name)));
+  const numbered = `SELECT ${row} AS row, ${rowKey(reader.metadata, reader.text !== undefined)} AS _row FROM ${numberedRows(file, reader.metadata.columns, row)}`;
   const rows = await encoder.query<{ row: number }>(`SELECT row::INTEGER AS row FROM (${numbered}) WHERE ${among('_row', except)}`);
   return await reader.digestSum(new Set(rows.map(({ row }) => row)));
 }

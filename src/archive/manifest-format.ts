@@ -61,6 +61,8 @@ export type TableState = {
   readonly table: string;
   readonly group: string;
   readonly timestamp: string;
+  /** Other columns by which older rows were divided into days; absent: there are none. Of a file with such rows its day says nothing of `timestamp`. */
+  readonly dividedBy?: readonly string[];
   /** Columns that identify a row: primary key, else replica identity index, else empty. */
   readonly key: readonly string[];
   /** relationSignature of the newest rows. */

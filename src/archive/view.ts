@@ -234,6 +234,20 @@ export function parquet(files: readonly string[], ...more: readonly string[]): s
   return `read_parquet([${files.map((file) => literal(exactPath(file))).join(', ')}], ${[NOT_PARTITIONED, ...more].join(', ')})`;
 }
 
+/** A name for SQL of ours beside columns of a table: none of them has it. DuckDB does not tell names apart that differ in case only. */
+export function freeName(name: string, columns: ReadonlySet<string>): string {
+  return [...columns].some((column) => column.toLowerCase() === name) ? freeName(`${name}_`, columns) : name;
+}
+
+const NUMBER = 'file_row_number';
+
+/** The rows of a file for FROM, with their numbers in it, from 0, as `number`: a free name. DuckDB's own number is none to ask for where a column has its name; there they are counted, which is slower. */
+export function numberedRows(file: string, columns: readonly { readonly name: string }[], number: string): string {
+  return columns.some(({ name }) => name.toLowerCase() === NUMBER)
+    ? `(SELECT *, row_number() OVER () - 1 AS ${number} FROM ${parquet([file])})`
+    : `(SELECT * EXCLUDE (${NUMBER}), ${NUMBER} AS ${number} FROM ${parquet([file], `${NUMBER} = true`)})`;
+}
+
 /** SQL of one text that names a row by its key, the same in segments and in daily files; NULL without a key. `kept`: the file has a column of texts that its types cannot hold. */
 export function rowKey(metadata: SegmentMetadata, kept = true): string {
   const texts = metadata.key.flatMap((name) => metadata.columns.filter((column) => column.name === name));

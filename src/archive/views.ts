@@ -5,7 +5,9 @@
  */
 
 import { systemName, systemPrefix } from '../change/system-columns.js';
+import { segmentColumn } from '../segment/columns.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
+import { loseTogether } from '../segment/one-type.js';
 import { exactPath, identifier, literal, NOT_PARTITIONED } from '../segment/sql.js';
 import { manifestName } from './layout.js';
 import { endsSql, eventColumns, type Identities, identitiesOf, SUPERSEDED, USER_DELETED, versionColumns } from './view.js';
@@ -44,7 +46,8 @@ const FILES = 'tidemark_files';
 function viewNames(tables: readonly ViewedTable[]): Map<ViewedTable, string> {
   const taken = new Set([`main.${FILES}`]);
   const names = new Map<ViewedTable, string>();
-  for (const view of tables) {
+  // Names of public first: a name without a schema is one of them.
+  for (const view of [...tables].sort((a, b) => Number(b.schema === 'public') - Number(a.schema === 'public'))) {
     const { schema, table } = view;
     const place = schema === 'public' ? 'main' : schema.toLowerCase();
     let name = table;
@@ -82,6 +85,9 @@ function tableView(dir: string, view: ViewedTable, name: string): string {
   const full = `${schema}.${table}`;
   if (forms.some((form) => prefixOf(form) !== prefixOf(newest)))
     return comment(`${full}: a column that it got later has the name of a system column of its older files; it has no view`);
+  const lost = names.find((name) => loseTogether(typesOf(forms, name)));
+  if (lost !== undefined)
+    return comment(`${full}: column ${lost} has had types that DuckDB would not read as one without a loss; it has no view, tidemark query reads it as text`);
   const p = internalPrefix(names);
   const open = exactPath(`${dir}/_tidemark/open/${group}/${table}`);
   const read = (...patterns: string[]): string =>
@@ -142,7 +148,20 @@ function comment(text: string): string {
   return `-- ${text.replace(/[\r\n]/g, ' ')}`;
 }
 
-/** Columns of all forms: those of the newest in their order, then those that only older files have. */
+/** Types that a column has in the files. */
+function typesOf(forms: readonly SegmentMetadata[], name: string): string[] {
+  return forms.flatMap((form) =>
+    form.columns
+      .filter((column) => column.name.toLowerCase() === name.toLowerCase())
+      .flatMap((column) => {
+        const { fileType, dailyType = fileType } = segmentColumn(column, form);
+        return [fileType, dailyType];
+      }),
+  );
+}
+
+/** Columns of all forms: those of the newest in their order, then those that only older files have. Names that differ in case only are one to DuckDB. */
 function columnNames(forms: readonly SegmentMetadata[]): string[] {
-  return [...new Set(forms.flatMap((form) => form.columns.map((column) => column.name)))];
+  const names = forms.flatMap((form) => form.columns.map((column) => column.name));
+  return names.filter((name, i) => names.findIndex((one) => one.toLowerCase() === name.toLowerCase()) === i);
 }

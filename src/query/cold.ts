@@ -8,6 +8,7 @@ import type { ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
 import { type FileGroup, livesSql, parquet, SUPERSEDED, USER_DELETED } from '../archive/view.js';
 import { type Lsn, parseLsn } from '../position/lsn.js';
+import { segmentColumn } from '../segment/columns.js';
 import { parseMetadata, type SegmentMetadata } from '../segment/metadata.js';
 import { exactPath, literal, systemIdentifier } from '../segment/sql.js';
 import type { Engine } from './engine.js';
@@ -42,20 +43,53 @@ function filesOf(state: ArchiveState, { schema, table }: QueriedTable, kind: Fil
   return [...state.files.values()].filter((entry) => entry.schema === schema && entry.table === table && entry.kind === kind && entry.pendingCopy === null);
 }
 
-/** One metadata for each set of columns that the rows of the tables have, the newest first, by table. */
+/** One metadata for each set of columns, and of their types, that the rows of the tables have, the newest first, by table. */
 export async function archivedForms(
   engine: Engine,
   dir: string,
   state: ArchiveState,
   tables: readonly QueriedTable[],
 ): Promise<Map<QueriedTable, SegmentMetadata[]>> {
-  const newest = new Map<QueriedTable, FileEntry[]>();
+  const found = new Map<QueriedTable, SegmentMetadata[]>();
   for (const table of tables) {
-    const entries = [...filesOf(state, table, 'segment'), ...filesOf(state, table, 'daily')].sort(byNewestChange);
-    newest.set(table, [...new Map(entries.reverse().map((entry) => [entry.signature, entry])).values()].reverse());
+    const forms: SegmentMetadata[] = [];
+    for (const entries of bySignature([...filesOf(state, table, 'segment'), ...filesOf(state, table, 'daily')]))
+      forms.push(...(await byForm(engine, dir, entries)).map(({ metadata }) => metadata));
+    found.set(table, forms);
   }
-  const read = await readMetadata(engine, dir, [...newest.values()].flat());
-  return new Map([...newest].map(([table, entries]) => [table, entries.flatMap((entry) => read.get(entry.file) ?? [])]));
+  return found;
+}
+
+/** Files of equal columns, in groups: the groups and the files of each by their newest change, the newest first. */
+function bySignature(entries: readonly FileEntry[]): FileEntry[][] {
+  const found = new Map<string, FileEntry[]>();
+  for (const entry of [...entries].sort(byNewestChange)) found.set(entry.signature, [...(found.get(entry.signature) ?? []), entry]);
+  return [...found.values()];
+}
+
+/** Such a group by the types that the columns have in the files: an array is text while it is part of the key. Where the first and the last have the same, so have all between. */
+async function byForm(
+  engine: Engine,
+  dir: string,
+  entries: readonly FileEntry[],
+): Promise<{ readonly metadata: SegmentMetadata; readonly entries: FileEntry[] }[]> {
+  const ends = await readMetadata(
+    engine,
+    dir,
+    [...new Set([entries.at(0), entries.at(-1)])].filter((entry) => entry !== undefined),
+  );
+  const types = (metadata: SegmentMetadata): string => JSON.stringify(metadata.columns.map((column) => segmentColumn(column, metadata).fileType));
+  const [metadata, last] = [...ends.values()] as [SegmentMetadata, SegmentMetadata | undefined];
+  if (last === undefined || types(last) === types(metadata)) return [{ metadata, entries: [...entries] }];
+  const read = await readMetadata(engine, dir, entries);
+  const groups = new Map<string, { metadata: SegmentMetadata; entries: FileEntry[] }>();
+  for (const entry of entries) {
+    const one = read.get(entry.file) as SegmentMetadata;
+    const group = groups.get(types(one)) ?? { metadata: one, entries: [] };
+    group.entries.push(entry);
+    groups.set(types(one), group);
+  }
+  return [...groups.values()];
 }
 
 function byNewestChange(a: FileEntry, b: FileEntry): number {
@@ -104,8 +138,7 @@ export async function findColdRows(engine: Engine, archive: Archive, from: Wante
   const days = all.filter((entry) => entry.kind === 'daily' && (!prunes || dayMatches(entry.day, range)));
   const sql: string[] = [];
   const files: string[] = [];
-  for (const entries of bySignature(days)) {
-    const metadata = (await readMetadata(engine, dir, entries.slice(0, 1))).get((entries[0] as FileEntry).file) as SegmentMetadata;
+  for (const { metadata, entries } of (await Promise.all(bySignature(days).map((group) => byForm(engine, dir, group)))).flat()) {
     const group = entries.map((entry) => path.join(dir, entry.file));
     sql.push(shape.dailySql(metadata, parquet(group, 'union_by_name = true')));
     files.push(...group);
@@ -119,15 +152,9 @@ export async function findColdRows(engine: Engine, archive: Archive, from: Wante
   return { sql, files, of: all.length };
 }
 
-/** Days say something only by the column that the files were divided by. */
+/** Days say something only by the column that all files were divided by. */
 function isPrunedByDay(state: ArchiveState, { schema, table, timestamp }: QueriedTable): boolean {
-  return state.tables.every((one) => one.schema !== schema || one.table !== table || one.timestamp === timestamp);
-}
-
-function bySignature(entries: readonly FileEntry[]): FileEntry[][] {
-  const found = new Map<string, FileEntry[]>();
-  for (const entry of entries) found.set(entry.signature, [...(found.get(entry.signature) ?? []), entry]);
-  return [...found.values()];
+  return state.tables.every((one) => one.schema !== schema || one.table !== table || (one.timestamp === timestamp && one.dividedBy === undefined));
 }
 
 /** The open days of one table, by its OID. */

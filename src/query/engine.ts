@@ -3,7 +3,8 @@
  * reaches no network. Must never run a person's SQL before it is locked.
  */
 import { type DuckDBConnection, DuckDBInstance, type DuckDBResult, type Json } from '@duckdb/node-api';
-import { identifier, literal } from '../segment/sql.js';
+import { exactPath, identifier, literal } from '../segment/sql.js';
+import { parquetType } from './parquet-types.js';
 import { OWN_SCHEMA } from './table.js';
 
 export type EngineOptions = {
@@ -66,7 +67,9 @@ export class Engine implements Disposable {
 
   /** From here on these files may be read (and, by us, one written), and nothing else; no setting changes any more. */
   async lock(files: readonly string[]): Promise<void> {
-    if (files.length > 0) await this.run(`SET allowed_paths = [${files.map(literal).join(', ')}]`);
+    // By the pattern that stands for it too: that is what a reader is given, and asked for.
+    const paths = files.flatMap((file) => [...new Set([file, exactPath(file)])]);
+    if (paths.length > 0) await this.run(`SET allowed_paths = [${paths.map(literal).join(', ')}]`);
     await this.run('SET enable_external_access = false; SET lock_configuration = true');
   }
 
@@ -90,23 +93,35 @@ export class Engine implements Disposable {
     return texts.length;
   }
 
-  /** Writes the rows of a checked SELECT into a file that was named when this was locked. Returns their number. */
+  /** Writes the rows of a checked SELECT into a file that was named when this was locked. Returns their number. Throws for a whole number of more than 38 digits, which has no type there. */
   async writeParquet(select: string, file: string): Promise<number> {
     this.#signal.throwIfAborted();
-    const reader = await this.connection.runAndReadAll(`COPY (${select}\n) TO ${literal(file)} (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)`);
+    const reader = await this.connection.runAndReadAll(
+      `COPY (${await this.#exactInParquet(select)}\n) TO ${literal(file)} (FORMAT parquet, COMPRESSION zstd, USE_TMP_FILE false)`,
+    );
     this.#signal.throwIfAborted();
     return Number(reader.getRows()[0]?.[0] ?? 0);
   }
 
+  /** The same rows in types that Parquet can hold. */
+  async #exactInParquet(select: string): Promise<string> {
+    const prepared = await this.connection.prepare(select);
+    const types = Array.from({ length: prepared.columnCount }, (_, i) => parquetType(prepared.columnType(i)));
+    if (types.every((type) => type === undefined)) return select;
+    const list = types.map((type, i) => `${type === undefined ? `#${i + 1}` : `CAST(#${i + 1} AS ${type})`} AS ${identifier(prepared.columnName(i))}`);
+    return `SELECT ${list.join(', ')} FROM (${select}\n)`;
+  }
+
   /** Rows that `keep` has kept, as what `each` (SQL of a column) makes of them, a text or null. `limit`: at most so many. */
   async *kept(columns: number, each: (column: string) => string, limit?: number): AsyncGenerator<(string | null)[][]> {
-    const list = Array.from({ length: columns }, (_, i) => each(`c${i}`)).join(', ');
+    // Behind a point: the binding takes a byte order mark at the beginning of a text for none of it.
+    const list = Array.from({ length: columns }, (_, i) => `'.' || (${each(`c${i}`)})`).join(', ');
     const result: DuckDBResult = await this.connection.stream(`SELECT ${list} FROM ${RESULT}${limit === undefined ? '' : ` LIMIT ${limit}`}`);
     for (;;) {
       const chunk = await result.fetchChunk();
       this.#signal.throwIfAborted();
       if (chunk === null || chunk.rowCount === 0) return;
-      yield chunk.getRows() as (string | null)[][];
+      yield (chunk.getRows() as (string | null)[][]).map((row) => row.map((text) => text?.slice(1) ?? null));
     }
   }
 

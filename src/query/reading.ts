@@ -17,7 +17,8 @@ export const EVERYTHING: Range = { from: undefined, to: undefined };
 const DAY_MS = 86_400_000;
 
 /** The clock of a plan is not that of its execution: what is compared with it may move meanwhile. */
-const CLOCK = /\b(now|today|yesterday|tomorrow|age|current_\w+|get_current_\w+|local_?time\w*|transaction_timestamp)\b/i;
+const CLOCK =
+  /\b(now|today|yesterday|tomorrow|ago|age|current_\w+|pg_conf_load_time|pg_postmaster_start_time|get_current_\w+|local_?time\w*|transaction_timestamp)\b/i;
 
 /** By planName; a table that is not scanned has no entry. `plan`: JSON of EXPLAIN; `sql`: the statement. Throws an Error for a scan of a table that is none of them: it would be taken for empty. */
 export function readings(plan: string, sql: string, tables: readonly Scanned[]): Map<string, Reading> {
@@ -95,8 +96,16 @@ function lastBefore(text: string): string {
   const midnight = /^(\d{4}-\d{2}-\d{2})( 00:00:00)?(\+00)?$/.exec(text);
   if (midnight === null) return text;
   const [, day, time, zone = ''] = midnight as unknown as [string, string, string | undefined, string | undefined];
-  const before = new Date(Date.parse(`${day}T00:00:00Z`) - DAY_MS).toISOString().slice(0, 10);
+  const before = moved(day, -1);
+  if (before === undefined) return text;
   return time === undefined ? before : `${before} 23:59:59.999999${zone}`;
+}
+
+/** So many days later; undefined: no day that text can be compared as. Beyond the year 9999 and before the year 1 neither Postgres nor a day of the archive is written so. */
+function moved(text: string, days: number): string | undefined {
+  const at = Date.parse(`${text.slice(0, 10)}T00:00:00Z`) + days * DAY_MS;
+  const day = Number.isNaN(at) ? '' : new Date(at).toISOString().slice(0, 10);
+  return /^\d{4}-/.test(day) && !day.startsWith('0000') ? day : undefined;
 }
 
 function narrowed(a: Range, b: Range): Range {
@@ -114,11 +123,7 @@ function united(a: Reading | undefined, b: Reading): Reading {
 
 /** By a day on each side. */
 function widened({ from, to }: Range): Range {
-  const moved = (text: string | undefined, days: number): string | undefined => {
-    const day = Date.parse(`${text?.slice(0, 10)}T00:00:00Z`) + days * DAY_MS;
-    return text === undefined || Number.isNaN(day) ? undefined : new Date(day).toISOString().slice(0, 10);
-  };
-  return { from: moved(from, -1), to: moved(to, 2) };
+  return { from: from === undefined ? undefined : moved(from, -1), to: to === undefined ? undefined : moved(to, 2) };
 }
 
 /** True when rows of that UTC day can lie in the range; null: rows without a day. */

@@ -6,6 +6,7 @@ import { nameCollision, systemName } from '../change/system-columns.js';
 import { TidemarkError } from '../runtime/errors.js';
 import { segmentColumn } from '../segment/columns.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
+import { areOneKind } from '../segment/one-type.js';
 import { identifier, systemIdentifier } from '../segment/sql.js';
 
 /** Columns that rows were written with: of files, or of the table now. */
@@ -26,17 +27,21 @@ export const OWN_SCHEMA = '_tidemark';
 
 type Listed = Omit<QueriedTable, 'place'>;
 
-/** `public` is DuckDB's `main`; names that differ in case only are one to it: the second of two gets a number. */
+/** `public` is DuckDB's `main`; names that differ in case only are one to it: of two the second, and never a table of `public` before another, gets a number. */
 export function placed(tables: readonly Listed[]): QueriedTable[] {
   const taken = new Set<string>();
-  return tables.map((table) => {
-    const schema = table.schema === 'public' ? 'main' : table.schema;
+  const places = new Map<Listed, QueriedTable['place']>();
+  for (const table of [...tables.filter(isPublic), ...tables.filter((one) => !isPublic(one))]) {
+    const schema = isPublic(table) ? 'main' : table.schema;
     let name = table.table;
     for (let n = 2; taken.has(`${schema}.${name}`.toLowerCase()); n += 1) name = `${table.table}_${n}`;
     taken.add(`${schema}.${name}`.toLowerCase());
-    return { ...table, place: { schema, name } };
-  });
+    places.set(table, { schema, name });
+  }
+  return tables.map((table) => ({ ...table, place: places.get(table) as QueriedTable['place'] }));
 }
+
+const isPublic = ({ schema }: Listed): boolean => schema === 'public';
 
 /** Asks DuckDB for its tables instead of naming one. */
 const ASKS_FOR_TABLES = /\b(show|information_schema|duckdb_\w+|pg_\w+|sqlite_master|query|query_table)\b/i;
@@ -51,9 +56,6 @@ export function mentioned(sql: string, tables: readonly QueriedTable[]): Queried
 export function placeSql({ place }: QueriedTable): string {
   return `${identifier(place.schema)}.${identifier(place.name)}`;
 }
-
-/** Types of which the larger holds every value of the smaller; of any others that met in one column DuckDB would round, or refuse. */
-const FAMILIES: readonly RegExp[] = [/^(SMALLINT|INTEGER|BIGINT|DECIMAL\(.*\))$/, /^(FLOAT|DOUBLE)$/, /^(DATE|TIMESTAMP|TIMESTAMPTZ)$/];
 
 /** The columns of all forms together. A column that had types of several kinds is text. */
 export class Shape {
@@ -77,8 +79,7 @@ export class Shape {
     for (const form of forms)
       for (const { name, fileType, dailyType = fileType } of form.columns.map((one) => segmentColumn(one, form)))
         types.set(name.toLowerCase(), (types.get(name.toLowerCase()) ?? new Set()).add(dailyType));
-    const kept = (found: ReadonlySet<string>): boolean => found.size === 1 || FAMILIES.some((family) => [...found].every((type) => family.test(type)));
-    this.#mixed = new Set([...types].filter(([, found]) => !kept(found)).map(([name]) => name));
+    this.#mixed = new Set([...types].filter(([, found]) => !areOneKind([...found])).map(([name]) => name));
     this.forms = forms;
     this.text = systemName('text', [...names.values()]);
     this.columns = [...names.values(), this.text];

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { groupFiles, tableFiles } from '../archive/groups.js';
 import type { ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
-import { livesMemory, livesSql, parquet, rowKey, SUPERSEDED, USER_DELETED, wholeTable } from '../archive/view.js';
+import { freeName, livesMemory, livesSql, numberedRows, rowKey, SUPERSEDED, USER_DELETED, wholeTable } from '../archive/view.js';
 import { parseLsn } from '../position/lsn.js';
 import { configError, messageOf } from '../runtime/errors.js';
 import { DailyReader } from '../segment/daily-reader.js';
@@ -112,11 +112,12 @@ export class ChosenRows implements AsyncDisposable {
 
   async #daily(number: number, names: ReadonlySet<string>, { selection, key }: ChoosingOptions): Promise<void> {
     const { entry, metadata, text, unresolved } = this.#sources[number] as Source;
-    const from = withColumns(parquet([path.join(this.#dir, entry.file)], 'file_row_number = true'), metadata, names);
-    const pos = `${parseLsn(entry.maxLsn)}::HUGEINT * 4294967296 + file_row_number`;
+    const row = freeName('tidemark_row', names);
+    const from = withColumns(numberedRows(path.join(this.#dir, entry.file), metadata.columns, row), metadata, names);
+    const pos = `${parseLsn(entry.maxLsn)}::HUGEINT * 4294967296 + ${row}`;
     const missing = unresolved ? `${systemIdentifier('unresolved', metadata.columns)} IS NOT NULL` : 'false';
     await this.#insert(
-      `SELECT ${number}, file_row_number, ${pos}, ${keySql(metadata, key, text)}, false, ${missing}, ${dayOf(entry)}, true FROM ${from} WHERE ${conditionSql(selection, metadata)}`,
+      `SELECT ${number}, ${row}, ${pos}, ${keySql(metadata, key, text)}, false, ${missing}, ${dayOf(entry)}, true FROM ${from} WHERE ${conditionSql(selection, metadata)}`,
       selection,
     );
   }
@@ -131,14 +132,15 @@ export class ChosenRows implements AsyncDisposable {
     const memory = livesMemory([...segments, ...keys, ...elsewhere].flatMap(({ entries }) => entries).reduce((sum, entry) => sum + entry.rows, 0));
     await this.#duckdb.run(`CREATE OR REPLACE TEMP TABLE lives AS ${livesSql({ segments, keys, elsewhere, wholeTable: copied || truncated })}`, { memory });
     const counts = options.deletes === 'keep' ? `NOT ${SUPERSEDED}` : `NOT ${SUPERSEDED} AND NOT ${USER_DELETED}`;
+    const [row, key] = ['tidemark_row', 'tidemark_key'].map((name) => freeName(name, names)) as [string, string];
     for (const [part, { entries, metadata }] of segments.entries()) {
       const [lsn, ordinal] = (['lsn', 'ordinal'] as const).map((name) => `r.${systemIdentifier(name, metadata.columns)}`);
       for (const entry of entries) {
         const number = this.#sources.findIndex((source) => source.entry.file === entry.file);
-        const from = withColumns(parquet([path.join(this.#dir, entry.file)], 'file_row_number = true'), metadata, names);
+        const from = withColumns(numberedRows(path.join(this.#dir, entry.file), metadata.columns, row), metadata, names);
         await this.#insert(
-          `SELECT ${number}, r.file_row_number, l._lsn::HUGEINT * 4294967296 + l._ordinal, r.tidemark_key, ${oid === options.oid ? 'l.ended_by IS NULL' : 'false'}, l._unresolved IS NOT NULL, ${dayOf(entry)}, false
-             FROM (SELECT *, ${keySql(metadata, options.key, true)} AS tidemark_key FROM ${from} WHERE ${conditionSql(options.selection, metadata)}) r
+          `SELECT ${number}, r.${row}, l._lsn::HUGEINT * 4294967296 + l._ordinal, r.${key}, ${oid === options.oid ? 'l.ended_by IS NULL' : 'false'}, l._unresolved IS NOT NULL, ${dayOf(entry)}, false
+             FROM (SELECT *, ${keySql(metadata, options.key, true)} AS ${key} FROM ${from} WHERE ${conditionSql(options.selection, metadata)}) r
              JOIN (SELECT * FROM lives WHERE part = ${part} AND ${counts}) l ON ${lsn} = l._lsn AND ${ordinal} = l._ordinal`,
           options.selection,
         );

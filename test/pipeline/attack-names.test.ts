@@ -179,6 +179,17 @@ for (const major of [15, 18]) {
       instance.closeSync();
     });
 
+    test('a query finds each row under the name of its table', async () => {
+      const place = (schema: string, table: string): string => (schema === 'public' ? quoteIdentifier(table) : quoteTable(schema, table));
+      // DuckDB does not tell names apart that differ in case only, and public is its main: these have a number there.
+      const asked = ALL.filter(([schema, table]) => table !== 'upper' && schema !== 'main');
+      const sql = asked
+        .map(([schema, table]) => `SELECT count(*) || ' ' || min(who) || ' ' || max(who) AS found FROM ${place(schema, table)}`)
+        .join(' UNION ALL ');
+      const rows = JSON.parse(await tidemark('query', '--format', 'json', sql)) as { found: string }[];
+      assert.deepEqual(rows.map(({ found }) => found).sort(), asked.map(([schema, table]) => `3 ${schema}.${table} ${schema}.${table}`).sort());
+    });
+
     test('files are 0640, folders 0750, whatever the umask of who starts a service or a command', async () => {
       for (const file of await filesBelow(archive)) {
         const { mode, isFile } = await stat(file).then((found) => ({ mode: (found.mode & 0o7777).toString(8), isFile: found.isFile() }));

@@ -112,6 +112,18 @@ test('a range that follows the clock has a day more on each side', async () => {
   assert.equal((found?.range.to ?? '') > new Date(Date.now() + 86_400_000).toISOString().slice(0, 10), true);
 });
 
+test('a range at the ends of the calendar leaves nothing out and is one that Postgres can read', async () => {
+  const where = async (condition: string): Promise<Range | undefined> => (await of(`SELECT id FROM prices WHERE ${condition}`))?.range;
+  const clock = await where(`"timestamp" BETWEEN now()::timestamp - INTERVAL 7 DAY AND '9999-12-31'`);
+  assert.equal(clock?.to, undefined);
+  assert.match(clock?.from ?? '', /^2\d{3}-/);
+  assert.deepEqual(await where(`"timestamp" >= '0001-01-01' AND "timestamp" < ago(INTERVAL 1 DAY)::timestamp`), {
+    from: undefined,
+    to: new Date(Date.now() + 86_400_000).toISOString().slice(0, 10),
+  });
+  assert.deepEqual(await where(`"timestamp" < '0001-01-01'`), { from: undefined, to: '0001-01-01 00:00:00' });
+});
+
 test('a filter counts only when it begins with the column and compares with a plain time', () => {
   const all = { from: undefined, to: undefined };
   assert.deepEqual(rangeOf(`at>='2026-01-12'::DATE AND at!='2026-01-13'::DATE AND at<'2026-02-01'::DATE`, 'at'), { from: '2026-01-12', to: '2026-01-31' });

@@ -147,7 +147,7 @@ test('names that SQL has words for, of a table and its columns, are names like o
 });
 
 test('each form of output', async () => {
-  const sql = `SELECT id, token, nullif(price, 1.0) AS price, NULL AS "n", '' AS e, 'NaN'::double AS x FROM prices WHERE id IN (8, 9) ORDER BY id`;
+  const sql = `SELECT id, token, nullif(price, 1.0) AS price, NULL AS "n", '' AS e, 'NaN'::double AS x, '\ufeffb' AS b FROM prices WHERE id IN (8, 9) ORDER BY id`;
   const of = async (format: 'table' | 'csv' | 'json' | 'jsonl'): Promise<string> => {
     let text = '';
     await asking().run(sql, new AbortController().signal, async ({ columns, kept }) => {
@@ -155,11 +155,11 @@ test('each form of output', async () => {
     });
     return text;
   };
-  assert.equal(await of('csv'), 'id,token,price,n,e,x\n8,SOL,,,"",nan\n9,"a,""b",1.1250,,"",nan\n');
-  assert.equal(await of('table'), 'id  token  price   n     e  x\n8   SOL    NULL    NULL     nan\n9   a,"b   1.1250  NULL     nan\n');
+  assert.equal(await of('csv'), 'id,token,price,n,e,x,b\n8,SOL,,,"",nan,\ufeffb\n9,"a,""b",1.1250,,"",nan,\ufeffb\n');
+  assert.equal(await of('table'), 'id  token  price   n     e  x    b\n8   SOL    NULL    NULL     nan  \ufeffb\n9   a,"b   1.1250  NULL     nan  \ufeffb\n');
   const expected = [
-    { id: 8, token: 'SOL', price: null, n: null, e: '', x: 'NaN' },
-    { id: 9, token: 'a,"b', price: 1.125, n: null, e: '', x: 'NaN' },
+    { id: 8, token: 'SOL', price: null, n: null, e: '', x: 'NaN', b: '\ufeffb' },
+    { id: 9, token: 'a,"b', price: 1.125, n: null, e: '', x: 'NaN', b: '\ufeffb' },
   ];
   assert.deepEqual(JSON.parse(await of('json')), expected);
   assert.deepEqual((await of('jsonl')).trim().split('\n').map((line) => JSON.parse(line)), expected); // biome-ignore format: one line
@@ -175,6 +175,24 @@ test('each form of output', async () => {
   const piped = await command(['--stats'], "SELECT 1 AS a; -- and\nSELECT ';' AS b");
   assert.deepEqual([piped.code, piped.stdout], [0, 'a\n1\nb\n;\n']);
   assert.match(piped.stderr, /^(1 row from 0 hot rows and 0 of 0 archived files, \d+\.\d\d s\n){2}$/);
+});
+
+test('Parquet has every digit of what DuckDB itself writes there rounded', async () => {
+  const out = path.join(pipeline.dir, 'exact.parquet');
+  const sql = `SELECT sum(id) + 9007199254740993 AS "a b", [INTERVAL '1 day 0.000007 s'] AS i, '12:34:56+02'::TIMETZ AS t, {'x y': 9007199254740993::HUGEINT, 'e': 'q'} AS s, MAP {'k': -1::HUGEINT} AS m, 1 AS n FROM prices`;
+  await asking().writeParquet(sql, out, new AbortController().signal);
+  using engine = await Engine.open({ memory: MEMORY }, new AbortController().signal);
+  assert.deepEqual(
+    await engine.query(`SELECT COLUMNS(*)::VARCHAR FROM '${out}'`),
+    await engine.query(`SELECT COLUMNS(*)::VARCHAR FROM (${sql.replace('FROM prices', 'FROM range(1, 601) r(id)')})`),
+  );
+  assert.deepEqual(await engine.query(`SELECT typeof("a b") AS a, typeof(s) AS s FROM '${out}'`), [
+    { a: 'DECIMAL(38,0)', s: 'STRUCT("x y" DECIMAL(38,0), e VARCHAR)' },
+  ]);
+  await assert.rejects(
+    asking().writeParquet(`SELECT 170141183460469231731687303715884105727::HUGEINT AS x`, `${out}.2`, new AbortController().signal),
+    /Conversion Error/,
+  );
 });
 
 test('what a terminal shows cannot move its cursor', async () => {

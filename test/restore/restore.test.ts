@@ -24,7 +24,8 @@ const TABLES = `  typed: { timestamp: at }
   lines: { timestamp: at, prune: false, deletes: keep }
   forms: { timestamp: at }
   wider: { timestamp: at }
-  gone: { timestamp: at }`;
+  gone: { timestamp: at }
+  named: { timestamp: at }`;
 
 let pipeline: Pipeline;
 let typed: TypesTable;
@@ -36,7 +37,8 @@ before(async () => {
   await pipeline.query(`CREATE TABLE ticks (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text, code text UNIQUE);
     CREATE TABLE lines (at timestamptz, v text); ALTER TABLE lines REPLICA IDENTITY FULL; CREATE TABLE plays (id bigint, at timestamptz, v text, code text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF plays DEFAULT;
     CREATE TABLE forms (id bigint PRIMARY KEY, at timestamptz NOT NULL, n int, old text); CREATE TABLE wider (id bigint PRIMARY KEY, at timestamptz NOT NULL); CREATE TABLE gone (a int, b text, at timestamptz NOT NULL, PRIMARY KEY (b, a));
-    ALTER PUBLICATION tidemark_test ADD TABLE ticks, lines, forms, wider, gone`);
+    CREATE TABLE named (id bigint PRIMARY KEY, at timestamptz NOT NULL, file_row_number text, filename text, tidemark_key int, "Tidemark_Row" int);
+    ALTER PUBLICATION tidemark_test ADD TABLE ticks, lines, forms, wider, gone, named`);
   pipeline.service('archiver');
   capture = pipeline.service('capture');
   await pipeline.archived();
@@ -284,6 +286,20 @@ test('a column added behind restored rows: NULL in them, they are the same rows;
   assert.deepEqual((await prune('wider')).left, { 'archived before a column was added or renamed': 1 });
   await until('it is proved', async () => (await prune('wider')).deleted === 1);
   assert.deepEqual(await view('SELECT id, n FROM wider ORDER BY id, n NULLS FIRST'), ['1|∅', '2|∅', '3|∅', '4|∅', '4|7']);
+});
+
+test('columns may have the names that DuckDB and our own SQL have for things', async () => {
+  await pipeline.query(
+    `INSERT INTO named SELECT i, '${DAY}', 'n' || -i, 'f', 1, 2 FROM generate_series(1, 3000) i; INSERT INTO named VALUES (4000, '${DAY}', NULL, NULL, NULL, NULL)`,
+  );
+  const rows = 'SELECT n::text FROM named n ORDER BY id';
+  const before = await pipeline.query(rows);
+  await pipeline.archived();
+  assert.equal((await restore('named', { into: 'opened', where: `file_row_number = 'n-7' OR id > 3999` })).restored, 2, 'of an open day');
+  assert.equal((await prune('named')).deleted, 3001);
+  await until('the day is sealed', async () => (await kinds('named')).every((kind) => kind.startsWith('daily')));
+  assert.equal((await restore('named')).restored, 3001);
+  assert.deepEqual(await pipeline.query(rows), before);
 });
 
 test('a dropped table is made again, and its rows, copied when it is archived again, are not there twice', async () => {

@@ -7,6 +7,7 @@ import { type ViewedTable, viewsSql } from '../../../src/archive/views.js';
 import { parseLsn } from '../../../src/position/lsn.js';
 import { type Config, loadConfig } from '../../../src/runtime/config.js';
 import { TidemarkError } from '../../../src/runtime/errors.js';
+import { segmentColumn } from '../../../src/segment/columns.js';
 import type { SegmentMetadata } from '../../../src/segment/metadata.js';
 
 export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
@@ -43,13 +44,21 @@ async function formsOf(dir: string, state: ArchiveState, { schema, table }: Tabl
     const form = `${entry.signature} ${JSON.stringify(metadata.key)}`;
     if (!forms.has(form)) forms.set(form, metadata);
   }
-  const open = new Set([...forms.keys()].map((form) => form.split(' ')[0]));
-  for (const entry of entries) {
-    if (entry.kind !== 'daily' || open.has(entry.signature)) continue;
-    open.add(entry.signature);
-    forms.set(entry.signature, await metadataOf(dir, entry));
+  const daily = entries.filter(({ kind }) => kind === 'daily');
+  for (const signature of new Set(daily.map((entry) => entry.signature))) {
+    const same = daily.filter((entry) => entry.signature === signature);
+    // The oldest too: an array that was part of the key then is text in its files.
+    for (const entry of new Set([same.at(0), same.at(-1)] as FileEntry[])) {
+      const metadata = await metadataOf(dir, entry);
+      const known = [...forms.values()].filter((form) => form.signature === signature).map(typesText);
+      if (!known.includes(typesText(metadata))) forms.set(entry.file, metadata);
+    }
   }
   return [...forms.values()];
+}
+
+function typesText(form: SegmentMetadata): string {
+  return form.columns.map((column) => segmentColumn(column, form).fileType).join();
 }
 
 function newestFirst(a: FileEntry, b: FileEntry): number {
