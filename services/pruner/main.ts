@@ -1,7 +1,5 @@
 /** The pruner as a process of its own: `node services/pruner/main.js -c tidemark.yaml`. */
 import { runServiceMain } from '../../src/runtime/service-main.js';
-import { giveWay } from './background.js';
 import { runPruner } from './loop.js';
 
-giveWay();
 await runServiceMain('pruner', runPruner);

@@ -8,10 +8,7 @@ import { supervise } from '../supervisor.js';
 const LOOPS: Readonly<Record<string, () => Promise<ServiceLoop>>> = {
   capture: async () => (await import('../../capture/loop.js')).runCapture,
   archiver: async () => (await import('../../archiver/loop.js')).runArchiver,
-  pruner: async () => {
-    (await import('../../pruner/background.js')).giveWay();
-    return (await import('../../pruner/loop.js')).runPruner;
-  },
+  pruner: async () => (await import('../../pruner/loop.js')).runPruner,
   console: async () => {
     const { runConsole } = await import('../../console/loop.js');
     return (config, log, signal) => runConsole(config, log, signal);

@@ -1,6 +1,5 @@
 /** The pruner as a service: asked over NATS, by its schedule, switched off, without NATS, twice, refused at its start. */
 import assert from 'node:assert/strict';
-import { constants, getPriority } from 'node:os';
 import { after, before, test } from 'node:test';
 import pino from 'pino';
 import { pruneOnce, runPruner } from '../../../services/pruner/loop.js';
@@ -84,18 +83,6 @@ test('a request prunes at once, a dry one deletes nothing, a wrong one is told w
   );
   const { result, by } = await pruneOnce(config, log, { table: 'ticks' }, never);
   assert.deepEqual([by, result.tables.length, result.tables[0]?.deleted, await count()], ['service', 1, 10, 0]);
-});
-
-test('a process of its own gives way to others, one that it shares with somebody does not', async () => {
-  const before = getPriority();
-  const lower = Math.max(before, constants.priority.PRIORITY_BELOW_NORMAL);
-  const started = pipeline.service('pruner');
-  await until('it gives way', async () => getPriority(started.process.pid) === lower);
-  await listening();
-  await started.stop();
-  await using _ = service();
-  await listening();
-  assert.equal(getPriority(), before);
 });
 
 test('without a pruner the command does it itself; unknown tables are refused before anything is asked', async () => {
