@@ -112,6 +112,7 @@ async function writeConfig(home: string, url: string, stream: string): Promise<s
   document.setIn(['archive', 'dir'], path.join(home, 'archived_data'));
   document.setIn(['archive', 'flush', 'every'], '2s');
   document.setIn(['prune', 'schedule'], `*/${HOUR_MS / 1000} * * * * *`);
+  document.setIn(['prune', 'spread'], 0); // somebody watches
   document.setIn(['console'], { port: await consolePort() });
   await mkdir(path.join(home, 'archived_data'), { mode: 0o750 });
   const file = path.join(home, 'tidemark.yaml');

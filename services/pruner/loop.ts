@@ -7,8 +7,8 @@ import { takeClock } from '../../src/prune/clock.js';
 import { connectPruner } from '../../src/prune/connection.js';
 import { prunePreflight } from '../../src/prune/preflight.js';
 import { type PruneReply, type PruneRequest, parsePruneRequest } from '../../src/prune/request.js';
-import { chosenTables, type PruneResult, runPrune } from '../../src/prune/run.js';
-import type { Config, TableConfig } from '../../src/runtime/config.js';
+import { chosenTables, type PruneOptions, type PruneResult, runPrune } from '../../src/prune/run.js';
+import type { Config } from '../../src/runtime/config.js';
 import { configError, describeError, exitCodeOf, Halt, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
 import type { Log } from '../../src/runtime/log.js';
 import { type Monitor, unwatched } from '../../src/runtime/monitor.js';
@@ -41,7 +41,7 @@ async function prune(config: Config, log: Log, signal: AbortSignal, metrics: Pru
   await checkSettings(config, log);
   await checkAtStart(config, log);
   const runs = new Runs(config, log, signal, metrics);
-  const job = new Cron(config.prune.schedule, { timezone: 'UTC', paused: !config.prune.enabled }, () => runs.scheduled());
+  const job: Cron = new Cron(config.prune.schedule, { timezone: 'UTC', paused: !config.prune.enabled }, () => runs.scheduled(job.nextRun() ?? undefined));
   log.info(
     { event: 'pruner-started', enabled: config.prune.enabled, schedule: config.prune.schedule, dryRun: config.prune.dryRun },
     config.prune.enabled ? (config.prune.dryRun ? 'dry runs by schedule (prune.dryRun)' : 'pruning by schedule') : `${OFF}; dry runs are answered`,
@@ -94,6 +94,8 @@ class Runs {
   readonly #stop = new AbortController();
   #busy: Promise<unknown> = Promise.resolve();
   #scheduled = false;
+  /** Of a run that takes its time: somebody waits for the one behind it. */
+  #hurry = new AbortController();
 
   constructor(config: Config, log: Log, signal: AbortSignal, metrics: PrunerMetrics) {
     this.#config = config;
@@ -104,7 +106,7 @@ class Runs {
   }
 
   /** The result, as soon as it stands; the next run starts when this one has also handed its days over. */
-  start(trigger: 'schedule' | 'request', request: PruneRequest): Promise<PruneResult> {
+  start(trigger: 'schedule' | 'request', request: PruneRequest, spread?: () => PruneOptions['spread']): Promise<PruneResult> {
     const config = this.#config;
     const dryRun = request.dryRun === true || config.prune.dryRun;
     return new Promise((resolve, reject) => {
@@ -113,7 +115,7 @@ class Runs {
         const recopy = this.connection ? recopyRequester(this.connection, config, this.#log) : undefined;
         const flush = this.connection ? flushRequester(this.connection, config) : undefined;
         const options = { config, log: this.#log, signal: this.signal, follower: this.#follower, trigger, table: request.table, dryRun, seal, flush, recopy };
-        const batch = (table: TableConfig, rows: number, ms: number): void => this.#metrics.batch(table, rows, ms, dryRun);
+        const batch: PruneOptions['batch'] = (table, rows, ms, rowsPerSecond) => this.#metrics.batch(table, { rows, ms, rowsPerSecond }, dryRun);
         let stands = false;
         const finished = (result: PruneResult): void => {
           if (!stands) this.#stands(result);
@@ -121,7 +123,7 @@ class Runs {
           resolve(result);
         };
         this.#metrics.begins();
-        finished(await runPrune({ ...options, finished, batch }));
+        finished(await runPrune({ ...options, spread: spread?.(), finished, batch }));
       };
       this.#busy = this.#busy.then(one).catch((error: unknown) => {
         this.#metrics.couldNot(describeError(error));
@@ -136,11 +138,21 @@ class Runs {
     if (this.tell) tellRun(this.tell, result);
   }
 
-  /** By the clock. A run that is still on is not followed by another of the same hour. */
-  scheduled(): void {
+  /** By somebody who waits: what is under way hurries from now on. */
+  requested(request: PruneRequest): Promise<PruneResult> {
+    this.#hurry.abort();
+    return this.start('request', request);
+  }
+
+  /** By the clock; the run takes its time until `next`. A run that is still on is not followed by another of the same hour. */
+  scheduled(next: Date | undefined): void {
     if (this.#scheduled || this.signal.aborted) return;
     this.#scheduled = true;
-    this.start('schedule', {})
+    this.#hurry = new AbortController();
+    const hurry = this.#hurry.signal;
+    const spread = (): PruneOptions['spread'] =>
+      next === undefined ? undefined : { overMs: this.#config.prune.spread * (next.getTime() - Date.now()), hurry };
+    this.start('schedule', {}, spread)
       .catch((error: unknown) => this.#log.warn({ event: 'prune-failed', reason: describeError(error) }, 'this run failed; the next one tries again'))
       .finally(() => {
         this.#scheduled = false;
@@ -193,7 +205,7 @@ async function serve(config: Config, body: string, runs: Runs): Promise<PruneRep
   const request = parsePruneRequest(body);
   chosenTables(config, request.table);
   if (!config.prune.enabled && request.dryRun !== true) throw configError(OFF, 'a dry run is possible');
-  return { ok: true, result: await runs.start('request', request) };
+  return { ok: true, result: await runs.requested(request) };
 }
 
 /**

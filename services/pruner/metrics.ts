@@ -29,6 +29,8 @@ export class PrunerMetrics {
   #connected: () => boolean = () => false;
   #last: PruneResult | undefined;
   #failure: string | undefined;
+  /** Rows a second that the run under way keeps to. */
+  #pace = 0;
   /** Rows counted of each table in this run, batch by batch. */
   readonly #counted = new Map<string, number>();
 
@@ -61,6 +63,11 @@ export class PrunerMetrics {
     metrics.gauge('tidemark_prune_enabled', '1 when rows are deleted by schedule (prune.enabled, not prune.dryRun).', () => (enabled && !dryRun ? 1 : 0));
     metrics.gauge('tidemark_prune_paused', '1 while `tidemark pause` holds pruning back.', async () =>
       (await readPause(config.archive.dir)) === undefined ? 0 : 1,
+    );
+    metrics.gauge(
+      'tidemark_prune_pace_rows_per_second',
+      'Rows a second that the run under way keeps to (prune.spread, prune.maxRowsPerSecond); 0 between runs.',
+      () => this.#pace,
     );
     metrics.gauge(
       'tidemark_prune_last_run_timestamp_seconds',
@@ -103,9 +110,10 @@ export class PrunerMetrics {
     this.#health.turn(BATCH_MS);
   }
 
-  batch(table: TableConfig, rows: number, ms: number, dryRun: boolean): void {
+  batch(table: TableConfig, { rows, ms, rowsPerSecond }: { rows: number; ms: number; rowsPerSecond: number }, dryRun: boolean): void {
     this.#health.turn(BATCH_MS);
     if (dryRun) return;
+    this.#pace = rowsPerSecond;
     const name = named(table);
     this.#counted.set(name, (this.#counted.get(name) ?? 0) + rows);
     this.#rows.inc(rows, { table: name });
@@ -116,6 +124,7 @@ export class PrunerMetrics {
   /** A run stands; days may still be sealed after it. */
   ran(result: PruneResult): void {
     this.#health.turn(ANY_TIME);
+    this.#pace = 0;
     if (!result.ran || result.dryRun) return;
     // A batch whose COMMIT got no answer is known to be deleted only by now.
     for (const table of result.tables) {
@@ -133,6 +142,7 @@ export class PrunerMetrics {
   /** A run that could not be: the database is not there, say. */
   couldNot(reason: string): void {
     this.#health.turn(ANY_TIME);
+    this.#pace = 0;
     this.#runs.inc(1, { result: 'failed' });
     this.#failure = `the last run failed: ${reason}`;
   }

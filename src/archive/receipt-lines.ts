@@ -127,11 +127,15 @@ export class ReceiptReader {
     try {
       let offset = this.#offsets.get(name) ?? 0;
       let rest = Buffer.alloc(0);
+      const { size } = await handle.stat();
       for (;;) {
-        const chunk = Buffer.alloc(READ_BYTES);
-        const { bytesRead } = await handle.read(chunk, 0, READ_BYTES, offset + rest.length);
+        const more = Math.min(READ_BYTES, size - offset - rest.length); // no larger a buffer: the archiver reads on for each batch of the pruner
+        if (more <= 0) return;
+        const room = Buffer.alloc(rest.length + more);
+        rest.copy(room);
+        const { bytesRead } = await handle.read(room, rest.length, more, offset + rest.length);
         if (bytesRead === 0) return;
-        const bytes = Buffer.concat([rest, chunk.subarray(0, bytesRead)]);
+        const bytes = room.subarray(0, rest.length + bytesRead);
         let from = 0;
         for (let end = bytes.indexOf(0x0a); end >= 0; end = bytes.indexOf(0x0a, from)) {
           if (end > from) this.#take(headText(bytes, from, end), { file: name, offset: offset + from, length: end - from });

@@ -1,4 +1,4 @@
-/** What holds pruning back although rows could go: clocks that disagree, standbys that lag, and the pace a person has set. */
+/** What holds pruning back although rows could go: clocks that disagree, and standbys that lag. */
 import type pg from 'pg';
 import type { Log } from '../runtime/log.js';
 import { sleep } from '../runtime/service.js';
@@ -49,23 +49,5 @@ export async function waitForStandbys(client: pg.Client, mostBytes: number, log:
     if (performance.now() > until) return `a standby has ${lag} bytes yet to replay (prune.maxStandbyLag is ${mostBytes}): the next run goes on`;
     if (!said) log.info({ event: 'standby-lag', bytes: lag }, 'waiting for a standby');
     await sleep(STANDBY_LOOK_MS, signal);
-  }
-}
-
-/** Keeps deletes at or below a rate: after each batch it waits until the average is met. */
-export class Pace {
-  readonly #rowsPerSecond: number;
-  readonly #signal: AbortSignal;
-  #free = performance.now();
-
-  constructor(rowsPerSecond: number, signal: AbortSignal) {
-    this.#rowsPerSecond = rowsPerSecond;
-    this.#signal = signal;
-  }
-
-  async after(rows: number): Promise<void> {
-    this.#free = Math.max(this.#free, performance.now() - 1000) + (rows / this.#rowsPerSecond) * 1000;
-    const wait = this.#free - performance.now();
-    if (wait > 0) await sleep(wait, this.#signal);
   }
 }

@@ -32,16 +32,21 @@ export async function readCutoff(client: pg.Client, retentionMs: number, timezon
 const DATE = 1082;
 const TIMESTAMPTZ = 1184;
 
+/** Older than the cutoff by the column alone, as the planner can judge it by the table's statistics. A row may not go for that. */
+export function older(config: TableConfig, target: Target, cutoff: Cutoff): string {
+  const column = quoteIdentifier(config.timestamp);
+  if (target.timestampType === TIMESTAMPTZ) return `${column} < ${quoteLiteral(cutoff.instant)}::timestamptz`;
+  return `${column} < ${quoteLiteral(cutoff.local)}::timestamp${target.timestampType === DATE ? '::date' : ''}`;
+}
+
 /** Old enough. Wall-clock columns must be old by both readings: the hour that a zone repeats counts as the later one. A date counts from its end. What has no usable day never is: NULL, infinite, before Christ. */
 export function oldEnough(config: TableConfig, target: Target, cutoff: Cutoff): string {
   const column = quoteIdentifier(config.timestamp);
   const usable = `${column} >= '0001-01-01${target.timestampType === TIMESTAMPTZ ? ' 00:00:00+00' : ''}'`;
-  if (target.timestampType === TIMESTAMPTZ) return `${column} < ${quoteLiteral(cutoff.instant)}::timestamptz AND ${usable}`;
-  const local =
-    target.timestampType === DATE ? `${column} < ${quoteLiteral(cutoff.local)}::timestamp::date` : `${column} < ${quoteLiteral(cutoff.local)}::timestamp`;
-  if (cutoff.timezone === 'UTC') return `${local} AND ${usable}`;
+  const old = `${older(config, target, cutoff)} AND ${usable}`;
+  if (target.timestampType === TIMESTAMPTZ || cutoff.timezone === 'UTC') return old;
   const end = target.timestampType === DATE ? `(${column} + 1)::timestamp` : column;
-  return `${local} AND ${usable} AND (${end} AT TIME ZONE ${quoteLiteral(cutoff.timezone)}) <= ${quoteLiteral(cutoff.instant)}::timestamptz`;
+  return `${old} AND (${end} AT TIME ZONE ${quoteLiteral(cutoff.timezone)}) <= ${quoteLiteral(cutoff.instant)}::timestamptz`;
 }
 
 /** Behind the fence: its inserting transaction is older than the horizon. */

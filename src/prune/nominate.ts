@@ -2,7 +2,7 @@
 import type pg from 'pg';
 import type { TableConfig } from '../runtime/config.js';
 import { quoteIdentifier } from '../wal/identifier.js';
-import { type Cutoff, mayGo, tableSql } from './eligible.js';
+import { type Cutoff, mayGo, notKept, older, tableSql } from './eligible.js';
 import type { Target } from './target.js';
 
 export type Nominated = {
@@ -52,4 +52,18 @@ export async function nominate(
 export async function countRows(client: pg.Client, sql: string, most: number): Promise<number> {
   const { rows } = await client.query<{ n: string }>(`SELECT count(*)::text AS n FROM (SELECT FROM ${sql} LIMIT ${most}) s`);
   return Number(rows[0]?.n ?? 0);
+}
+
+/**
+ * About how many rows are old enough and not kept, as the planner guesses: nothing is read, so it may be far off, above all where the table was never analyzed. What refers to the table is left
+ * out. Throws what the database says, also of a `keepWhile` that is no condition.
+ */
+export async function estimateRows(client: pg.Client, config: TableConfig, target: Target, cutoff: Cutoff): Promise<number> {
+  const { rows } = await client.query<{ 'QUERY PLAN': string }>(
+    // A parameter makes it the extended protocol, which takes one statement only.
+    `EXPLAIN (FORMAT JSON) SELECT FROM ONLY ${tableSql(target)} WHERE ${older(config, target, cutoff)} AND ${notKept(config)} AND $1::int4 = 1`,
+    [1],
+  );
+  const [plan] = JSON.parse(rows[0]?.['QUERY PLAN'] ?? '[]') as { Plan: { 'Plan Rows': number } }[];
+  return plan?.Plan['Plan Rows'] ?? 0;
 }

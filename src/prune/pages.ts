@@ -7,8 +7,8 @@ import { type Nominated, nominate } from './nominate.js';
 import type { Archived } from './proof.js';
 import type { Target } from './target.js';
 
-/** Nominated rows, and what the archive holds of them, on its way. */
-export type Page = { readonly rows: readonly Nominated[]; readonly archived: Promise<ReadonlyMap<string, Archived>> };
+/** Nominated rows, whether there were as many as were asked for, and what the archive holds of them, on its way. */
+export type Page = { readonly rows: readonly Nominated[]; readonly full: boolean; readonly archived: Promise<ReadonlyMap<string, Archived>> };
 
 export type PagesOf = {
   readonly table: TableConfig;
@@ -25,14 +25,13 @@ const AHEAD_MS = 2000;
 export class Pages {
   readonly #client: pg.Client;
   readonly #of: PagesOf;
-  /** Rows of a page. */
-  readonly #size: number;
+  readonly #size: () => number;
   #after: Nominated | undefined;
   #ahead: Page | undefined;
   #looksAhead: boolean;
 
-  /** `size`: rows of a page. */
-  constructor(client: pg.Client, of: PagesOf, size: number) {
+  /** `size`: rows of the next page. */
+  constructor(client: pg.Client, of: PagesOf, size: () => number) {
     this.#client = client;
     this.#of = of;
     this.#size = size;
@@ -49,7 +48,7 @@ export class Pages {
 
   /** Begins with the page behind this one; no more when that takes long, or fails: this page must not wait for it, and what is wrong shows when its turn comes. */
   async lookAhead(page: Page): Promise<void> {
-    this.#looksAhead &&= page.rows.length === this.#size; // fewer: the last one, or rows so large that their values would lie in memory twice
+    this.#looksAhead &&= page.full; // fewer: the last one, or rows so large that their values would lie in memory twice
     if (!this.#looksAhead) return;
     try {
       await this.#client.query(`SET statement_timeout = ${AHEAD_MS}`);
@@ -63,7 +62,8 @@ export class Pages {
 
   async #nominate(): Promise<Page> {
     const { table, target, cutoff, horizon, safe, looks } = this.#of;
-    const { rows } = await nominate(this.#client, table, target, { cutoff, horizon, safe, rows: this.#size, after: this.#after });
-    return { rows, archived: looks.look(rows) };
+    const size = this.#size();
+    const { rows } = await nominate(this.#client, table, target, { cutoff, horizon, safe, rows: size, after: this.#after });
+    return { rows, full: rows.length === size, archived: looks.look(rows) };
   }
 }

@@ -15,12 +15,15 @@ import type { Config, TableConfig } from '../runtime/config.js';
 import { configError, describeError, Halt, type HaltName } from '../runtime/errors.js';
 import type { Log } from '../runtime/log.js';
 import { closeClient } from '../wal/session.js';
-import { Pace } from './brakes.js';
 import { takeClock } from './clock.js';
 import { connectPruner, isUsable, otherServer, takeLock } from './connection.js';
+import { readCutoff } from './eligible.js';
 import { type EmptyDay, emptyDays, type SealRequest, sealRequests } from './empty-days.js';
+import { estimateRows } from './nominate.js';
+import { Pace } from './pace.js';
 import { type Settled, settleIntents } from './settle.js';
 import { MOST_UNPROVED, pruneTable, type TableOutcome, wouldDelete } from './table.js';
+import { readTarget } from './target.js';
 
 export type PruneOptions = {
   readonly config: Config;
@@ -31,6 +34,8 @@ export type PruneOptions = {
   /** Key of one table; all when absent. */
   readonly table?: string | undefined;
   readonly dryRun: boolean;
+  /** The run takes its time: `overMs` milliseconds, or until `hurry` aborts. A dry run does not. Absent: prune.maxRowsPerSecond from the start. */
+  readonly spread?: { readonly overMs: number; readonly hurry: AbortSignal } | undefined;
   /** Hands a finished day to the archiver; its failure is logged, the next run asks again. */
   readonly seal?: ((request: SealRequest) => Promise<void>) | undefined;
   /** Has rows copied again that the archive does not hold as they are. Never throws: the next run finds them again. */
@@ -39,8 +44,8 @@ export type PruneOptions = {
   readonly flush?: FlushWish | undefined;
   /** Told the result as soon as it stands: the sealing that follows may wait for the archive's next flush. */
   readonly finished?: ((result: PruneResult) => void) | undefined;
-  /** Told of every batch of a table that is deleted (or, dry, compared), in the milliseconds that it took. */
-  readonly batch?: ((table: TableConfig, rows: number, ms: number) => void) | undefined;
+  /** Told of every batch of a table that is deleted (or, dry, compared), in the milliseconds that it took, and of the rate that the run keeps to by now. */
+  readonly batch?: ((table: TableConfig, rows: number, ms: number, rowsPerSecond: number) => void) | undefined;
 };
 
 export type PruneResult = RunReceipt & {
@@ -124,13 +129,14 @@ class Run {
 
   async over(tables: readonly TableConfig[], state: ArchiveState, epoch: Epoch): Promise<PruneResult> {
     const { signal, config } = this.#options;
-    const pace = new Pace(config.prune.maxRowsPerSecond, signal);
+    const pace = await this.#pace(tables);
     const key = await readKey(config.archive.dir);
     const outcomes: TableOutcome[] = [];
     for (const table of tables) {
       if (signal.aborted) break;
       const outcome = await this.#table(table, { archive: state.archive, key, epoch }, pace);
       outcomes.push(outcome);
+      pace.done(table.key);
       if (this.#options.dryRun && wouldDelete(outcome.receipt)) this.#before.add(`${table.schema}.${table.table}`);
       if (this.#client === undefined) return await this.#finish(outcomes, outcome.receipt.problem);
     }
@@ -139,6 +145,33 @@ class Run {
     if (!this.#options.dryRun) await this.#copyAgain(outcomes);
     if (!this.#options.dryRun && this.#options.seal) await this.#sealEmptied(outcomes, this.#options.seal);
     return result;
+  }
+
+  /** The full rate, or what takes the rows that are estimated through the time that the run has. */
+  async #pace(tables: readonly TableConfig[]): Promise<Pace> {
+    const { config, log, signal, spread, dryRun } = this.#options;
+    const pace = new Pace(config.prune.maxRowsPerSecond, signal);
+    if (spread === undefined || spread.overMs <= 0 || dryRun) return pace;
+    const expected = new Map<string, number>();
+    for (const table of tables) if (table.prune) expected.set(table.key, await this.#estimate(table));
+    pace.spread({ overMs: spread.overMs, expected }, spread.hurry);
+    const rows = [...expected.values()].reduce((sum, each) => sum + each, 0);
+    const seen = { event: 'prune-spread', run: this.#id, rows, overSeconds: Math.round(spread.overMs / 1000), rowsPerSecond: Math.round(pace.rowsPerSecond) };
+    if (rows > 0) log.info(seen, 'this run takes its time (prune.spread); one on request does not');
+    return pace;
+  }
+
+  /** 0 where it cannot be had: why shows when the table's turn comes. */
+  async #estimate(table: TableConfig): Promise<number> {
+    const { config } = this.#options;
+    const client = this.#client as pg.Client;
+    try {
+      const target = await readTarget(client, config.source.name, table);
+      if (target === undefined || target.obstacles.length > 0) return 0;
+      return await estimateRows(client, table, target, await readCutoff(client, table.retentionMs, config.source.timezone));
+    } catch {
+      return 0;
+    }
   }
 
   /** One table, begun again when the connection is lost. Leaves no connection when it cannot be made again. */

@@ -13,11 +13,12 @@ import { slotName } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
 import { readSlot, slotFlaw } from '../wal/slot.js';
 import { type BatchContext, pruneBatch } from './batch.js';
-import { clocksDisagree, databaseClock, type Pace, waitForStandbys } from './brakes.js';
+import { clocksDisagree, databaseClock, waitForStandbys } from './brakes.js';
 import type { Verdict } from './compare.js';
 import { covered, keepWhileProblem, notKept, notSafe, oldEnough, readCutoff, tableSql, unreferenced } from './eligible.js';
 import { LookAhead } from './look-ahead.js';
 import { countRows } from './nominate.js';
+import type { Pace } from './pace.js';
 import { type Page, Pages, type PagesOf } from './pages.js';
 import { keyOf } from './proof.js';
 import { readTarget, type Target } from './target.js';
@@ -37,7 +38,7 @@ export type TableRun = {
   readonly log: Log;
   readonly signal: AbortSignal;
   /** Told of every batch. */
-  readonly batch?: ((table: TableConfig, rows: number, ms: number) => void) | undefined;
+  readonly batch?: ((table: TableConfig, rows: number, ms: number, rowsPerSecond: number) => void) | undefined;
 };
 
 /** A batch whose COMMIT got no answer: settle.ts finds out on another connection. */
@@ -188,7 +189,8 @@ export function wouldDelete({ deleted, left }: TableReceipt): boolean {
 /** Page by page, until there is none or something holds it up: as `work`. */
 async function prunePages(run: TableRun, parts: PageParts, clocks: (database: number) => string | undefined): Promise<string | UnknownBatch | null> {
   const { client } = run.context;
-  const pages = new Pages(client, parts, run.config.prune.batch);
+  const { batch } = run.config.prune;
+  const pages = new Pages(client, parts, () => (run.dryRun ? batch : run.pace.batch(batch)));
   while (!run.signal.aborted) {
     const held =
       (await pauseProblem(run)) ??
@@ -269,9 +271,9 @@ async function prunePage(run: TableRun, parts: PageParts, page: Page): Promise<s
       tally.batches += 1;
       tally.deleted += outcome.deleted;
       tally.leave('locked or changed meanwhile', outcome.skipped);
-      run.batch?.(parts.table, outcome.deleted, performance.now() - began);
+      run.batch?.(parts.table, outcome.deleted, performance.now() - began, run.pace.rowsPerSecond);
       run.log.debug({ event: 'batch', table: parts.table.key, deleted: outcome.deleted, dryRun: run.dryRun }, 'batch done');
-      if (!run.dryRun) await run.pace.after(outcome.deleted);
+      if (!run.dryRun) await run.pace.after(parts.table.key, outcome.deleted);
       return undefined;
     }
     const asked = new Set(rows.map((row) => keyOf(row.key)));

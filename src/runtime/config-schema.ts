@@ -2,6 +2,8 @@
 import { z } from 'zod';
 import { cron, DURATION_MS, duration, hostName, keep, natsUrl, port, SIZE_BYTES, secretText, size, timezone, token, whole } from './config-values.js';
 
+const SHARE = 'a share of the time between two runs: from 0 (off) to 1';
+
 const tableSchema = z.strictObject({
   timestamp: z.string().min(1),
   group: z
@@ -63,6 +65,8 @@ export const configSchema = z.strictObject({
       schedule: cron.default('0 * * * *'),
       batch: whole.max(5000, 'at most 5000 rows a batch').default(5000),
       maxRowsPerSecond: whole.default(20_000),
+      /** Share of the time until the next run over which a run by schedule spreads its rows; 0: none. */
+      spread: z.number().min(0, SHARE).max(1, SHARE).default(0.5),
       /** A standby whose replay lags by more than this pauses pruning. */
       maxStandbyLag: size.default(256 * SIZE_BYTES.MB),
     })

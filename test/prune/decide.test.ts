@@ -1,7 +1,7 @@
 /** The pure decisions of pruning: comparison, clocks, pace. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { clocksDisagree, Pace } from '../../src/prune/brakes.js';
+import { clocksDisagree } from '../../src/prune/brakes.js';
 import { setForward } from '../../src/prune/clock.js';
 import { compareRow, type LiveRow } from '../../src/prune/compare.js';
 import { type Archived, keyOf } from '../../src/prune/proof.js';
@@ -83,11 +83,4 @@ test('law 12: a clock that was set forward while the machine counted on is not b
   assert.equal(setForward(boot, later(-48 * 3_600_000)), undefined, 'set back: rows leave later');
   assert.equal(setForward(boot, later(48 * 3_600_000, 'b')), undefined, 'another boot: nothing is known');
   assert.equal(setForward(undefined, boot), undefined);
-});
-
-test('the pace keeps the average at the limit', async () => {
-  const pace = new Pace(100_000, new AbortController().signal);
-  const started = performance.now();
-  for (let i = 0; i < 5; i += 1) await pace.after(5000);
-  assert.ok(performance.now() - started >= 240, '25,000 rows at 100,000 a second');
 });

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { startPostgres } from '../../services/demo/engines/postgres.js';
 import { type Cutoff, notKept, oldEnough, readCutoff } from '../../src/prune/eligible.js';
+import { estimateRows } from '../../src/prune/nominate.js';
 import { readTarget } from '../../src/prune/target.js';
 import type { TableConfig } from '../../src/runtime/config.js';
 import { connectClient } from '../../src/wal/session.js';
@@ -61,5 +62,30 @@ test('boundary rows, infinities, dates, repeated hours and keepWhile', async () 
     [cutoff.instant],
   );
   assert.equal(ages[0]?.ok, 'true');
+  await client.end();
+});
+
+test('the planner knows about how many rows are old, of every kind of column, without reading them', async () => {
+  await using server = await startPostgres();
+  const client = await connectClient(await server.createDatabase(), { applicationName: 'test' });
+  const estimate = async (config: TableConfig): Promise<number> => {
+    const target = await readTarget(client, 'test', config);
+    assert.ok(target);
+    return await estimateRows(client, config, target, await readCutoff(client, config.retentionMs, 'Europe/Berlin'));
+  };
+  const about = (rows: number, expected: number): void => assert.ok(Math.abs(rows - expected) < expected / 10, `${rows}, not about ${expected}`);
+  for (const type of ['timestamptz', 'timestamp', 'date']) {
+    await client.query(`DROP TABLE IF EXISTS public.t; CREATE TABLE public.t (id serial PRIMARY KEY, at ${type}, status text)`);
+    await client.query(
+      `INSERT INTO public.t (at, status) SELECT now() - i * interval '4 days 36 seconds' / 1000, CASE WHEN i % 4 = 0 THEN 'open' END FROM generate_series(1, 20000) i`,
+    );
+    assert.ok((await estimate(table({}))) > 0, 'never analyzed: a guess, and more than nothing');
+    await client.query('ANALYZE public.t');
+    about(await estimate(table({ retentionMs: 40 * 86_400_000 })), 10_000);
+    about(await estimate(table({ retentionMs: 40 * 86_400_000, keepWhile: "status = 'open'" })), 7500);
+    assert.ok((await estimate(table({ retentionMs: 400 * 86_400_000 }))) < 10);
+  }
+  await assert.rejects(estimate(table({ keepWhile: "status = 'open'); DROP TABLE public.t; SELECT (true" })), /multiple commands/);
+  assert.ok((await estimate(table({}))) > 0);
   await client.end();
 });

@@ -39,6 +39,7 @@ test('the least configuration has the defaults of the design', () => {
   assert.equal(parsed.prune.retention, 86_400_000);
   assert.equal(parsed.prune.schedule, '0 * * * *');
   assert.equal(parsed.prune.batch, 5000);
+  assert.equal(parsed.prune.spread, 0.5);
   const { key: _, ...table } = parsed.tables[0] as Config['tables'][number];
   assert.deepEqual(table, {
     schema: 'public',
@@ -59,12 +60,12 @@ test('every mistake is named at once, with its path and what was found', () => {
 source: { url: "${URL_TEXT}", name: "Not A Name", timezone: Middle/Earth, colour: blue }
 stream: { replay: { age: 7 days, bytes: lots } }
 archive: { compression: lzma, flush: { rows: -1 } }
-prune: { enabled: perhaps, schedule: "now and then", batch: 6000, retention: 24 }
+prune: { enabled: perhaps, schedule: "now and then", batch: 6000, spread: 1.5, retention: 24 }
 tables:
   prices: { timstamp: at }
   trades: { timestamp: at, deletes: never, group: ../outside }
 `);
-  const expected = ['source.name', 'source.timezone', 'source: unknown "colour"', 'stream.replay.age', 'stream.replay.bytes', 'archive.compression', 'archive.flush.rows', 'prune.enabled', 'prune.schedule', 'prune.batch', 'prune.retention', 'tables.prices.timestamp', 'tables.prices: unknown "timstamp"', 'tables.trades.deletes', 'tables.trades.group']; // biome-ignore format: a list of paths
+  const expected = ['source.name', 'source.timezone', 'source: unknown "colour"', 'stream.replay.age', 'stream.replay.bytes', 'archive.compression', 'archive.flush.rows', 'prune.enabled', 'prune.schedule', 'prune.batch', 'prune.spread', 'prune.retention', 'tables.prices.timestamp', 'tables.prices: unknown "timstamp"', 'tables.trades.deletes', 'tables.trades.group']; // biome-ignore format: a list of paths
   for (const field of expected) assert.ok(text.includes(`  - ${field}`), `${field} is missing in\n${text}`);
   assert.match(text, new RegExp(`${expected.length} problems`));
   assert.match(text, /prune\.schedule: found "now and then"/);

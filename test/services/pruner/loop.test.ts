@@ -14,7 +14,9 @@ import { Pipeline, type Service, until } from '../../pipeline/pipeline.js';
 let pipeline: Pipeline;
 let config: Config;
 let archiver: Service;
-const log = pino({ level: 'silent' });
+type Line = Readonly<Record<string, unknown>>;
+const lines: Line[] = [];
+const log = pino({ level: 'info' }, { write: (text: string) => void lines.push(JSON.parse(text) as Line) });
 const never = new AbortController().signal;
 
 before(async () => {
@@ -98,6 +100,47 @@ test('the schedule prunes without anybody asking, and goes on while NATS is not 
   await until('its receipt is there', async () =>
     (await new ReceiptIndex(pipeline.archiveDir).runs()).some((run) => run.trigger === 'schedule' && run.tables.some((table) => table.deleted === 4)),
   );
+});
+
+/** The newest run of this trigger that deleted `rows`: its batches, and the milliseconds that it took. */
+async function ranOver(trigger: string, rows: number): Promise<{ batches: number; ms: number }> {
+  return await until(`a run by ${trigger} that deleted ${rows} rows`, async () => {
+    const run = (await new ReceiptIndex(pipeline.archiveDir).runs()).findLast((one) => one.trigger === trigger);
+    const ticks = run?.tables.find(({ table }) => table === 'ticks');
+    return run && ticks?.deleted === rows && { batches: ticks.batches, ms: Date.parse(run.finishedAt) - Date.parse(run.at) };
+  });
+}
+
+test('a run by schedule takes its time in small batches and says so; one on request does not, and hurries the one before it', async () => {
+  const ROWS = 16_000;
+  await fill(ROWS);
+  await pipeline.query('ANALYZE ticks');
+  const five = { schedule: '*/5 * * * * *', spread: 1 };
+  {
+    await using _ = service(five);
+    const { batches, ms } = await ranOver('schedule', ROWS);
+    assert.ok(batches >= 12 && ms > 2000, `${batches} batches in ${ms} ms`);
+    const said = lines.findLast(({ event }) => event === 'prune-spread');
+    assert.deepEqual([said?.['rows'], said?.['overSeconds']], [ROWS, 5]);
+    assert.ok(Number(said?.['rowsPerSecond']) >= (ROWS * 1.1) / 5 && Number(said?.['rowsPerSecond']) < 5000, JSON.stringify(said));
+  }
+  await fill(ROWS + 1);
+  {
+    await using _ = service({ spread: 1 });
+    await listening();
+    assert.equal((await ask({ table: 'ticks' }))?.ok, true);
+    assert.equal((await ranOver('request', ROWS + 1)).batches, 4);
+  }
+  await fill(ROWS + 2);
+  await pipeline.query('ANALYZE ticks');
+  {
+    await using _ = service({ ...five, schedule: '*/20 * * * * *' });
+    await listening();
+    await until('the first batches are gone', async () => (await count()) < ROWS + 2);
+    assert.equal((await ask({ table: 'ticks' }))?.ok, true);
+    const { batches, ms } = await ranOver('schedule', ROWS + 2);
+    assert.ok(batches < 12 && ms < 15_000, `${batches} batches in ${ms} ms`);
+  }
 });
 
 test('switched off it neither prunes by schedule nor on request; dry runs are answered', async () => {
