@@ -97,7 +97,7 @@ export function updateSql(table: Table, random: Random): string {
     `UPDATE ${nameSql(table)} SET ${identifier(name)} = (${value})::${type} WHERE ${someSql(table, random)}`;
   if (roll < 6 && column !== undefined) {
     const { values, random: any, type } = caseOf(column.type);
-    return set(column.name, random.chance(0.5) ? random.pick([...values, 'NULL']) : any.replace(/\bi\b/g, id), type);
+    return set(column.name, random.chance(0.5) ? random.pick([...values, 'NULL']) : any.replace(/\bi\b/g, `(${id} % 1000)::int`), type);
   }
   const at = table.columns.find(({ name }) => name === table.timestamp);
   if (roll < 9) return set(table.timestamp, textSql(randomTime(random)), at?.type ?? 'date');
