@@ -11,7 +11,7 @@ import { literal, rowGroupRows, segmentOptions, selectSpool } from './sql.js';
 export type EncoderOptions = {
   /** Folder for what does not fit into memory. */
   readonly temporaryDir: string;
-  /** Bytes; default 64 MB. A statement that needs more (rows of megabytes) gets more, up to `memoryCeiling`, while it runs. */
+  /** Bytes; default 48 MB. A statement that needs more (rows of megabytes) gets more, up to `memoryCeiling`, while it runs. */
   readonly memoryLimit?: number;
   /** Bytes; default half of the machine's or container's memory. */
   readonly memoryCeiling?: number;
@@ -24,7 +24,7 @@ export type RunOptions = {
   readonly again?: (() => Promise<void>) | undefined;
 };
 
-const DEFAULT_MEMORY = 64 * 1024 * 1024;
+const DEFAULT_MEMORY = 48 * 1024 * 1024;
 
 /** Half of what this process may use. */
 function halfOfMemory(): number {
