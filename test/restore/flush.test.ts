@@ -24,7 +24,7 @@ const done = async (...args: string[]): Promise<string> => {
   assert.doesNotMatch(stderr, /no archiver was reached|taken for living/);
   return stdout;
 };
-/** Waits until everything written is covered; nothing is asked for any more then. */
+/** Waits until everything written is covered; nothing is asked for any more then. The message is one that capture passes on: of others the archive learns nothing. */
 const covered = async (): Promise<void> => {
   const config = loadConfig(pipeline.configFile);
   await using asker = new FlushAsker(config);
@@ -34,7 +34,7 @@ const covered = async (): Promise<void> => {
     waits = false;
   });
   while (waits) {
-    const [{ lsn }] = (await pipeline.query<{ lsn: string }>(`SELECT pg_logical_emit_message(true, 'x', '')::text AS lsn`)) as [{ lsn: string }];
+    const [{ lsn }] = (await pipeline.query<{ lsn: string }>(`SELECT pg_logical_emit_message(true, 'tidemark.seal', '')::text AS lsn`)) as [{ lsn: string }];
     await reach({ follower, upTo: parseLsn(lsn), flushEveryMs: 60_000, signal: new AbortController().signal, flush: asker.ask });
   }
   await archived;
