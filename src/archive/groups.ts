@@ -8,11 +8,25 @@ import type { ArchiveState } from './chain.js';
 import type { FileEntry } from './manifest-format.js';
 import type { FileGroup } from './view.js';
 
+type TableName = { readonly schema: string; readonly table: string };
+
 /** Live files of one kind of a table, readers' view: without those of an unfinished copy. `day` undefined: of every day. */
 export function tableFiles(state: ArchiveState, oid: number, kind: FileEntry['kind'], day?: string | null): FileEntry[] {
   return [...state.files.values()].filter(
     (entry) => entry.oid === oid && entry.kind === kind && entry.pendingCopy === null && (day === undefined || entry.day === day),
   );
+}
+
+/**
+ * Live files whose rows are those of the table of this name, readers' view: of the table that has it now, whatever its name was when they were written, and of those that had it and have no other by
+ * now (dropped, or not archived under another).
+ */
+export function filesOfName(state: ArchiveState, { schema, table }: TableName): FileEntry[] {
+  const names = new Map<number, TableName>(state.tables.map((one) => [one.oid, one]));
+  return [...state.files.values()].filter((entry) => {
+    const name = names.get(entry.oid) ?? entry;
+    return name.schema === schema && name.table === table && entry.pendingCopy === null;
+  });
 }
 
 /** Groups entries by signature and key, with the metadata of one of each. Order: by first change. */

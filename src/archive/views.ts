@@ -19,6 +19,18 @@ export type ViewedTable = {
   readonly group: string;
   readonly forms: readonly SegmentMetadata[];
   readonly deletes: 'history' | 'keep';
+  /** Set when tables of this name have been renamed. */
+  readonly renamed?: Renamed | undefined;
+};
+
+export type Renamed = {
+  /** Where else its files lie: under names that it had. */
+  readonly places: readonly { readonly group: string; readonly table: string }[];
+  /** OIDs of tables whose files are its own, whatever their name, and of those whose files are not, although they have its name. */
+  readonly own: readonly number[];
+  readonly others: readonly number[];
+  /** Nothing lies under the name that it has now: a view could not follow what comes. */
+  readonly unheard: boolean;
 };
 
 /** The script. `dir`: absolute path of the archive; `checkpoint`: a manifest that lists all files, from which on manifests are read. */
@@ -88,15 +100,15 @@ function tableView(dir: string, view: ViewedTable, name: string): string {
   const lost = names.find((name) => loseTogether(typesOf(forms, name)));
   if (lost !== undefined)
     return comment(`${full}: column ${lost} has had types that DuckDB would not read as one without a loss; it has no view, tidemark query reads it as text`);
+  if (view.renamed?.unheard)
+    return comment(`${full} has another name than before, and nothing is archived under this one yet: make the views again when there is.`);
   const p = internalPrefix(names);
-  const open = exactPath(`${dir}/_tidemark/open/${group}/${table}`);
+  const places = [{ group, table }, ...(view.renamed?.places ?? [])];
   const read = (...patterns: string[]): string =>
     `read_parquet([${patterns.map(literal).join(', ')}], union_by_name = true, ${NOT_PARTITIONED}, filename = '${p}file')`;
-  const segments = read(`${open}_????-??-??_*.parquet`, `${open}_undated_*.parquet`);
-  // A group's folder may have no file yet: the pattern also finds the empty one in Tidemark's own.
-  const first = /^[A-Za-z0-9]/.test(group) ? `[_${group[0]}]` : '';
-  const folder = `${exactPath(dir)}/${first}*/${exactPath(table)}`;
-  const daily = read(`${folder}_????-??-??*.parquet`, `${folder}_undated_*.parquet`);
+  const open = places.map((place) => exactPath(`${dir}/_tidemark/open/${place.group}/${place.table}`));
+  const segments = read(...open.flatMap((start) => [`${start}_????-??-??_*.parquet`, `${start}_undated_*.parquet`]));
+  const daily = read(...places.map((place) => dailyStart(dir, place)).flatMap((start) => [`${start}_????-??-??*.parquet`, `${start}_undated_*.parquet`]));
   // `live` stands first: DuckDB lists the files of a FROM from left to right, and a merged file must not be named by a manifest that was listed after its folder.
   const of = (kind: string, files: string): string => `live l JOIN ${files} r ON r.${p}file = l.path AND l.file_kind = '${kind}'`;
   const found = identitiesOf(forms);
@@ -110,14 +122,28 @@ function tableView(dir: string, view: ViewedTable, name: string): string {
   const lived = [...columns.map((column) => column.slice(2)), unresolved];
   const ended = deletes === 'keep' ? SUPERSEDED : `(${SUPERSEDED} OR ${USER_DELETED})`;
   return `CREATE OR REPLACE VIEW ${name} AS
-WITH live AS MATERIALIZED (SELECT ${literal(`${dir}/`)} || file AS path, kind AS file_kind, oid AS table_oid FROM ${FILES} WHERE "schema" = ${literal(schema)} AND "table" = ${literal(table)}),
+WITH live AS MATERIALIZED (SELECT ${literal(`${dir}/`)} || file AS path, kind AS file_kind, oid AS table_oid FROM ${FILES} WHERE ${isOf(view)}),
 v AS (SELECT ${versionColumns(identities, newest, ofVersion)}, ${lived.map((column) => `r.${column}`).join(', ')} FROM ${of('segment', segments)}),
 w AS (SELECT * EXCLUDE (${lived.join(', ')}) FROM v WHERE false),
-k AS (SELECT ${eventColumns(identities, newest, ofEvent, found.names, keyless)} FROM ${of('keys', read(`${open}_keys_*.parquet`))}),
+k AS (SELECT ${eventColumns(identities, newest, ofEvent, found.names, keyless)} FROM ${of('keys', read(...open.map((start) => `${start}_keys_*.parquet`)))}),
 lives AS (WITH ${endsSql(identities, lived.map((column) => `v.${column}`).join(', '), { p })})
 SELECT ${lived.join(', ')} FROM lives WHERE NOT ${ended}
 UNION ALL
 SELECT ${columns.join(', ')}, NULL FROM ${of('daily', daily)};`;
+}
+
+/** A group's folder may have no file yet: the pattern also finds the empty one in Tidemark's own. */
+function dailyStart(dir: string, { group, table }: Renamed['places'][number]): string {
+  const first = /^[A-Za-z0-9]/.test(group) ? `[_${group[0]}]` : '';
+  return `${exactPath(dir)}/${first}*/${exactPath(table)}`;
+}
+
+/** SQL condition: a file is the table's. */
+function isOf({ schema, table, renamed }: ViewedTable): string {
+  const named = `"schema" = ${literal(schema)} AND "table" = ${literal(table)}`;
+  if (renamed === undefined) return named;
+  const among = (oids: readonly number[]): string => (oids.length === 0 ? 'false' : `oid IN (${oids.join(', ')})`);
+  return `(${among(renamed.own)} OR (${named} AND NOT ${among(renamed.others)}))`;
 }
 
 /** SQL of the identity by which an event names its row: the one whose columns it has. Fails for one that came after the view was made: it could not be told which row is meant. */

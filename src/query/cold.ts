@@ -3,7 +3,7 @@
  * versions; moment.ts says which prunes count. Never reads a file that the manifest does not name.
  */
 import path from 'node:path';
-import { tableFiles } from '../archive/groups.js';
+import { filesOfName, tableFiles } from '../archive/groups.js';
 import type { ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
 import { type FileGroup, livesSql, parquet, SUPERSEDED, USER_DELETED } from '../archive/view.js';
@@ -38,9 +38,8 @@ type Wanted = {
 };
 type Group = FileGroup & { readonly entries: readonly FileEntry[] };
 
-/** Live files of a name, of whatever table had it. */
-function filesOf(state: ArchiveState, { schema, table }: QueriedTable, kind: FileEntry['kind']): FileEntry[] {
-  return [...state.files.values()].filter((entry) => entry.schema === schema && entry.table === table && entry.kind === kind && entry.pendingCopy === null);
+function filesOf(state: ArchiveState, table: QueriedTable, kind: FileEntry['kind']): FileEntry[] {
+  return filesOfName(state, table).filter((entry) => entry.kind === kind);
 }
 
 /** One metadata for each set of columns, and of their types, that the rows of the tables have, the newest first, by table. */

@@ -169,7 +169,7 @@ export class Query {
       const state = await this.#state();
       if (isSettled(before, state, tables)) {
         requireSameServer(moment, state);
-        return state;
+        return withNames(state, moment, tables);
       }
       before = state;
     }
@@ -264,6 +264,12 @@ function requireSameServer({ server }: Moment, { epoch }: ArchiveState): void {
   throw new TidemarkError('failed', `source.url: this Postgres ${why}: hot and cold rows do not belong together`, {
     remedy: 'let source.url name the primary that the archive is made from; --cold asks the archive alone, --hot Postgres',
   });
+}
+
+/** A table that was renamed, and has not been heard of since, by the name that it has at the moment. */
+function withNames(state: ArchiveState, moment: Moment, names: readonly QueriedTable[]): ArchiveState {
+  const now = new Map(names.map(({ schema, table }) => [moment.table({ schema, table })?.relation.oid, { schema, table }]));
+  return { ...state, tables: state.tables.map((one) => ({ ...one, ...now.get(one.oid) })) };
 }
 
 /** What DuckDB says while it runs the statement. */

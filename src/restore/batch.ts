@@ -56,8 +56,18 @@ function refersToNothing(target: RestoreTarget, rows: number, reason: string): T
   });
 }
 
-/** SQLSTATE foreign_key_violation. */
+/** SQLSTATE foreign_key_violation, not_null_violation. */
 const FOREIGN_KEY = '23503';
+const NOT_NULL = '23502';
+
+/** What the archived rows do not have: the table's column is newer than they are, or was renamed. */
+function isMissing(target: RestoreTarget, column: string, cause: unknown): TidemarkError {
+  return new TidemarkError(
+    'failed',
+    `column ${column} of ${textOf(target)} is NOT NULL, and archived rows have no value for it (a column that was renamed has another name there): nothing of this batch was restored`,
+    { remedy: `ALTER TABLE ${quoted(target)} ALTER COLUMN ${quoteIdentifier(column)} DROP NOT NULL, or SET DEFAULT, for the time of the restore`, cause },
+  );
+}
 
 /** Restores a batch. Throws PlaceTaken, or what the database or the archive volume says; then nothing of it is restored, or, when COMMIT got no answer, it is not known: run it again. */
 export async function restoreBatch(context: BatchContext, input: BatchInput): Promise<BatchResult> {
@@ -67,7 +77,8 @@ export async function restoreBatch(context: BatchContext, input: BatchInput): Pr
     return await insideTransaction(context, input);
   } catch (error) {
     await client.query('ROLLBACK').catch(() => undefined);
-    const { code, constraint } = error as { code?: string; constraint?: string };
+    const { code, constraint, column } = error as { code?: string; constraint?: string; column?: string };
+    if (code === NOT_NULL && column !== undefined) throw isMissing(context.stage.target, column, error);
     if (code !== FOREIGN_KEY) throw error;
     throw new TidemarkError(
       'failed',

@@ -1,6 +1,6 @@
 /** The files of a table by its name, whatever its OID was; that they are what was written; and what the newest of them says of its columns. */
 import path from 'node:path';
-import { metadataOf } from '../archive/groups.js';
+import { filesOfName, metadataOf } from '../archive/groups.js';
 import type { ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
 import { parseLsn } from '../position/lsn.js';
@@ -10,10 +10,8 @@ import type { SegmentMetadata } from '../segment/metadata.js';
 import type { TableName } from './target.js';
 
 /** Those whose rows a reader sees: open segments and sealed days. */
-export function tableFilesByName(state: ArchiveState, { schema, table }: TableName): FileEntry[] {
-  return [...state.files.values()].filter(
-    (entry) => entry.schema === schema && entry.table === table && entry.pendingCopy === null && (entry.kind === 'segment' || entry.kind === 'daily'),
-  );
+export function tableFilesByName(state: ArchiveState, name: TableName): FileEntry[] {
+  return filesOfName(state, name).filter(({ kind }) => kind === 'segment' || kind === 'daily');
 }
 
 /** Which days they are of, as a person reads it. */

@@ -1,6 +1,7 @@
 /** One table of a prune run on its way back: finds the versions that its receipts name, and feeds them to the table. Its failure is its own. */
 import path from 'node:path';
 import type pg from 'pg';
+import { filesOfName } from '../archive/groups.js';
 import type { ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
 import type { IntentHead, ReceiptIndex } from '../archive/receipts.js';
@@ -81,7 +82,7 @@ export class TableUndo {
     const { schema, table } = this.#pruned;
     const files = tableFilesByName(state, { schema, table });
     const form = await newestForm(config.archive.dir, files);
-    const again = [...state.files.values()].filter((one) => one.kind === 'restored' && one.schema === schema && one.table === table);
+    const again = filesOfName(state, { schema, table }).filter(({ kind }) => kind === 'restored');
     if (form === undefined) throw new TidemarkError('failed', `the archive has no file of ${schema}.${table}`, { remedy: 'see `tidemark verify`' });
     this.#into ??= await this.#open(form);
     const { target, foreignKeys } = this.#into;

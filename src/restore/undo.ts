@@ -1,5 +1,6 @@
 /** A prune run taken back: exactly the rows that its receipts name go back to where they were. What has their place meanwhile stays. */
 import type pg from 'pg';
+import type { ArchiveState } from '../archive/manifest.js';
 import { type IntentHead, ReceiptIndex } from '../archive/receipts.js';
 import type { RestoreRunReceipt } from '../archive/restores.js';
 import type { Config } from '../runtime/config.js';
@@ -33,6 +34,12 @@ export async function prunedBy(config: Config, index: ReceiptIndex, run: string)
   });
 }
 
+/** By the name that the table has by now. */
+function renamed({ tables }: ArchiveState, pruned: PrunedTable): PrunedTable {
+  const { schema, table } = tables.find(({ oid }) => oid === pruned.batches[0]?.oid) ?? pruned;
+  return { ...pruned, schema, table };
+}
+
 /** `failure`: the first that kept a table from going back, undefined when there was none; the receipt says what became of the others. */
 export type UndoResult = { readonly receipt: RestoreRunReceipt; readonly failure: unknown };
 
@@ -45,9 +52,9 @@ export type UndoResult = { readonly receipt: RestoreRunReceipt; readonly failure
 export async function undoPrune(options: UndoOptions): Promise<UndoResult> {
   const { config, dryRun, keepMs, signal, progress } = options;
   const index = new ReceiptIndex(config.archive.dir);
-  const pruned = (await prunedBy(config, index, options.run)).reverse();
-  for (const table of pruned) requireUnprotected(config, table);
   const state = await openArchive(config);
+  const pruned = (await prunedBy(config, index, options.run)).reverse().map((table) => renamed(state, table));
+  for (const table of pruned) requireUnprotected(config, table);
   const run = new RestoreRun(config, 'undo-prune', dryRun);
   const client = await connectRestore(config);
   try {

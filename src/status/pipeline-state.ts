@@ -1,5 +1,6 @@
 /** What the pipeline looks like now, gathered from Postgres, the stream and the archive: for status and explain. Each part may be missing, with its reason. */
 import type pg from 'pg';
+import { filesOfName } from '../archive/groups.js';
 import { ArchiveGrowth, archiveBytes } from '../archive/growth.js';
 import { folderProblem } from '../archive/identity.js';
 import { ArchiveFollower, type ArchiveState } from '../archive/manifest.js';
@@ -269,9 +270,7 @@ function tableStatus(
   database: DatabaseTable | undefined,
   { pruned, lastRun }: { readonly pruned: ReadonlyMap<string, number>; readonly lastRun: RunReceipt | null },
 ): TableStatus {
-  const files = [...(state?.files.values() ?? [])].filter(
-    (file) => file.schema === table.schema && file.table === table.table && (file.kind === 'segment' || file.kind === 'daily'),
-  );
+  const files = (state === undefined ? [] : filesOfName(state, table)).filter((file) => file.kind === 'segment' || file.kind === 'daily');
   const halted = tableHalts(lastRun).find(({ where }) => where === table.table);
   const why =
     database === undefined ? 'the database cannot be asked' : (database.why ?? (halted === undefined ? null : `its last prune halted: ${halted.halt}`));

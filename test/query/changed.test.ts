@@ -18,8 +18,10 @@ before(async () => {
   pipeline = await Pipeline.start({
     schema: `CREATE TABLE trades (id int PRIMARY KEY, seen timestamptz, made timestamptz); CREATE TABLE forms (id int NOT NULL, at timestamptz, tags int[] PRIMARY KEY);
       CREATE TABLE amounts (id int PRIMARY KEY, at timestamptz, n numeric(38)); CREATE TABLE words (id int PRIMARY KEY, at timestamptz, "Word" text);
-      CREATE PUBLICATION tidemark_test FOR TABLE beat, trades, forms, amounts, words`,
-    tables: ['trades: { timestamp: seen }', ...['forms', 'amounts', 'words'].map((name) => `${name}: { timestamp: at }`)].map((line) => `  ${line}`).join('\n'),
+      CREATE TABLE first (id int PRIMARY KEY, at timestamptz); CREATE PUBLICATION tidemark_test FOR TABLE beat, trades, forms, amounts, words, first`,
+    tables: ['trades: { timestamp: seen }', ...['forms', 'amounts', 'words', 'first'].map((name) => `${name}: { timestamp: at }`)]
+      .map((line) => `  ${line}`)
+      .join('\n'),
     flushEvery: '200ms',
   });
   services = [pipeline.service('archiver'), pipeline.service('capture')];
@@ -102,4 +104,44 @@ test('an array that was part of the key, and numbers that need more digits toget
   assert.match(stdout, /^-- public\.amounts: column n has had types .* it has no view/m);
   await using views = await Views.of({ config: { file: pipeline.configFile } });
   assert.deepEqual(await views.rows('SELECT word FROM words ORDER BY id'), ['w1', 'w2', 'w3', 'w4']);
+});
+
+test('a table that was renamed keeps what was pruned and restored under its name of before, and a new one of that name has none of it', async () => {
+  const insert = (table: string, from: number, to: number, at: string): Promise<unknown> =>
+    pipeline.query(`INSERT INTO ${table} SELECT i, ${at} FROM generate_series(${from}, ${to}) i`);
+  await insert('first', 1, 10, `'${day(3)}'`);
+  await insert('first', 11, 15, 'now()');
+  await pipeline.archived();
+  const pruned = await pipeline.cli(['prune', 'first', '-c', pipeline.configFile]);
+  const run = /run (\S+)/.exec(pruned.stdout)?.[1]?.replace(',', '') as string;
+  await until('the day is sealed', async () => (await dailies('first')) === 1);
+  assert.equal((await pipeline.cli(['restore', 'first', '--where', 'id <= 4', '-c', pipeline.configFile])).code, 0);
+  await pipeline.archived();
+
+  for (const service of services) await service.stop();
+  await pipeline.query(
+    'ALTER TABLE first RENAME TO second; CREATE TABLE first (id int PRIMARY KEY, at timestamptz); ALTER PUBLICATION tidemark_test ADD TABLE first',
+  );
+  await writeFile(pipeline.configFile, (await readFile(pipeline.configFile, 'utf8')).replace('  first: {', '  second: { timestamp: at }\n  first: {'));
+  const ids = async (table: string, sides: 'both' | 'cold' = 'both'): Promise<number> =>
+    Number((await rows(`SELECT count(DISTINCT id) FROM ${table}`, sides))[0]?.[0]);
+  const all = async (table: string, sides: 'both' | 'cold' = 'both'): Promise<number> => Number((await rows(`SELECT count(*) FROM ${table}`, sides))[0]?.[0]);
+  assert.deepEqual([await all('second'), await ids('second')], [15, 15], 'before a service knows');
+  services = [pipeline.service('archiver'), pipeline.service('capture')];
+  await insert('second', 16, 20, 'now()');
+  await insert('first', 1, 3, 'now()');
+  await until(
+    'first is copied',
+    async () => (await pipeline.state())?.tables.some(({ table, coverage }) => table === 'first' && coverage.state === 'open') || undefined,
+  );
+  await pipeline.archived();
+  for (const sides of ['both', 'cold'] as const)
+    assert.deepEqual([await all('second', sides), await ids('second', sides), await all('first', sides)], [20, 20, 3], sides);
+  await using views = await Views.of({ config: { file: pipeline.configFile } });
+  assert.deepEqual(await views.rows('SELECT count(*), count(DISTINCT id) FROM second'), ['20|20']);
+  assert.deepEqual(await views.rows('SELECT count(*) FROM first'), ['3']);
+  assert.match((await pipeline.cli(['restore', 'second', '--dry-run', '-c', pipeline.configFile])).stdout, /second: 6 rows would be restored/);
+  const undone = await pipeline.cli(['undo-prune', run, '--yes', 'test', '-c', pipeline.configFile]);
+  assert.match(undone.stdout, /second: 6 rows back\n {2}4 left: there already/);
+  assert.deepEqual(await pipeline.query('SELECT count(*) AS n FROM second'), [{ n: '20' }]);
 });

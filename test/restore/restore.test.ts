@@ -246,6 +246,12 @@ test('columns that have changed since: what prints the same is known, what does 
   await pipeline.query('ALTER TABLE forms DROP old, ADD extra text, ALTER id TYPE numeric');
   const same = await restore('forms', { where: 'id < 3' });
   assert.deepEqual([same.restored, same.changed, same.lost], [2, 0, ['old']]);
+  await pipeline.query('ALTER TABLE forms RENAME at TO other');
+  await assert.rejects(
+    restore('forms', { where: 'id = 3' }),
+    /column other of forms is NOT NULL, and archived rows have no value for it .*: nothing of this batch was restored/,
+  );
+  await pipeline.query('ALTER TABLE forms RENAME other TO at');
   await pipeline.query('ALTER TABLE forms ALTER n TYPE numeric(6,2), ADD made text NOT NULL DEFAULT $$x$$');
   const other = await restore('forms', { where: 'id = 3' });
   assert.deepEqual([other.restored, other.changed], [1, 1]);

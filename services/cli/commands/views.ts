@@ -1,9 +1,9 @@
 /** `tidemark views > archive.sql`: SQL for DuckDB, one view per table over sealed and open days. Reads the archive only. */
 import { isCheckpoint } from '../../../src/archive/chain.js';
-import { metadataOf } from '../../../src/archive/groups.js';
+import { filesOfName, metadataOf } from '../../../src/archive/groups.js';
 import { ArchiveFollower, type ArchiveState } from '../../../src/archive/manifest.js';
 import type { FileEntry, TableState } from '../../../src/archive/manifest-format.js';
-import { type ViewedTable, viewsSql } from '../../../src/archive/views.js';
+import { type Renamed, type ViewedTable, viewsSql } from '../../../src/archive/views.js';
 import { parseLsn } from '../../../src/position/lsn.js';
 import { type Config, loadConfig } from '../../../src/runtime/config.js';
 import { TidemarkError } from '../../../src/runtime/errors.js';
@@ -17,7 +17,7 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
   const tables: ViewedTable[] = [];
   for (const table of newestOfEachName(state)) {
     const forms = await formsOf(config.archive.dir, state, table);
-    tables.push({ ...table, forms, deletes: deletesOf(config, table) });
+    tables.push({ ...table, forms, deletes: deletesOf(config, table), renamed: renamedOf(state, table) });
   }
   process.stdout.write(viewsSql(config.archive.dir, checkpointOf(state), tables));
   return 0;
@@ -32,12 +32,29 @@ function deletesOf(config: Config, { schema, table }: TableState): 'history' | '
   return config.tables.find((one) => one.schema === schema && one.table === table)?.deletes ?? 'history';
 }
 
+/** What has this name now and had another, or had it and has another now. undefined: nothing. */
+function renamedOf(state: ArchiveState, { schema, table }: TableState): Renamed | undefined {
+  const isNamed = (one: { readonly schema: string; readonly table: string }): boolean => one.schema === schema && one.table === table;
+  const own = new Set(state.tables.filter(isNamed).map(({ oid }) => oid));
+  const foreign = new Set(state.tables.filter((one) => !isNamed(one)).map(({ oid }) => oid));
+  const files = filesOfName(state, { schema, table });
+  const places = new Map(files.filter((file) => !isNamed(file)).map((file) => [`${placeOf(file)}/${file.table}`, { group: placeOf(file), table: file.table }]));
+  const others = [...new Set([...state.files.values()].filter((file) => isNamed(file) && foreign.has(file.oid)).map(({ oid }) => oid))];
+  if (places.size === 0 && others.length === 0) return undefined;
+  return { places: [...places.values()], own: [...own], others, unheard: files.every((file) => !isNamed(file)) };
+}
+
+/** The group of a file: the folder that it lies in, within Tidemark's own or not. */
+function placeOf({ file }: FileEntry): string {
+  return file.split('/').at(-2) as string;
+}
+
 /**
  * One metadata for each form of the table, newest first: other columns, or, in open days, another key (of equal columns, when only the replica identity changed). Keys do not
  * matter to sealed rows: their lives are over.
  */
-async function formsOf(dir: string, state: ArchiveState, { schema, table }: TableState): Promise<SegmentMetadata[]> {
-  const entries = [...state.files.values()].filter((entry) => entry.schema === schema && entry.table === table).sort(newestFirst);
+async function formsOf(dir: string, state: ArchiveState, name: TableState): Promise<SegmentMetadata[]> {
+  const entries = filesOfName(state, name).sort(newestFirst);
   const forms = new Map<string, SegmentMetadata>();
   for (const entry of entries.filter(({ kind }) => kind === 'segment' || kind === 'keys')) {
     const metadata = await metadataOf(dir, entry);
