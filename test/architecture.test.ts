@@ -50,6 +50,7 @@ const ARROWS: Readonly<Record<string, readonly string[]>> = {
     'wal/identifier',
     'wal/slot',
     'wal/slot-health',
+    'wal/table-estimate',
   ],
 };
 

@@ -16,6 +16,7 @@ import { applicationName, slotName } from '../wal/identifier.js';
 import { readServerIdentity } from '../wal/identity.js';
 import { closeClient, connectClient } from '../wal/session.js';
 import { slotAlarm } from '../wal/slot-health.js';
+import { LIVE_ROWS } from '../wal/table-estimate.js';
 import { type Forecast, forecastOf } from './forecast.js';
 import { tableHalts } from './halt-notice.js';
 import { type StreamState, streamOf } from './stream-state.js';
@@ -208,13 +209,9 @@ async function databaseOf(config: Config, state: ArchiveState | undefined, pause
   }
 }
 
-/** Counted by the statistics of this uptime, else guessed by the last ANALYZE; -1 when neither knows. */
+/** About; -1 when nobody knows. */
 async function estimateRows(client: pg.Client, oid: number): Promise<number> {
-  const { rows } = await client.query<{ n: string }>(
-    `SELECT (CASE WHEN l.live > 0 THEN l.live ELSE c.reltuples::int8 END)::text AS n
-       FROM pg_catalog.pg_class c, LATERAL (SELECT pg_catalog.pg_stat_get_live_tuples(c.oid) AS live) l WHERE c.oid = $1`,
-    [oid],
-  );
+  const { rows } = await client.query<{ n: string }>(`SELECT ${LIVE_ROWS}::text AS n FROM pg_catalog.pg_class c WHERE c.oid = $1`, [oid]);
   return Number(rows[0]?.n ?? -1);
 }
 

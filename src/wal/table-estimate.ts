@@ -1,11 +1,18 @@
 /** How many rows tables have, about. Never counts. */
 import type pg from 'pg';
 
-/** Counted by the statistics of this uptime, else guessed by the last ANALYZE; a table that neither knows counts as empty. */
+/**
+ * SQL of the rows of the table `c` of pg_class; -1 when nobody knows. The server's statistics begin at nothing after a crash (manual, "The Cumulative Statistics System"), and until the table is vacuumed or
+ * analyzed again they know of the rows since: then they or the last ANALYZE count, whichever says more.
+ */
+export const LIVE_ROWS = `(SELECT CASE WHEN s.known THEN s.live WHEN s.live = 0 THEN c.reltuples::int8 ELSE greatest(s.live, c.reltuples::int8) END
+  FROM (SELECT pg_catalog.pg_stat_get_live_tuples(c.oid) AS live, coalesce(pg_catalog.pg_stat_get_last_analyze_time(c.oid), pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid),
+    pg_catalog.pg_stat_get_last_vacuum_time(c.oid), pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)) IS NOT NULL AS known) s)`;
+
+/** Of all of them together; a table of which nobody knows counts as empty. */
 export async function estimatedRows(client: pg.Client, oids: readonly number[]): Promise<number> {
   const { rows } = await client.query<{ rows: string }>(
-    `SELECT coalesce(sum(CASE WHEN l.live > 0 THEN l.live ELSE greatest(c.reltuples, 0)::int8 END), 0)::text AS rows
-       FROM pg_catalog.pg_class c, LATERAL (SELECT pg_catalog.pg_stat_get_live_tuples(c.oid) AS live) l WHERE c.oid = ANY($1::oid[])`,
+    `SELECT coalesce(sum(greatest(${LIVE_ROWS}, 0)), 0)::text AS rows FROM pg_catalog.pg_class c WHERE c.oid = ANY($1::oid[])`,
     [oids],
   );
   return Number(rows[0]?.rows ?? 0);
