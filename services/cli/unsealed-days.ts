@@ -1,5 +1,6 @@
 /** Why there is nothing to seal of a day: sealed already, not over, or rows of it are in Postgres, restored ones among them. Reads only. */
 import type pg from 'pg';
+import { filesOfName } from '../../src/archive/groups.js';
 import type { ArchiveState } from '../../src/archive/manifest.js';
 import { RestoreIndex, restoredTransactions } from '../../src/archive/restores.js';
 import { UNDATED } from '../../src/archive/seal.js';
@@ -14,10 +15,8 @@ import { readServerIdentity } from '../../src/wal/identity.js';
 const COUNTED = 100_000;
 
 /** Days of the table with restored rows that the archive knows of: they are sealed and may hold rows in Postgres again. */
-export function restoredDays(state: ArchiveState, { schema, table }: TableConfig): string[] {
-  const days = [...state.files.values()].flatMap((file) =>
-    file.kind === 'restored' && file.schema === schema && file.table === table ? (file.day ?? []) : [],
-  );
+export function restoredDays(state: ArchiveState, table: TableConfig): string[] {
+  const days = filesOfName(state, table).flatMap((file) => (file.kind === 'restored' ? (file.day ?? []) : []));
   return [...new Set(days)].sort();
 }
 
@@ -26,7 +25,7 @@ type Asked = { readonly state: ArchiveState; readonly table: TableConfig; readon
 /** One line without the table's name; undefined when neither archive nor Postgres has anything of the day. */
 export async function whyNotSealed(client: pg.Client, config: Config, asked: Asked): Promise<string | undefined> {
   const { state, table, day } = asked;
-  const files = [...state.files.values()].filter((file) => file.schema === table.schema && file.table === table.table && (file.day ?? UNDATED) === day);
+  const files = filesOfName(state, table).filter((file) => (file.day ?? UNDATED) === day);
   const sealed = files.some(({ kind }) => kind === 'daily' || kind === 'history' || kind === 'changes');
   const { rows, restored } = await hotRows(client, config, asked);
   if (files.length === 0 && rows === 0) return undefined;

@@ -141,6 +141,11 @@ test('a table that was renamed keeps what was pruned and restored under its name
   assert.deepEqual(await views.rows('SELECT count(*), count(DISTINCT id) FROM second'), ['20|20']);
   assert.deepEqual(await views.rows('SELECT count(*) FROM first'), ['3']);
   assert.match((await pipeline.cli(['restore', 'second', '--dry-run', '-c', pipeline.configFile])).stdout, /second: 6 rows would be restored/);
+  const { tables } = JSON.parse((await pipeline.cli(['status', '--json', '-c', pipeline.configFile])).stdout) as {
+    tables: { table: string; archivedRows: number }[];
+  };
+  const archived = (name: string): number => tables.find(({ table }) => table === name)?.archivedRows ?? 0;
+  assert.ok(archived('second') >= 20 && archived('first') < 10, `versions in files: ${archived('second')}, ${archived('first')}`);
   const undone = await pipeline.cli(['undo-prune', run, '--yes', 'test', '-c', pipeline.configFile]);
   assert.match(undone.stdout, /second: 6 rows back\n {2}4 left: there already/);
   assert.deepEqual(await pipeline.query('SELECT count(*) AS n FROM second'), [{ n: '20' }]);
