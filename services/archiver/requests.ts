@@ -2,9 +2,10 @@
 import { parseExpireRequest } from '../../src/archive/expire.js';
 import { parseImportRequest } from '../../src/archive/import.js';
 import { parseSealRequest } from '../../src/archive/seal.js';
+import { otherArchive } from '../../src/archive/which-archive.js';
 import { describeError, mayRetry, TidemarkError } from '../../src/runtime/errors.js';
 import { answerFlushes } from '../../src/stream/flush-request.js';
-import { takeRequests } from '../../src/stream/request.js';
+import { type Asked, takeRequests } from '../../src/stream/request.js';
 import { requestSubject, type StreamConnection } from '../../src/stream/topology.js';
 import type { ArchiverContext } from './context.js';
 import { expireAsked } from './expire.js';
@@ -41,15 +42,17 @@ async function answerKind(context: ArchiverContext, stream: StreamConnection, ki
   signal.addEventListener('abort', end, { once: true });
   if (signal.aborted) end();
   try {
-    for await (const asked of requests) asked.answer(await answer(context, kind, asked.body, signal));
+    for await (const asked of requests) asked.answer(await answer(context, kind, asked, signal));
   } finally {
     signal.removeEventListener('abort', end);
   }
 }
 
-async function answer(context: ArchiverContext, kind: keyof typeof ANSWERS, text: string, signal: AbortSignal): Promise<unknown> {
+async function answer(context: ArchiverContext, kind: keyof typeof ANSWERS, { body, archive }: Asked, signal: AbortSignal): Promise<unknown> {
+  const other = otherArchive(archive, context.archive, context.dir);
+  if (other !== undefined) return { ok: false, reason: other };
   try {
-    return await ANSWERS[kind](context, text, signal);
+    return await ANSWERS[kind](context, body, signal);
   } catch (error) {
     if (error instanceof TidemarkError && !mayRetry(error)) throw error;
     context.log.warn({ event: `${kind}-failed`, reason: describeError(error) }, 'a request was not carried out');

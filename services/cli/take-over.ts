@@ -19,6 +19,7 @@ import {
 import { archivePaths } from '../../src/archive/layout.js';
 import { ArchiveFollower, type ArchiveState } from '../../src/archive/manifest.js';
 import { storageError } from '../../src/archive/put.js';
+import { archiveHere } from '../../src/archive/which-archive.js';
 import { Caster } from '../../src/import/caster.js';
 import type { Finding } from '../../src/import/findings.js';
 import { type OldFile, sortOldFiles } from '../../src/import/old-file.js';
@@ -245,8 +246,9 @@ const noArchiver = (): TidemarkError =>
 async function ask({ client, connection, config, options }: Work, staged: string): Promise<ImportReply> {
   const { rows } = await client.query<{ lsn: string }>(`SELECT pg_catalog.pg_logical_emit_message(true, 'tidemark.seal', '')::text AS lsn`);
   const request: ImportRequest = { staged, asOf: (rows[0] as { lsn: string }).lsn, dryRun: options.dryRun };
+  const archive = await archiveHere(config.archive.dir);
   for (const until = Date.now() + PATIENCE_MS.staged; ; await sleep(AGAIN_MS, options.signal)) {
-    const reply = await requestReply<ImportReply>(connection, requestSubject(config.source.name, 'import'), request, options.signal);
+    const reply = await requestReply<ImportReply>(connection, requestSubject(config.source.name, 'import'), request, { archive, signal: options.signal });
     if (reply !== undefined) return reply;
     if (Date.now() >= until || options.signal.aborted) throw noArchiver();
   }

@@ -1,4 +1,5 @@
 /** Wishes to prune now: handed to the running pruner, as `tidemark prune` does, one at a time; the last one is remembered with its answer. Never deletes anything itself. */
+import { archiveHere } from '../../src/archive/which-archive.js';
 import type { PruneReply, PruneRequest } from '../../src/prune/request.js';
 import type { Config } from '../../src/runtime/config.js';
 import { describeError } from '../../src/runtime/errors.js';
@@ -66,7 +67,8 @@ export class PruneWishes {
     const { name } = this.#config.source;
     const { connection } = await connectStream(this.#config, `tidemark-${name}-console`);
     try {
-      const reply = await requestReply<PruneReply>(connection, requestSubject(name, 'prune'), request, this.#signal);
+      const archive = await archiveHere(this.#config.archive.dir);
+      const reply = await requestReply<PruneReply>(connection, requestSubject(name, 'prune'), request, { archive, signal: this.#signal });
       return reply ?? { ok: false, reason: 'no pruner is running → start it (tidemark run), or use `tidemark prune`', exitCode: 1 };
     } finally {
       await connection.close().catch(() => undefined);

@@ -3,6 +3,7 @@ import { Cron } from 'croner';
 import type { NatsConnection } from 'nats';
 import { ArchiveFollower } from '../../src/archive/manifest.js';
 import { takeSettings } from '../../src/archive/settings.js';
+import { archiveHere, otherArchive } from '../../src/archive/which-archive.js';
 import { takeClock } from '../../src/prune/clock.js';
 import { connectPruner } from '../../src/prune/connection.js';
 import { prunePreflight } from '../../src/prune/preflight.js';
@@ -195,13 +196,16 @@ async function answerRequests(config: Config, { connection, connected }: StreamC
 
 /** Never throws: a failure is an answer too. */
 async function answer(config: Config, asked: Asked, runs: Runs): Promise<void> {
-  const reply = await serve(config, asked.body, runs).catch(
+  const reply = await serve(config, asked, runs).catch(
     (error: unknown): PruneReply => ({ ok: false, reason: describeError(error), exitCode: exitCodeOf(error) }),
   );
   asked.answer(reply);
 }
 
-async function serve(config: Config, body: string, runs: Runs): Promise<PruneReply> {
+async function serve(config: Config, { body, archive }: Asked, runs: Runs): Promise<PruneReply> {
+  const { dir } = config.archive;
+  const other = otherArchive(archive, await archiveHere(dir), dir);
+  if (other !== undefined) return { ok: false, reason: other, exitCode: 2 };
   const request = parsePruneRequest(body);
   chosenTables(config, request.table);
   if (!config.prune.enabled && request.dryRun !== true) throw configError(OFF, 'a dry run is possible');
@@ -222,7 +226,9 @@ export async function pruneOnce(
   const stream = await connectStream(config, `tidemark-${config.source.name}-prune`).catch(() => undefined);
   const connection = stream?.connection;
   try {
-    const reply = connection ? await requestReply<PruneReply>(connection, requestSubject(config.source.name, 'prune'), request, signal) : undefined;
+    const archive = await archiveHere(config.archive.dir);
+    const subject = requestSubject(config.source.name, 'prune');
+    const reply = connection ? await requestReply<PruneReply>(connection, subject, request, { archive, signal }) : undefined;
     if (reply?.ok) return { result: reply.result, by: 'service' };
     if (reply) throw new TidemarkError(reply.exitCode === 2 ? 'config' : reply.exitCode === 3 ? 'halt' : 'failed', reply.reason);
     if (!config.prune.enabled && request.dryRun !== true) throw new TidemarkError('config', OFF, { remedy: 'use --dry-run, or set prune.enabled: true' });

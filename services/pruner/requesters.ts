@@ -1,6 +1,7 @@
 /** What the pruner asks of the others: a day that is empty in Postgres goes to the archiver for sealing, rows that it could not prove go to capture to be copied again. */
 import type { NatsConnection } from 'nats';
 import type { FlushWish } from '../../src/archive/reach.js';
+import { archiveHere } from '../../src/archive/which-archive.js';
 import type { SealRequest } from '../../src/prune/empty-days.js';
 import type { Config } from '../../src/runtime/config.js';
 import type { Log } from '../../src/runtime/log.js';
@@ -22,7 +23,8 @@ export type SealReply = {
 
 /** Throws `transient` when no archiver answers, or it is gone before its answer. */
 export async function requestSeal(connection: NatsConnection, config: Config, request: SealRequest, signal?: AbortSignal): Promise<SealReply> {
-  const reply = await requestReply<SealReply>(connection, requestSubject(config.source.name, 'seal'), request, signal);
+  const archive = await archiveHere(config.archive.dir);
+  const reply = await requestReply<SealReply>(connection, requestSubject(config.source.name, 'seal'), request, { archive, signal });
   return reply ?? { ok: false, reason: 'no archiver is running' };
 }
 

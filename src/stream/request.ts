@@ -15,9 +15,12 @@ const ASK_EVERY_MS = 1500;
 const SILENCES = 10;
 /** Names a request, so that it can be asked for. A person's request needs none. */
 const ID = 'Tidemark-Request';
+/** Id of the archive that the request is about. */
+const ARCHIVE = 'Tidemark-Archive';
 
 /** A request as it came. It is known until `answer` was called, which must be. */
-export type Asked = { readonly body: string; answer(reply: unknown): void };
+/** `archive`: what it is about; undefined when a person asks. */
+export type Asked = { readonly body: string; readonly archive: string | undefined; answer(reply: unknown): void };
 
 export type TakenRequests = AsyncIterable<Asked> & { unsubscribe(): void };
 
@@ -59,6 +62,7 @@ export function takeRequests(connection: NatsConnection, subject: string, option
       if (id !== '') known.set(id, asked);
       arrive({
         body: text.decode(message.data),
+        archive: message.headers?.get(ARCHIVE) || undefined,
         answer: (reply) => {
           for (const each of asked) each.respond(text.encode(JSON.stringify(reply)));
           known.delete(id);
@@ -70,12 +74,21 @@ export function takeRequests(connection: NatsConnection, subject: string, option
   return { [Symbol.asyncIterator]: () => waiting.values(), unsubscribe };
 }
 
+/** `archive`: id of the archive that is meant (archiveHere). */
+export type AskOptions = { readonly archive?: string; readonly signal?: AbortSignal | undefined };
+
 /** The JSON reply to a JSON request; undefined when nobody answers this subject. Throws `transient` when the request or its answer is lost, the answerer gone, or `signal` aborts. */
-export async function requestReply<T>(connection: NatsConnection, subject: string, request: unknown, signal?: AbortSignal): Promise<T | undefined> {
+export async function requestReply<T>(
+  connection: NatsConnection,
+  subject: string,
+  request: unknown,
+  { archive, signal }: AskOptions = {},
+): Promise<T | undefined> {
   const over = new AbortController();
   const id = randomUUID();
   const named = headers();
   named.set(ID, id);
+  if (archive !== undefined) named.set(ARCHIVE, archive);
   const ask = (): Promise<Msg> => {
     const answer = connection.request(subject, text.encode(JSON.stringify(request)), { timeout: LONGEST_MS, headers: named });
     answer.catch(() => undefined); // ends with the connection

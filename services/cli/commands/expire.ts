@@ -2,6 +2,7 @@
 import Table from 'cli-table3';
 import { confirmedTables, type ExpiredDay, type ExpireReply, expiredDays, readConfirmedKeep } from '../../../src/archive/expire.js';
 import { ArchiveFollower } from '../../../src/archive/manifest.js';
+import { archiveHere } from '../../../src/archive/which-archive.js';
 import { type Config, loadConfig, type TableConfig } from '../../../src/runtime/config.js';
 import { configError, TidemarkError } from '../../../src/runtime/errors.js';
 import { requestReply } from '../../../src/stream/request.js';
@@ -75,13 +76,14 @@ function say(tables: readonly TableConfig[], days: readonly ExpiredDay[]): void 
 }
 
 async function expire(config: Config, days: readonly ExpiredDay[]): Promise<{ days: number; files: number; rows: number; bytes: number }> {
+  const archive = await archiveHere(config.archive.dir);
   const { connection } = await connectStream(config, `tidemark-${config.source.name}-expire`);
   const all = { days: 0, files: 0, rows: 0, bytes: 0 };
   try {
     for (let at = 0; at < days.length; ) {
       const files: string[] = [];
       for (; at < days.length && files.length < FILES_AT_ONCE; at += 1) files.push(...(days[at] as ExpiredDay).files.map(({ file }) => file));
-      const reply = await requestReply<ExpireReply>(connection, requestSubject(config.source.name, 'expire'), { files });
+      const reply = await requestReply<ExpireReply>(connection, requestSubject(config.source.name, 'expire'), { files }, { archive });
       if (reply === undefined) throw new TidemarkError('failed', 'no archiver is running', { remedy: 'start the services (tidemark run), then ask again' });
       if (!reply.ok) throw new TidemarkError('failed', reply.reason);
       for (const what of ['days', 'files', 'rows', 'bytes'] as const) all[what] += reply[what];

@@ -8,6 +8,7 @@ import { type ExpireReply, readExpired } from '../../../src/archive/expire.js';
 import { putPause, removePause } from '../../../src/archive/operations.js';
 import { ReceiptWriter } from '../../../src/archive/receipts.js';
 import { verifyArchive } from '../../../src/archive/verify.js';
+import { requestReply } from '../../../src/stream/request.js';
 import { requestSubject } from '../../../src/stream/topology.js';
 import { defineTable, deleteMessage, insertMessage, type WalWriter } from '../../change/pgoutput-writer.js';
 import { ArchiverBench, until } from './harness.js';
@@ -43,6 +44,8 @@ for (const point of ['K6', 'K7'] as const) {
     const young = await expire(bench, fileOf('2026-01-11'));
     assert.match(young.ok ? '' : young.reason, /prices_2026-01-11\.parquet may not go/);
     const file = fileOf('2026-01-01');
+    const foreign = await requestReply<ExpireReply>(bench.stream.connection, requestSubject('test', 'expire'), { files: [file] }, { archive: 'another' });
+    assert.match(foreign?.ok === false ? foreign.reason : '', /the archive\.dir of the one who asks has the archive another/);
     void expire(bench, file).catch(() => undefined);
     assert.equal((await dying.ended).signal, 'SIGKILL');
     const next = bench.spawn();

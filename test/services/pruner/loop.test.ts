@@ -1,5 +1,8 @@
 /** The pruner as a service: asked over NATS, by its schedule, switched off, without NATS, twice, refused at its start. */
 import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { after, before, test } from 'node:test';
 import pino from 'pino';
 import { pruneOnce, runPruner } from '../../../services/pruner/loop.js';
@@ -7,6 +10,7 @@ import { ReceiptIndex } from '../../../src/archive/receipts.js';
 import type { PruneReply } from '../../../src/prune/request.js';
 import { type Config, loadConfig } from '../../../src/runtime/config.js';
 import { Secret } from '../../../src/runtime/config-values.js';
+import type { TidemarkError } from '../../../src/runtime/errors.js';
 import { requestReply } from '../../../src/stream/request.js';
 import { connectStream, requestSubject } from '../../../src/stream/topology.js';
 import { Pipeline, type Service, until } from '../../pipeline/pipeline.js';
@@ -83,6 +87,22 @@ test('a request prunes at once, a dry one deletes nothing, a wrong one is told w
   );
   const { result, by } = await pruneOnce(config, log, { table: 'ticks' }, never);
   assert.deepEqual([by, result.tables.length, result.tables[0]?.deleted, await count()], ['service', 1, 10, 0]);
+});
+
+test('a request by the configuration of another archive deletes nothing and says so', async () => {
+  await using _ = service();
+  await listening();
+  await fill(2);
+  const other = await mkdtemp(path.join(tmpdir(), 'tidemark-other-'));
+  await assert.rejects(pruneOnce({ ...config, archive: { ...config.archive, dir: other } }, log, {}, never), (error: TidemarkError) => {
+    assert.equal(error.kind, 'config');
+    assert.match(error.message, /has the archive [0-9a-f-]{36}; the archive\.dir of the one who asks has no archive → use the configuration/);
+    return true;
+  });
+  assert.equal(await count(), 2);
+  await rm(other, { recursive: true });
+  const { by } = await pruneOnce(config, log, {}, never);
+  assert.deepEqual([by, await count()], ['service', 0]);
 });
 
 test('without a pruner the command does it itself; unknown tables are refused before anything is asked', async () => {
