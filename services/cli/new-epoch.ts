@@ -3,6 +3,7 @@
  * and stream, then the record. Killed in between, the same command goes on. Never touches an archived file; capture and archiver do the rest when they are started.
  */
 import type pg from 'pg';
+import { noArchive } from '../../src/archive/identity.js';
 import { ArchiveFollower, type ArchiveState, ManifestWriter } from '../../src/archive/manifest.js';
 import { recordOperation } from '../../src/archive/operations.js';
 import { endOfEpoch, newestLsn } from '../../src/archive/resync.js';
@@ -34,8 +35,7 @@ export type NewEpoch = {
 export async function beginNewEpoch(config: Config, { command, judge, yes }: NewEpoch): Promise<void> {
   const { dir } = config.archive;
   const state = await new ArchiveFollower(dir).refresh();
-  if (state === undefined)
-    throw new TidemarkError('failed', `there is no archive in ${dir} yet`, { remedy: 'start the services: the first start needs no other command' });
+  if (state === undefined) throw await noArchive(dir, 'start the services: the first start needs no other command');
   const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   const stream = await connectStream(config, `tidemark-${config.source.name}-${command}`);
   try {

@@ -7,6 +7,7 @@ import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { NatsConnection } from 'nats';
 import type pg from 'pg';
+import { noArchive } from '../../src/archive/identity.js';
 import {
   type ImportCounts,
   type ImportPlan,
@@ -80,10 +81,7 @@ export async function takeOver(config: Config, options: TakeOverOptions): Promis
   const tables = chosenTables(config, options.table);
   await requireOldFolder(dir, config.archive.dir);
   const state = await new ArchiveFollower(config.archive.dir).refresh();
-  if (state === undefined)
-    throw new TidemarkError('failed', `there is no archive in ${config.archive.dir} yet`, {
-      remedy: 'start the services (tidemark run); they copy what Postgres holds',
-    });
+  if (state === undefined) throw await noArchive(config.archive.dir, 'start the services (tidemark run); they copy what Postgres holds');
   const timezone = options.timezone ?? config.source.timezone;
   const { byTable, others } = await sortOldFiles(dir, tables);
   const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control'), queryTimeoutMs: 0 });

@@ -6,7 +6,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { type BigIntStats, constants } from 'node:fs';
 import { access, link, lstat, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { configError, Halt } from '../runtime/errors.js';
+import { configError, Halt, TidemarkError } from '../runtime/errors.js';
 import { archivePaths, RESERVED } from './layout.js';
 import { type ArchiveIdentity, FORMAT_VERSION } from './manifest-format.js';
 import { putIfAbsent, storageError, syncFolder } from './put.js';
@@ -18,6 +18,13 @@ export async function folderProblem(dir: string): Promise<{ readonly seen: strin
   if (found.code === 'ENOENT') return { seen: `there is no folder ${dir}`, remedy: `mkdir -p ${dir}, or mount the volume it lies on` };
   if (found.code === 'ENOTDIR') return { seen: `${dir} lies in a file, not in a folder`, remedy: 'correct archive.dir' };
   return { seen: `${dir} cannot be looked at (${found.code ?? found.message})`, remedy: 'let this user into the folders above it, or correct archive.dir' };
+}
+
+/** What is said where an archive is needed and there is none: the folder is missing, or nothing was archived yet. */
+export async function noArchive(dir: string, remedy = 'start the archiver'): Promise<TidemarkError> {
+  const problem = await folderProblem(dir);
+  if (problem !== undefined) return configError(`archive.dir: ${problem.seen}`, problem.remedy);
+  return new TidemarkError('failed', `there is no archive in ${dir} yet`, { remedy: `correct archive.dir, or ${remedy}` });
 }
 
 /** The identity of the archive in `dir`, undefined when there is none yet. Halts on one of a newer format or unreadable; throws `config` where `dir` is or lies in a file. */

@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type pg from 'pg';
+import { noArchive } from '../archive/identity.js';
 import { type ArchiveFollower, type ArchiveState, readKey } from '../archive/manifest.js';
 import { type FlushWish, reach } from '../archive/reach.js';
 import { ReceiptIndex, ReceiptWriter, type RunReceipt, type TableReceipt } from '../archive/receipts.js';
@@ -70,7 +71,7 @@ export async function runPrune(options: PruneOptions): Promise<PruneResult> {
   const tables = chosenTables(options.config, options.table);
   const run = new Run(options);
   const state = await options.follower.refresh();
-  if (state === undefined) return run.nothing(`there is no archive in ${options.config.archive.dir} yet: start the archiver`);
+  if (state === undefined) return run.nothing(describeError(await noArchive(options.config.archive.dir)));
   if (state.epoch === null) return run.nothing('the first copy of the tables is not complete');
   if (!options.dryRun) {
     const changed = await takeSettings(options.config.archive.dir, options.config);

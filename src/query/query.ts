@@ -17,6 +17,7 @@
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { noArchive } from '../archive/identity.js';
 import { lateIntents } from '../archive/late-intents.js';
 import { ArchiveFollower, type ArchiveState } from '../archive/manifest.js';
 import { RestoreIndex, restoredTransactions } from '../archive/restores.js';
@@ -152,7 +153,10 @@ export class Query {
       if (error instanceof TidemarkError || error.code === undefined) throw error;
       throw new TidemarkError('failed', `the archive in ${dir} cannot be read: ${error.message}`, { remedy: `bring the folder back${remedy}`, cause: error });
     });
-    if (state === undefined) throw new TidemarkError('failed', `there is no archive in ${dir} yet`, { remedy: `start the archiver${remedy}` });
+    if (state === undefined) {
+      const none = await noArchive(dir);
+      throw new TidemarkError(none.kind, none.message, { remedy: `${none.remedy}${remedy}` });
+    }
     return state;
   }
 

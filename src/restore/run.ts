@@ -1,5 +1,6 @@
 /** One restore: choose among the archived rows of a table, and put them back, batch by batch. Killed, it is run again: what is back already is found there. */
 import type pg from 'pg';
+import { noArchive } from '../archive/identity.js';
 import { ArchiveFollower, type ArchiveState } from '../archive/manifest.js';
 import type { FileEntry } from '../archive/manifest-format.js';
 import { type FlushWish, holds, reach } from '../archive/reach.js';
@@ -103,10 +104,10 @@ export async function restoreTable(options: RestoreOptions): Promise<RestoreResu
   }
 }
 
-/** The newest state. Throws `config` when there is none. */
+/** The newest state. Throws noArchive when there is none. */
 export async function openArchive(config: Config): Promise<ArchiveState> {
   const state = await new ArchiveFollower(config.archive.dir).refresh();
-  if (state === undefined) throw configError(`there is no archive in ${config.archive.dir} yet`, 'correct archive.dir, or start the archiver');
+  if (state === undefined) throw await noArchive(config.archive.dir);
   return state;
 }
 

@@ -380,7 +380,7 @@ test('one side that is away is said, and the other alone answers', async () => {
   await rename(pipeline.archiveDir, away);
   await assert.rejects(
     rows('SELECT count(*) FROM prices'),
-    (error: TidemarkError) => /there is no archive|cannot be read/.test(error.message) && /--hot/.test(error.remedy ?? ''),
+    (error: TidemarkError) => /there is no folder/.test(error.message) && /--hot/.test(error.remedy ?? ''),
   );
   assert.ok(Number((await rows('SELECT count(*) FROM prices', asking('hot'))).rows[0]?.[0]) > 0);
   await rename(away, pipeline.archiveDir);

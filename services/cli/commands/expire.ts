@@ -1,6 +1,7 @@
 /** `tidemark expire [TABLE] [--dry-run] [--json]`: sealed days beyond `keep` leave the archive, by the archiver; asks for a typed confirmation unless `archive.expire` lets them go by themselves. */
 import Table from 'cli-table3';
 import { confirmedTables, type ExpiredDay, type ExpireReply, expiredDays, readConfirmedKeep } from '../../../src/archive/expire.js';
+import { noArchive } from '../../../src/archive/identity.js';
 import { ArchiveFollower } from '../../../src/archive/manifest.js';
 import { archiveHere } from '../../../src/archive/which-archive.js';
 import { type Config, loadConfig, type TableConfig } from '../../../src/runtime/config.js';
@@ -17,7 +18,7 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
   const config = loadConfig(String(options['config']));
   const tables = chosenTables(config, name);
   const state = await new ArchiveFollower(config.archive.dir).refresh();
-  if (state === undefined) throw new TidemarkError('failed', `there is no archive in ${config.archive.dir} yet`, { remedy: 'start the archiver' });
+  if (state === undefined) throw await noArchive(config.archive.dir);
   const days = expiredDays(state, tables, Date.now());
   const dryRun = options['dryRun'] === true;
   const json = options['json'] === true;

@@ -1,12 +1,13 @@
 /** `tidemark seal [TABLE] [--day D]`: asks the archiver, which is the only writer, to seal days that Postgres holds no row of. */
 import type pg from 'pg';
+import { noArchive } from '../../../src/archive/identity.js';
 import { ArchiveFollower, type ArchiveState } from '../../../src/archive/manifest.js';
 import { UNDATED } from '../../../src/archive/seal.js';
 import { emptyDays, sealRequests } from '../../../src/prune/empty-days.js';
 import { readTarget } from '../../../src/prune/target.js';
 import { parseDay } from '../../../src/restore/selection.js';
 import { type Config, loadConfig, type TableConfig } from '../../../src/runtime/config.js';
-import { configError, TidemarkError } from '../../../src/runtime/errors.js';
+import { configError } from '../../../src/runtime/errors.js';
 import { connectStream } from '../../../src/stream/topology.js';
 import { applicationName } from '../../../src/wal/identifier.js';
 import { closeClient, connectClient } from '../../../src/wal/session.js';
@@ -21,7 +22,7 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
   if (tables.length === 0)
     throw configError(`table ${JSON.stringify(name)} is not in the configuration`, `name one of: ${config.tables.map((table) => table.key).join(', ')}`);
   const state = await new ArchiveFollower(config.archive.dir).refresh();
-  if (state === undefined) throw new TidemarkError('failed', `there is no archive in ${config.archive.dir} yet`, { remedy: 'start the archiver' });
+  if (state === undefined) throw await noArchive(config.archive.dir);
   const client = await connectClient(config.source.url.reveal(), { applicationName: applicationName(config.source.name, 'control') });
   const { connection } = await connectStream(config, `tidemark-${config.source.name}-seal`);
   const bar = progressBar('seal', 'rows');

@@ -1,19 +1,19 @@
 /** `tidemark views > archive.sql`: SQL for DuckDB, one view per table over sealed and open days. Reads the archive only. */
 import { isCheckpoint } from '../../../src/archive/chain.js';
 import { filesOfName, metadataOf } from '../../../src/archive/groups.js';
+import { noArchive } from '../../../src/archive/identity.js';
 import { ArchiveFollower, type ArchiveState } from '../../../src/archive/manifest.js';
 import type { FileEntry, TableState } from '../../../src/archive/manifest-format.js';
 import { type Renamed, type ViewedTable, viewsSql } from '../../../src/archive/views.js';
 import { parseLsn } from '../../../src/position/lsn.js';
 import { type Config, loadConfig } from '../../../src/runtime/config.js';
-import { TidemarkError } from '../../../src/runtime/errors.js';
 import { segmentColumn } from '../../../src/segment/columns.js';
 import type { SegmentMetadata } from '../../../src/segment/metadata.js';
 
 export async function run(_: readonly (string | undefined)[], options: Record<string, string | boolean | undefined>): Promise<number> {
   const config = loadConfig(String(options['config']));
   const state = await new ArchiveFollower(config.archive.dir).refresh();
-  if (state === undefined) throw new TidemarkError('failed', `there is no archive in ${config.archive.dir} yet`, { remedy: 'start the archiver' });
+  if (state === undefined) throw await noArchive(config.archive.dir);
   const tables: ViewedTable[] = [];
   for (const table of newestOfEachName(state)) {
     const forms = await formsOf(config.archive.dir, state, table);

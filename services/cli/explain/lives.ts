@@ -43,7 +43,9 @@ export function livesOf({ versions, events }: RowFiles, prunes: readonly RowPrun
       if (by === 'prune') return { version, ended: pruned(take(same), micros) };
       return { version, ended: by === null ? null : { by: by as EndedBy, at: isoOf(micros), lsn: null, run: null } };
     }
-    const end = endOfOpen(version, sorted, events);
+    // A copy does not bring restored rows: that it did not is no sign.
+    const found = endOfOpen(version, sorted, events);
+    const end = found === 'unseen' && version.kind === 'restored' ? undefined : found;
     if (end === undefined || end === 'unseen') return { version, ended: end === undefined ? null : { by: end, at: null, lsn: null, run: null } };
     const { op, moment } = end;
     if (op === 'prune') {

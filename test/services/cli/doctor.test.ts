@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { type NatsServer, startNats } from '../../../services/demo/engines/nats.js';
 import { type PostgresServer, startPostgres } from '../../../services/demo/engines/postgres.js';
+import { archivePaths } from '../../../src/archive/layout.js';
 import { createArchive, ManifestWriter } from '../../../src/archive/manifest.js';
 import type { Check } from '../../../src/runtime/check.js';
 import { type Config, loadConfig, parseConfig } from '../../../src/runtime/config.js';
@@ -233,6 +234,11 @@ test('an archive.dir that is a file, or missing, is said as that: by doctor, by 
   await rm(archive, { recursive: true });
   const status = async (): Promise<string> => /^archive .*$/m.exec((await tidemark(['status', '-c', file])).stdout)?.[0] ?? '';
   assert.equal(await status(), `archive    archive.dir: there is no folder ${archive} → mkdir -p ${archive}, or mount the volume it lies on`);
+  const none = `archive.dir: there is no folder ${archive} → mkdir -p ${archive}, or mount the volume it lies on`;
+  for (const command of ['views', 'seal', 'pause', 'prune']) {
+    const { code, stdout, stderr } = await tidemark([command, '-c', file]);
+    assert.ok(code !== 0 && `${stdout}${stderr}`.includes(none), `${command}: ${stdout}${stderr}`);
+  }
   await writeFile(archive, '');
   const seen = (await checks(file)).checks.filter(({ status: how, name }) => how === 'failed' && !name.startsWith('publication'));
   assert.deepEqual(seen, [{ name: 'archive folder', status: 'failed', seen: `${archive} is not a folder`, remedy: 'set archive.dir to a folder' }]);
@@ -242,6 +248,19 @@ test('an archive.dir that is a file, or missing, is said as that: by doctor, by 
     const { code, stderr } = await tidemark([command, '-c', file]);
     assert.deepEqual([code, stderr], [2, `${line}\n`], command);
   }
+});
+
+test('a brake that could not be pulled says that pruning goes on', async () => {
+  const { url } = await database(PRICES);
+  const file = await configuration(url, '  prices: { timestamp: at }');
+  const archive = loadConfig(file, {}, {}).archive.dir;
+  await createArchive(archive, 'test');
+  const { temporary } = archivePaths(archive);
+  await rm(temporary, { recursive: true });
+  await writeFile(temporary, ''); // the volume takes no file
+  const { code, stderr } = await tidemark(['pause', '-c', file]);
+  assert.equal(code, 1);
+  assert.match(stderr, /^PRUNING IS NOT PAUSED: .* → to stop it now, stop the pruner/);
 });
 
 test('init names the next command as it was started itself', async () => {
