@@ -2,7 +2,7 @@
  * Files without rows, one set for each form of a table: a pattern over the files of a table then always matches one, which is what views need (src/archive/views.ts). They
  * are in no manifest and hold nothing; one that is gone is made again by the next start.
  */
-import { open, rename, stat } from 'node:fs/promises';
+import { copyFile, open, rename, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { archivePaths, emptyFiles } from '../../src/archive/layout.js';
 import { systemName } from '../../src/change/system-columns.js';
@@ -50,29 +50,42 @@ export class EmptyFiles {
     const ofDay = columns.map(({ name, fileType, dailyType = fileType }): Column => [name, dailyType]);
     const names = shape.relation.columns.map(({ name }) => name);
     const system = (kind: SegmentShape['kind']): Column[] => systemColumnsOf(kind).map((column) => [systemName(column, names), SYSTEM_TYPES[column]]);
-    await this.#make(files.segment, [...own, ...system('segment')]);
-    await this.#make(files.undated, [...own, ...system('segment')]);
-    await this.#make(files.daily, [...ofDay, [systemName('text', names), 'VARCHAR']]);
-    await this.#make(files.dailyUndated, [...ofDay, [systemName('text', names), 'VARCHAR']]);
-    await this.#make(files.keys, [...keyNames(shape.key, shape.relation.columns).map((name): Column => [name, 'VARCHAR']), ...system('keys')]);
+    const segment = [...own, ...system('segment')];
+    const daily: Column[] = [...ofDay, [systemName('text', names), 'VARCHAR']];
+    await this.#make([files.segment, files.undated], segment);
+    await this.#make([files.daily, files.dailyUndated], daily);
+    await this.#make([files.keys], [...keyNames(shape.key, shape.relation.columns).map((name): Column => [name, 'VARCHAR']), ...system('keys')]);
   }
 
-  async #make(file: string, columns: readonly Column[]): Promise<void> {
-    const target = path.join(this.#dir, file);
-    const there = await stat(target).then(
-      ({ size }) => size > 0, // a power cut may have left the name alone
-      () => false,
-    );
-    if (there) return;
-    const work = path.join(archivePaths(this.#dir).temporary, `empty-${this.#mark}-${path.basename(file)}`);
+  /** Makes those of `files` that are not there, all of the same columns: written once, and copied. */
+  async #make(files: readonly string[], columns: readonly Column[]): Promise<void> {
+    const targets = files.map((file) => path.join(this.#dir, file));
+    const there = await Promise.all(targets.map(isThere));
+    const missing = targets.filter((_, i) => !there[i]);
+    const works = missing.map((target) => path.join(archivePaths(this.#dir).temporary, `empty-${this.#mark}-${path.basename(target)}`));
+    const [first, ...others] = works;
+    if (first === undefined) return;
     const list = columns.map(([name, type]) => `CAST(NULL AS ${type}) AS ${identifier(name)}`);
-    await this.#encoder.run(`COPY (SELECT ${list.join(', ')} LIMIT 0) TO ${literal(work)} (FORMAT parquet)`);
-    await syncFile(work);
-    await rename(work, target);
+    await this.#encoder.run(`COPY (SELECT ${list.join(', ')} LIMIT 0) TO ${literal(first)} (FORMAT parquet)`);
+    await Promise.all(others.map((other) => copyFile(first, other)));
+    await Promise.all(
+      works.map(async (work, i) => {
+        await syncFile(work);
+        await rename(work, missing[i] as string);
+      }),
+    );
   }
 }
 
 type Column = [name: string, type: string];
+
+/** A power cut may have left the name alone. */
+async function isThere(file: string): Promise<boolean> {
+  return await stat(file).then(
+    ({ size }) => size > 0,
+    () => false,
+  );
+}
 
 async function syncFile(file: string): Promise<void> {
   const handle = await open(file, 'r+');

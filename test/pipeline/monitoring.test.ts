@@ -6,14 +6,13 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { connect, type NatsConnection } from 'nats';
 import { parse } from 'yaml';
-import { findExecutable } from '../../services/demo/engines/process.js';
+import { findExecutable, freePort } from '../../services/demo/engines/process.js';
 import { cleanEnvironment, MAIN } from '../services/cli/command.js';
 import { type AnyService, Pipeline, type Service, until } from './pipeline.js';
 
@@ -33,22 +32,9 @@ type Event = { readonly what: string } & Readonly<Record<string, unknown>>;
 const events: Event[] = [];
 let texts = '';
 
-async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer().listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      return server;
-    }),
-  );
-  const found = servers.map((server) => (server.address() as { port: number }).port);
-  for (const server of servers) server.close();
-  return found;
-}
-
 before(async () => {
-  const [capture = 0, archiver = 0, pruner = 0, console = 0] = await freePorts(4);
-  ports = { capture, archiver, pruner, console };
+  ports = { capture: await freePort(), archiver: await freePort(), pruner: await freePort(), console: await freePort() };
+  const { capture, archiver, pruner, console } = ports;
   const yaml = `metrics: ${JSON.stringify({ capture, archiver, pruner })}\nconsole: { port: ${console} }`;
   pipeline = await Pipeline.start({ schema: SCHEMA, tables: '  prices: { timestamp: at }', yaml });
   nats = await connect({ servers: `127.0.0.1:${pipeline.nats.port}`, maxReconnectAttempts: -1, reconnectTimeWait: 100 });
@@ -62,6 +48,7 @@ before(async () => {
   await pipeline.doctorFix();
   for (const name of ALL) services.set(name, pipeline.service(name));
   await pipeline.archived();
+  await until('the console listens', async () => services.get('console')?.log.includes('"event":"console"'));
   await pipeline.query(`INSERT INTO prices (secret) SELECT 'c4naryrow' FROM generate_series(1, 100) i`);
   await pipeline.archived();
   const pruned = await pipeline.cli(['prune', '-c', pipeline.configFile]);

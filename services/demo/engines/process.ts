@@ -1,5 +1,6 @@
 /** Starting the engines' processes: as whom, on which port, and that they end when we do. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { accessSync, constants } from 'node:fs';
 import { createServer } from 'node:net';
@@ -8,15 +9,15 @@ import { promisify } from 'node:util';
 
 const execute = promisify(execFile);
 
+/** Below the ports that systems give to outgoing connections (Linux from 32768, macOS from 49152): of those one is taken again in the moment before it is used. */
+const PORTS = { from: 10_000, to: 32_000 };
+
 /** A TCP port of 127.0.0.1 that was free a moment ago: whoever uses it must still be ready to find it taken. */
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as { port: number };
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = randomInt(PORTS.from, PORTS.to);
+    if (await isFree(port)) return port;
+  }
 }
 
 /** Nobody listens on this TCP port of 127.0.0.1 now. */
