@@ -11,6 +11,7 @@ import type { Log } from '../../src/runtime/log.js';
 import { type Place, readChunks, type StreamChunk } from '../../src/stream/consume.js';
 import type { StreamConnection } from '../../src/stream/topology.js';
 import type { AskedFlushes } from './asked-flushes.js';
+import { dueMs, patienceMs } from './cuts.js';
 import type { Earlier } from './earlier-values.js';
 import type { Flusher } from './flush.js';
 import type { Intake } from './intake.js';
@@ -19,10 +20,8 @@ import type { ArchiverMetrics } from './metrics.js';
 
 /** How long a gap may last before it halts. */
 const GAP_MS = 60_000;
-/** With so many messages before it the archiver is behind, and what it takes in is late already: batches may grow older, so that many tables and days do not become a file each for few rows. */
+/** With so many messages before it the archiver is behind. */
 const BEHIND_MESSAGES = 64;
-const BEHIND_TIMES = 5;
-const BEHIND_MOST_MS = 4000;
 /** So many rows are worth files of their own once nothing more waits or comes for a fifth of the flush interval, at most a second: the end of a backlog or a burst does not wait for its age. */
 const WORTH_ROWS = 50_000;
 const QUIET_MOST_MS = 1000;
@@ -125,7 +124,7 @@ export async function consume(parts: ConsumeParts, signal: AbortSignal): Promise
     if (startedAt !== undefined && !flusher.busy) {
       const now = performance.now();
       const { uncoveredSince = startedAt } = intake.cuts;
-      const left = (backlog.behind ? every + Math.min(BEHIND_MOST_MS, every * BEHIND_TIMES) : every) - (now - uncoveredSince);
+      const left = dueMs(every, backlog.behind) - (now - uncoveredSince);
       const ended = rows >= WORTH_ROWS && backlog.quietSince !== undefined && now - backlog.quietSince >= quietMs;
       const fenceComes = uncoveredSince < startedAt && now - startedAt < fenceMs;
       if ((left <= 0 && !fenceComes) || ended) {
@@ -166,6 +165,7 @@ async function readFrom(parts: ConsumeParts, gap: Gap, backlog: Backlog, signal:
 /** False: a gap was met that reading from the first message may close. */
 async function readOnce(parts: ConsumeParts, gap: Gap, backlog: Backlog, from: Place, signal: AbortSignal): Promise<boolean> {
   const { stream, intake, flusher, log } = parts;
+  const { every } = parts.config.archive.flush;
   const options = {
     notice: (reason: string) => log.debug({ event: 'stream-retry', reason }, 'reading again'),
     pending: (messages: number, storedAt: number) => {
@@ -178,6 +178,7 @@ async function readOnce(parts: ConsumeParts, gap: Gap, backlog: Backlog, from: P
   };
   for await (const chunk of readChunks(stream, from, signal, options)) {
     if (!(await recall(parts, chunk, signal))) return true;
+    intake.cuts.patienceMs = patienceMs(every, backlog.behind || flusher.busy);
     const taken = await intake.take(chunk);
     if (taken === 'gap' && from.sequence !== undefined) return false;
     if (taken === 'gap') gap.at(chunk);

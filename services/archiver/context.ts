@@ -61,7 +61,7 @@ export class ArchiverContext {
     this.whole = new WholeFiles(parts.dir);
     this.metrics = listeners?.metrics ?? new ArchiverMetrics(parts.config);
     this.tell = listeners?.tell ?? TELL_NOBODY;
-    this.emptyFiles = new EmptyFiles(parts.dir, parts.encoder, String(parts.writer.claim));
+    this.emptyFiles = new EmptyFiles(parts.dir, () => parts.encoder.beside(), String(parts.writer.claim));
   }
 
   get state(): ArchiveState {

@@ -2,6 +2,26 @@
 import { formatLsn, type Lsn } from '../../src/position/lsn.js';
 import type { Batch } from './batch.js';
 
+/** While the archiver is behind, what it takes in is late already: batches may grow older, so that many tables and days do not become a file each for few rows. */
+const BEHIND_TIMES = 5;
+const BEHIND_MOST_MS = 4000;
+/** Of the flush interval. */
+const PATIENT_PART = 0.75;
+const PATIENT_MOST_MS = 10_000;
+
+/** Age at which a batch is due, ms. `every`: the flush interval. */
+export function dueMs(every: number, behind: boolean): number {
+  return behind ? every + Math.min(BEHIND_MOST_MS, every * BEHIND_TIMES) : every;
+}
+
+/**
+ * Age from which a batch ends before a transaction that may be long, ms. Most are short, and only their message is at its end: under load each message ends within one, and must not make a batch.
+ * `late`: the archiver is behind, or at work on the batch before.
+ */
+export function patienceMs(every: number, late: boolean): number {
+  return late ? dueMs(every, true) : Math.min(every * PATIENT_PART, PATIENT_MOST_MS);
+}
+
 export class Cuts {
   #wanted: 'no' | 'behind a fence' | 'now' = 'no';
   /** The batch that ends at or behind it is cut there. */
@@ -9,6 +29,8 @@ export class Cuts {
   /** Where the batches end that were cut: archived, or on their way. */
   #reached: Lsn;
   #uncoveredSince: number | undefined;
+  /** For endBeforeLong. */
+  patienceMs = Number.POSITIVE_INFINITY;
 
   /** `reached`: what is archived. */
   constructor(reached: Lsn) {
@@ -38,8 +60,8 @@ export class Cuts {
   }
 
   /** Whether it ends before a transaction whose end is not there yet: what came before does not wait for that, unless it is younger than `patienceMs`. */
-  endBeforeLong({ boundary, startedAt }: Batch, patienceMs: number): boolean {
-    return boundary !== undefined && startedAt !== undefined && performance.now() - startedAt >= patienceMs;
+  endBeforeLong({ boundary, startedAt }: Batch): boolean {
+    return boundary !== undefined && startedAt !== undefined && performance.now() - startedAt >= this.patienceMs;
   }
 
   /** It holds the whole of what was asked for. */

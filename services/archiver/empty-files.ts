@@ -12,21 +12,19 @@ import { identifier, literal, SYSTEM_TYPES, systemColumnsOf } from '../../src/se
 
 export class EmptyFiles {
   readonly #dir: string;
-  readonly #encoder: SegmentEncoder;
+  readonly #connect: () => Promise<SegmentEncoder>;
   readonly #mark: string;
+  #encoder: Promise<SegmentEncoder> | undefined;
+  /** The encoder runs one statement at a time. */
+  #writing: Promise<unknown> = Promise.resolve();
+  #count = 0;
   readonly #made = new Map<string, Promise<void>>();
-  readonly #there = new Set<string>();
 
-  /** `dir`: the archive; `mark`: in the names of what it has not finished, its own. */
-  constructor(dir: string, encoder: SegmentEncoder, mark: string) {
+  /** `dir`: the archive; `connect`: to an encoder that nobody else uses meanwhile, asked for when there is something to make; `mark`: in the names of what it has not finished, its own. */
+  constructor(dir: string, connect: () => Promise<SegmentEncoder>, mark: string) {
     this.#dir = dir;
-    this.#encoder = encoder;
+    this.#connect = connect;
     this.#mark = mark;
-  }
-
-  /** Nothing is to be made of this form any more. */
-  has(of: SegmentShape, group: string): boolean {
-    return this.#there.has(emptyFiles(group, of.relation.table, of).segment);
   }
 
   /** Makes those of a form that are not there. A form may be known by its keys only: its first change under another key may be a delete. */
@@ -37,7 +35,6 @@ export class EmptyFiles {
     this.#made.set(files.segment, making);
     try {
       await making;
-      this.#there.add(files.segment);
     } catch (error) {
       this.#made.delete(files.segment);
       throw error;
@@ -62,11 +59,10 @@ export class EmptyFiles {
     const targets = files.map((file) => path.join(this.#dir, file));
     const there = await Promise.all(targets.map(isThere));
     const missing = targets.filter((_, i) => !there[i]);
-    const works = missing.map((target) => path.join(archivePaths(this.#dir).temporary, `empty-${this.#mark}-${path.basename(target)}`));
+    const works = missing.map(() => path.join(archivePaths(this.#dir).temporary, `empty-${this.#mark}-${++this.#count}.parquet`));
     const [first, ...others] = works;
     if (first === undefined) return;
-    const list = columns.map(([name, type]) => `CAST(NULL AS ${type}) AS ${identifier(name)}`);
-    await this.#encoder.run(`COPY (SELECT ${list.join(', ')} LIMIT 0) TO ${literal(first)} (FORMAT parquet)`);
+    await this.#write(first, columns);
     await Promise.all(others.map((other) => copyFile(first, other)));
     await Promise.all(
       works.map(async (work, i) => {
@@ -74,6 +70,15 @@ export class EmptyFiles {
         await rename(work, missing[i] as string);
       }),
     );
+  }
+
+  async #write(file: string, columns: readonly Column[]): Promise<void> {
+    const list = columns.map(([name, type]) => `CAST(NULL AS ${type}) AS ${identifier(name)}`);
+    this.#encoder ??= this.#connect();
+    const encoder = await this.#encoder;
+    const writing = this.#writing.then(() => encoder.run(`COPY (SELECT ${list.join(', ')} LIMIT 0) TO ${literal(file)} (FORMAT parquet)`));
+    this.#writing = writing.catch(() => undefined);
+    await writing;
   }
 }
 

@@ -112,7 +112,7 @@ class TableImport {
     await makeFolder(path.join(open, state.group), temporary);
     const relation: Relation = { oid, schema, table, identity: 'd', columns };
     const description = { oid, schema, table, primaryKey: key, columnTypes, ddl, types, dimensions };
-    const made = new EmptyFiles(context.dir, encoder, `${context.writer.claim}-import`);
+    const made = new EmptyFiles(context.dir, async () => encoder, `${context.writer.claim}-import`);
     await made.ensure({ kind: 'segment', relation, description, key, timestamp, day }, state.group);
   }
 

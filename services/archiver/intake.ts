@@ -43,8 +43,6 @@ export type IntakeParts = {
   readonly newBatch: () => Batch;
   /** Commits a manifest that begins a copy generation and drops the unfinished one before it. */
   readonly beginCopy: (epoch: Epoch, copy: CopyState) => Promise<void>;
-  /** What is younger waits for the end of a transaction that spans chunks. */
-  readonly patienceMs: number;
   /** A replay may begin within the stream, where no copy is any more. */
   readonly rebase?: boolean;
 };
@@ -305,9 +303,8 @@ export class Intake {
     if (this.cuts.endHere(this.#batch, fenced)) this.#cutNow();
   }
 
-  /** What came before a long transaction does not wait for its end, unless it is quite young. */
   #longBegins(): void {
-    if (this.cuts.endBeforeLong(this.#batch, this.#parts.patienceMs)) this.#cutNow();
+    if (this.cuts.endBeforeLong(this.#batch)) this.#cutNow();
   }
 
   #cutNow(tables = this.#parts.tables.states()): void {

@@ -111,7 +111,6 @@ export function openIntake(context: ArchiverContext, receipts: string, options: 
     tables,
     marks: new Marks(log, context.key, new ReceiptIndex(receipts), restores),
     restored: new RestoredCopies(restores),
-    patienceMs: Math.min(config.archive.flush.every / 2, 2000),
     newBatch: () => new Batch(context.temporary, context.config.archive.flush),
     beginCopy: (epoch, copy) => beginCopy(context, tables, epoch, copy),
     ...options,
@@ -146,6 +145,7 @@ async function archive(context: ArchiverContext, stream: StreamConnection, signa
     failure ??= { error };
     stop.abort();
   };
+  context.verifier.begin();
   const intake = openIntake(context, context.dir);
   // Steady is what commits: on a volume that takes a claim and no segment, every try would be the first one, and each claims.
   const flusher = new Flusher(context, fail, healthy);

@@ -16,6 +16,10 @@ import type { ArchiverContext } from './context.js';
 /** What a manifest says of it, but for the copy that its rows may wait for. */
 export type WrittenSegment = Omit<FileEntry, 'pendingCopy'>;
 
+/** Spools of more bytes than this are large: of them two wait for their proof at most, for memory; of small ones as many as may, for what they take is mostly waiting for the disk. */
+const SMALL_BYTES = 1024 * 1024;
+const MOST_PROVING = { large: 2, small: 8 };
+
 /** A segment on its way. */
 export type Writing = {
   /** Resolves when it is durable and proved; the spool is gone then. */
@@ -29,8 +33,8 @@ export class SegmentWriter {
   readonly #pending = new Set<Promise<unknown>>();
   /** The encoder writes one file at a time. */
   #encoding: Promise<unknown> = Promise.resolve();
-  /** The last two that are being proved, the older one first. */
-  #proving: readonly [Promise<unknown>, Promise<unknown>] = [Promise.resolve(), Promise.resolve()];
+  /** The last ones that are proved and published, the oldest first. */
+  readonly #proving: Promise<unknown>[] = [];
 
   constructor(context: ArchiverContext) {
     this.#context = context;
@@ -64,27 +68,18 @@ export class SegmentWriter {
     while (this.#pending.size > 0) await Promise.all(this.#pending);
   }
 
-  /** Encodes when the one before is encoded and not more than two wait for their proof. */
+  /** Encodes when the one before is encoded and not too many wait for their proof. */
   async #write(builder: SegmentBuilder): Promise<WrittenSegment> {
     const spool = builder.finish();
-    const [older, newer] = this.#proving;
-    const encoding = Promise.all([this.#encoding, older]).then(() => this.#encode(spool));
+    const most = spool.bytes > SMALL_BYTES ? MOST_PROVING.large : MOST_PROVING.small;
+    const encoding = Promise.all([this.#encoding, ...this.#proving.slice(0, 1 - most)]).then(() => this.#encode(spool));
     const proving = encoding.then((output) => this.#publish(spool, output));
     this.#encoding = encoding.catch(() => undefined);
-    this.#proving = [newer, proving.catch(() => undefined)];
+    this.#proving.push(proving.catch(() => undefined));
+    if (this.#proving.length > MOST_PROVING.small) this.#proving.shift();
     const segment = await proving;
-    await this.#ensureEmptyFiles(spool);
+    await this.#context.emptyFiles.ensure(spool.shape, this.#group(spool)); // its folder is there now
     return segment;
-  }
-
-  /** The folder is there now. The encoder makes them, when it has a moment. */
-  async #ensureEmptyFiles(spool: Spool): Promise<void> {
-    const { emptyFiles } = this.#context;
-    const group = this.#group(spool);
-    if (emptyFiles.has(spool.shape, group)) return;
-    const making = this.#encoding.then(() => emptyFiles.ensure(spool.shape, group));
-    this.#encoding = making.catch(() => undefined);
-    await making;
   }
 
   async #encode(spool: Spool): Promise<DurableFile> {

@@ -129,8 +129,33 @@ export async function hashFile(file: string): Promise<string> {
   return hash.digest('hex');
 }
 
-/** Makes the entries of a folder durable. */
+type Syncing = { readonly now: Promise<void>; next: Promise<void> | undefined };
+/** Folders that are being fsynced, and who comes meanwhile. */
+const syncing = new Map<string, Syncing>();
+
+/** Makes the entries of a folder durable. Whoever comes while it is done waits for the next time, together with all others: an fsync says nothing of a name that came behind its beginning. */
 export async function syncFolder(folder: string, files: FileSystem = REAL): Promise<void> {
+  const going = syncing.get(folder);
+  if (going === undefined) return await beginSync(folder, files);
+  going.next ??= going.now.then(
+    () => beginSync(folder, files),
+    () => beginSync(folder, files),
+  );
+  await going.next;
+}
+
+async function beginSync(folder: string, files: FileSystem): Promise<void> {
+  const now = syncOnce(folder, files);
+  const mine: Syncing = { now, next: undefined };
+  syncing.set(folder, mine);
+  try {
+    await now;
+  } finally {
+    if (syncing.get(folder) === mine && mine.next === undefined) syncing.delete(folder);
+  }
+}
+
+async function syncOnce(folder: string, files: FileSystem): Promise<void> {
   const handle = await files.open(folder, constants.O_RDONLY);
   try {
     await handle.sync();

@@ -5,7 +5,7 @@ import { appendFile, link, mkdir, mkdtemp, open, readdir, readFile, rename, rm, 
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { DurableFile, type FileSystem, hashFile, makeFolder, type OpenFile } from '../../src/segment/durable-file.js';
+import { DurableFile, type FileSystem, hashFile, makeFolder, type OpenFile, syncFolder } from '../../src/segment/durable-file.js';
 
 let root: string;
 before(async () => {
@@ -170,6 +170,56 @@ test('folders that a killed process left are made durable at their first use, an
   const again = recorded(dir);
   await makeFolder(path.join(dir, 'trades'), beside, again.files);
   assert.ok(again.calls.includes('fsync .'));
+});
+
+test('names that come while their folder is made durable are made so together, by an fsync that began behind them', async () => {
+  const { dir } = await archive();
+  const { files, calls } = recorded(dir);
+  const waiting: (() => void)[] = [];
+  const slow: FileSystem = {
+    ...files,
+    open: async (file, flags) => {
+      const handle = await files.open(file, flags);
+      return {
+        ...handle,
+        sync: async () => {
+          await new Promise<void>((resolve) => waiting.push(resolve));
+          await handle.sync();
+        },
+      };
+    },
+  };
+  const ended: number[] = [];
+  const come = (n: number): Promise<void> => syncFolder(dir, slow).then(() => void ended.push(n));
+  const all = [come(1)];
+  while (waiting.length < 1) await new Promise(setImmediate);
+  all.push(come(2), come(3), come(4));
+  await new Promise(setImmediate);
+  assert.deepEqual([waiting.length, ended], [1, []], 'one at a time');
+  waiting[0]?.();
+  while (waiting.length < 2) await new Promise(setImmediate);
+  assert.deepEqual(ended, [1]);
+  all.push(come(5)); // behind the beginning of the second one
+  waiting[1]?.();
+  while (waiting.length < 3) await new Promise(setImmediate);
+  assert.deepEqual(ended, [1, 2, 3, 4]);
+  waiting[2]?.();
+  await Promise.all(all);
+  assert.deepEqual([ended, calls.filter((call) => call.startsWith('fsync')).length], [[1, 2, 3, 4, 5], 3]);
+  // Who waits for one that fails is told so, and the next one begins anew.
+  let fails = 1;
+  const failing: FileSystem = {
+    ...files,
+    open: async (file, flags) => {
+      const handle = await files.open(file, flags);
+      return { ...handle, sync: () => (fails-- > 0 ? Promise.reject(new Error('EIO')) : handle.sync()) };
+    },
+  };
+  const found = await Promise.allSettled([syncFolder(dir, failing), syncFolder(dir, failing), syncFolder(dir, failing)]);
+  assert.deepEqual(
+    found.map(({ status }) => status),
+    ['rejected', 'fulfilled', 'fulfilled'],
+  );
 });
 
 function failSync(files: FileSystem): Pick<FileSystem, 'open'> {

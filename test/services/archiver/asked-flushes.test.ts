@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { AskedFlushes } from '../../../services/archiver/asked-flushes.js';
+import { dueMs, patienceMs } from '../../../services/archiver/cuts.js';
 import type { ReadyBatch } from '../../../services/archiver/flush.js';
 import { openContext, openIntake } from '../../../services/archiver/loop.js';
 import { type Lsn, lsn } from '../../../src/position/lsn.js';
@@ -29,6 +30,37 @@ test('of several positions the lowest comes first, and those of a second are tak
   assert.deepEqual([asked.take(5000), asked.take(9000)], [40n, undefined]);
   asked.ask(lsn(50n));
   assert.deepEqual([asked.take(5999), asked.take(6000)], [undefined, 50n]);
+});
+
+test('a batch ends before a transaction that spans messages only when it is old enough for that', async () => {
+  assert.deepEqual([dueMs(60_000, false), dueMs(60_000, true), dueMs(100, true)], [60_000, 64_000, 600]);
+  assert.deepEqual([patienceMs(60_000, false), patienceMs(60_000, true), patienceMs(2000, false), patienceMs(2000, true)], [10_000, 64_000, 1500, 6000]);
+  await using bench = await ArchiverBench.start(hourly);
+  const context = await openContext(bench.config, bench.dir, bench.archive, bench.key, bench.log);
+  const intake = openIntake(context, bench.dir);
+  let sequence = 0;
+  const rowsOf = async (...chunks: readonly WrittenChunk[]): Promise<number[]> => {
+    for (const chunk of chunks) {
+      sequence += 1;
+      assert.equal(await intake.take({ ...chunk, sequence, firstSequence: sequence, streamCreated: 'now' }), 'taken');
+    }
+    const ready = intake.takeReady();
+    for (const { batch } of ready) batch.discard();
+    return ready.map(({ batch }) => batch.rows);
+  };
+  const wal = bench.wal();
+  await rowsOf(...bench.copy([{ definition: prices, rows: [] }]));
+  /** A message that ends within a transaction, and one with its end. */
+  const load = (id: number): WrittenChunk[] => {
+    const [begun, ended] = wal.transaction([prices], [insert(id + 1), insert(id + 2)], { cuts: [1] }) as [WrittenChunk, WrittenChunk];
+    return [begun, ended];
+  };
+  intake.cuts.patienceMs = 60_000;
+  assert.deepEqual(await rowsOf(...load(10), ...load(20), ...load(30)), [], 'too young');
+  intake.cuts.patienceMs = 0;
+  assert.deepEqual(await rowsOf(...load(40)), [6], 'what came before does not wait');
+  intake.discard();
+  await context.close();
 });
 
 test('a batch is cut behind the transaction that reaches what was asked for, never inside one, and once', async () => {
