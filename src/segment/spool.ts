@@ -26,6 +26,8 @@ export type WriteSync = (descriptor: number, buffer: Uint8Array, offset: number,
 
 /** Fewer bytes than this are copied by a loop: cheaper than a call. */
 const SHORT = 48;
+/** A value of more bytes goes into the file piece by piece: it is never in memory a second time. */
+const LARGE = 1024 * 1024;
 
 export class SpoolWriter {
   readonly file: string;
@@ -37,6 +39,7 @@ export class SpoolWriter {
   #buffer: Buffer = Buffer.allocUnsafe(4096);
   #view: DataView = viewOf(this.#buffer);
   #at = 0;
+  /** Where the line began, in bytes taken in. */
   #lineStart = 0;
   /** Bytes that left the buffer for the file. */
   #written = 0;
@@ -72,6 +75,12 @@ export class SpoolWriter {
 
   /** The bytes of a value, folded into `digest` on their way. `quoted`: in double quotes, those inside doubled; else as they are. */
   digested(source: Uint8Array, start: number, end: number, digest: RowDigest, quoted: boolean): void {
+    if (end - start > LARGE) {
+      digest.bytes(source, start, end);
+      if (quoted) this.quoted(source, start, end);
+      else this.#pieces(start, end, (from, to) => this.raw(source.subarray(from, to)));
+      return;
+    }
     this.#reserve(end - start + 2);
     if (quoted) this.#buffer[this.#at++] = QUOTE;
     const hasQuote = digest.copied(source, start, end, this.#view, this.#at);
@@ -100,8 +109,18 @@ export class SpoolWriter {
   quoted(source: Uint8Array, start = 0, end = source.length): void {
     this.#reserve(1);
     this.#buffer[this.#at++] = QUOTE;
-    this.#doubled(source, start, end);
+    if (end - start > LARGE) this.#pieces(start, end, (from, to) => this.#doubled(source, from, to));
+    else this.#doubled(source, start, end);
+    this.#reserve(1);
     this.#buffer[this.#at++] = QUOTE;
+  }
+
+  /** Has `put` take in a large value piece by piece, each written before the next. */
+  #pieces(start: number, end: number, put: (from: number, to: number) => void): void {
+    for (let from = start; from < end; from += PIECE_BYTES) {
+      put(from, Math.min(end, from + PIECE_BYTES));
+      this.#flush();
+    }
   }
 
   /** Leaves room for a quote behind them. */
@@ -125,10 +144,10 @@ export class SpoolWriter {
     if (this.#failed) this.#flush();
     this.#reserve(1);
     this.#buffer[this.#at++] = NEWLINE;
-    const line = this.#at - this.#lineStart;
+    const line = this.bytes - this.#lineStart;
     if (line > this.#longestLine) this.#longestLine = line;
     if (this.#at >= LEAST_PIECE_BYTES && this.#at >= pieceBytes()) this.#flush();
-    this.#lineStart = this.#at;
+    this.#lineStart = this.bytes;
   }
 
   /** Writes until everything is in the file: a short write is no error by itself, the next one says why. */

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { RowDigest } from '../../src/segment/digest.js';
-import { SpoolWriter } from '../../src/segment/spool.js';
+import { SpoolWriter, type WriteSync } from '../../src/segment/spool.js';
 
 let dir: string;
 before(async () => {
@@ -49,7 +49,17 @@ test('a value that is folded into a digest on its way is written as any other', 
   const [digest, plain] = [new RowDigest(), new RowDigest()];
   digest.reset();
   plain.reset();
-  const values = ['', 'plain', 'say "hi"', '"', '""""', `${'x'.repeat(5000)}"`, 'y'.repeat(100_000), '"'.repeat(30_000)].map((text) => Buffer.from(text));
+  const values = [
+    '',
+    'plain',
+    'say "hi"',
+    '"',
+    '""""',
+    `${'x'.repeat(5000)}"`,
+    'y'.repeat(100_000),
+    '"'.repeat(30_000),
+    `${'z'.repeat(262_143)}""${'ä'.repeat(700_000)}`,
+  ].map((text) => Buffer.from(text));
   for (const value of values) {
     spool.digested(value, 0, value.length, digest, true);
     spool.tab();
@@ -81,6 +91,37 @@ test('writes are of 256 KB or more, and short ones go on where they stopped', ()
   assert.equal(written.length, 1001);
   for (let i = 0; i < 1000; i += 1) assert.equal(written[i], `${i % 10}${'b'.repeat(999)}`);
   assert.ok((sizes[0] as number) >= 256 * 1024);
+});
+
+test('a large value goes into the file piece by piece; a disk that is full in its midst loses the spool', () => {
+  let room = Number.POSITIVE_INFINITY;
+  const sizes: number[] = [];
+  const write: WriteSync = (descriptor, buffer, offset, length) => {
+    if (room <= 0) full();
+    sizes.push(length);
+    room -= length;
+    return writeSync(descriptor, buffer, offset, length);
+  };
+  const value = Buffer.alloc(5_000_000, '"quoted", ');
+  const whole = new SpoolWriter(path.join(dir, 'large.csv'), write);
+  whole.quoted(value);
+  whole.tab();
+  whole.digested(value, 0, value.length, new RowDigest(), false);
+  whole.endLine();
+  whole.quoted(Buffer.from('next'));
+  whole.endLine();
+  whole.finish();
+  assert.equal(readFileSync(whole.file, 'utf8'), `"${value.toString().replaceAll('"', '""')}"\t${value.toString()}\n"next"\n`);
+  assert.equal(whole.longestLine, 6_000_000 + 2 + 1 + 5_000_000 + 1);
+  assert.ok(Math.max(...sizes) < 600_000, 'in pieces');
+  const torn = new SpoolWriter(path.join(dir, 'torn.csv'), write);
+  room = 1_000_000;
+  assert.throws(() => torn.quoted(value), { code: 'ENOSPC' });
+  room = Number.POSITIVE_INFINITY;
+  assert.throws(() => torn.endLine(), /is not whole/);
+  assert.throws(() => torn.finish(), /is not whole/);
+  torn.discard();
+  assert.equal(existsSync(torn.file), false);
 });
 
 test('a full disk surfaces, and the spool is lost from then on: no row is written twice or in part', () => {
