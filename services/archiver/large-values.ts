@@ -7,8 +7,6 @@ import { COLUMN } from '../../src/change/pgoutput.js';
 import type { ArchivedTable } from './tables.js';
 
 const MOST_BYTES = 64 * 1024 * 1024;
-/** A larger value is not kept when it comes, for most rows never want theirs: the first update that leaves it out has it looked up. */
-const MOST_OF_VALUE = 8 * 1024 * 1024;
 const MOST_HOPELESS = 10_000;
 /** Postgres moves values out of line only in rows stored in more than 2032 bytes (TOAST_TUPLE_THRESHOLD), and of those any value larger than its 18-byte pointer. */
 const WIDE_TUPLE_BYTES = 1900;
@@ -215,8 +213,7 @@ function movable(table: ArchivedTable, buffer: Buffer, at: number, large: Large)
   for (let i = 0; i < least.length; i += 1) {
     const start = next + 5;
     next = behindColumn(buffer, next);
-    const length = next - start;
-    if (length >= (least[i] as number) && length <= MOST_OF_VALUE) large.set(i, Buffer.from(buffer.subarray(start, next)));
+    if (next - start >= (least[i] as number)) large.set(i, Buffer.from(buffer.subarray(start, next)));
   }
   return large;
 }

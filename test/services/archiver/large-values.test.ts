@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type pg from 'pg';
-import { isNarrow, keyText, LargeValues } from '../../../services/archiver/large-values.js';
+import { isNarrow, LargeValues } from '../../../services/archiver/large-values.js';
 import { TableBook } from '../../../services/archiver/tables.js';
 import { startPostgres } from '../../../services/demo/engines/postgres.js';
 import { parseConfig } from '../../../src/runtime/config.js';
@@ -36,17 +36,6 @@ test('a value is found as long as the row keeps it, and its memory is bounded: t
   assert.equal(seen(values, 0), undefined);
   assert.equal(seen(values, 99)?.slice(0, 2), '99');
   assert.equal(seen(values, 99)?.slice(0, 2), '99', 'the version with the unchanged column has it too');
-});
-
-test('a value of many megabytes is not kept until it was looked up', () => {
-  const values = new LargeValues();
-  const note = 'x'.repeat(9 * 1024 * 1024);
-  add(values, 1, note);
-  assert.equal(seen(values, 1), undefined);
-  const [buffer, at] = tuple(1, '');
-  values.restore(table, keyText(table, buffer, at), new Map([[2, Buffer.from(note)]]));
-  assert.equal(seen(values, 1), note);
-  assert.equal(seen(values, 1), note, 'and stays');
 });
 
 test('a row that went, or whose value was replaced, is not found', () => {
