@@ -8,7 +8,7 @@ import { openContext, openIntake } from '../../../services/archiver/loop.js';
 import { type Lsn, lsn } from '../../../src/position/lsn.js';
 import { requestFlush } from '../../../src/stream/flush-request.js';
 import { defineTable, insertMessage, type WrittenChunk } from '../../change/pgoutput-writer.js';
-import { ArchiverBench, until } from './harness.js';
+import { ArchiverBench, taking, until } from './harness.js';
 
 const prices = defineTable();
 const insert = (id: number): Buffer => insertMessage(prices.relation.oid, [String(id), '2026-01-12 10:00:00+00', `n${id}`]);
@@ -38,13 +38,9 @@ test('a batch ends before a transaction that spans messages only when it is old 
   await using bench = await ArchiverBench.start(hourly);
   const context = await openContext(bench.config, bench.dir, bench.archive, bench.key, bench.log);
   const intake = openIntake(context, bench.dir);
-  let sequence = 0;
+  const take = taking(intake);
   const rowsOf = async (...chunks: readonly WrittenChunk[]): Promise<number[]> => {
-    for (const chunk of chunks) {
-      sequence += 1;
-      assert.equal(await intake.take({ ...chunk, sequence, firstSequence: sequence, streamCreated: 'now' }), 'taken');
-    }
-    const ready = intake.takeReady();
+    const ready = await take(...chunks);
     for (const { batch } of ready) batch.discard();
     return ready.map(({ batch }) => batch.rows);
   };
@@ -67,14 +63,7 @@ test('a batch is cut behind the transaction that reaches what was asked for, nev
   await using bench = await ArchiverBench.start(hourly);
   const context = await openContext(bench.config, bench.dir, bench.archive, bench.key, bench.log);
   const intake = openIntake(context, bench.dir);
-  let sequence = 0;
-  const take = async (...chunks: readonly WrittenChunk[]): Promise<ReadyBatch[]> => {
-    for (const chunk of chunks) {
-      sequence += 1;
-      assert.equal(await intake.take({ ...chunk, sequence, firstSequence: sequence, streamCreated: 'now' }), 'taken');
-    }
-    return intake.takeReady();
-  };
+  const take = taking(intake);
   const found: ReadyBatch[] = [];
   const rowsOf = (ready: readonly ReadyBatch[]): number[] => {
     found.push(...ready);

@@ -2,6 +2,7 @@
  * An archiver on a real nats-server with chunks made by hand: what Postgres and capture would have sent, to the byte. Owns server, archive folder and the running archiver.
  */
 
+import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -11,6 +12,8 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { headers } from 'nats';
 import pino from 'pino';
+import type { ReadyBatch } from '../../../services/archiver/flush.js';
+import type { Intake } from '../../../services/archiver/intake.js';
 import { runArchiver } from '../../../services/archiver/loop.js';
 import { type NatsServer, startNats } from '../../../services/demo/engines/nats.js';
 import { groupFiles, tableFiles } from '../../../src/archive/groups.js';
@@ -26,6 +29,18 @@ import { DailyReader } from '../../../src/segment/daily-reader.js';
 import { SegmentReader } from '../../../src/segment/reader.js';
 import { connectStream, ensureStream, requestSubject, type StreamConnection } from '../../../src/stream/topology.js';
 import { copyChunks, type TableDefinition, type Values, WalWriter, type WrittenChunk } from '../../change/pgoutput-writer.js';
+
+/** Gives an intake chunks as a stream does, all of them new; the batches that were cut. */
+export function taking(intake: Intake): (...chunks: readonly WrittenChunk[]) => Promise<ReadyBatch[]> {
+  let sequence = 0;
+  return async (...chunks) => {
+    for (const chunk of chunks) {
+      sequence += 1;
+      assert.equal(await intake.take({ ...chunk, sequence, firstSequence: sequence, streamCreated: 'now' }), 'taken');
+    }
+    return intake.takeReady();
+  };
+}
 
 export type Running = { stop(): Promise<void>; readonly ended: Promise<unknown> };
 

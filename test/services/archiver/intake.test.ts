@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { test } from 'node:test';
 import { consume } from '../../../services/archiver/consume.js';
-import { Flusher, type ReadyBatch } from '../../../services/archiver/flush.js';
+import { Flusher } from '../../../services/archiver/flush.js';
 import type { Large } from '../../../services/archiver/large-values.js';
 import { openContext, openIntake } from '../../../services/archiver/loop.js';
 import { ReceiptWriter } from '../../../src/archive/receipts.js';
@@ -18,7 +18,7 @@ import {
   WalWriter,
   type WrittenChunk,
 } from '../../change/pgoutput-writer.js';
-import { ArchiverBench, until } from './harness.js';
+import { ArchiverBench, taking, until } from './harness.js';
 
 const prices = defineTable();
 const OID = prices.relation.oid;
@@ -382,14 +382,7 @@ test('a batch that is nearly due is cut behind the next fence, so that what it h
   await using bench = await ArchiverBench.start();
   const context = await openContext(bench.config, bench.dir, bench.archive, bench.key, bench.log);
   const intake = openIntake(context, bench.dir);
-  let sequence = 0;
-  const take = async (...chunks: readonly WrittenChunk[]): Promise<ReadyBatch[]> => {
-    for (const chunk of chunks) {
-      sequence += 1;
-      assert.equal(await intake.take({ ...chunk, sequence, firstSequence: sequence, streamCreated: 'now' }), 'taken');
-    }
-    return intake.takeReady();
-  };
+  const take = taking(intake);
   const wal = bench.wal();
   await take(...bench.copy([{ definition: prices, rows: [] }]));
   assert.deepEqual(await take(...wal.transaction([prices], [insert(1)]), ...wal.fence('a', '10')), [], 'too young');
