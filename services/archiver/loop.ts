@@ -145,7 +145,6 @@ async function archive(context: ArchiverContext, stream: StreamConnection, signa
     failure ??= { error };
     stop.abort();
   };
-  context.verifier.begin();
   const intake = openIntake(context, context.dir);
   // Steady is what commits: on a volume that takes a claim and no segment, every try would be the first one, and each claims.
   const flusher = new Flusher(context, fail, healthy);

@@ -23,11 +23,6 @@ export type VerifyReply = {
 export class SegmentVerifier {
   #thread: VerifyThread | undefined;
 
-  /** Begins the thread, so that the first proof does not wait until it has read its program. */
-  begin(): void {
-    this.#begun();
-  }
-
   /** As verifySegment. Throws what it throws, and an Error when the thread ends before its answer. */
   verify(file: string, expected: Expected): Promise<string> {
     return this.#begun().verify(file, expected, 'flushed');
@@ -72,7 +67,6 @@ class VerifyThread {
     this.#worker.on('message', (reply: VerifyReply) => this.#answered(reply));
     this.#worker.on('error', died);
     this.#worker.on('exit', () => died(new Error('the thread that decodes segments ended')));
-    this.#worker.unref();
   }
 
   async verify(file: string, expected: Expected, kind: VerifyKind): Promise<string> {
