@@ -40,7 +40,7 @@ export async function runPruner(config: Config, log: Log, signal: AbortSignal, m
 }
 
 async function prune(config: Config, log: Log, signal: AbortSignal, metrics: PrunerMetrics): Promise<void> {
-  setFlagsFromString('--heap-growing-percent=100'); // what batches leave behind is collected when the heap has doubled, not grown fourfold: 21 MB less, the same CPU
+  setFlagsFromString('--heap-growing-percent=100'); // what batches leave behind is collected when the heap has doubled, not grown fourfold: 21 MB less over 600,000 rows, for about a tenth more CPU
   await checkSettings(config, log);
   await checkAtStart(config, log);
   const runs = new Runs(config, log, signal, metrics);
