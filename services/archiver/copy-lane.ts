@@ -113,7 +113,7 @@ export class CopyReader extends InsertsOnly {
     this.#tables.describe(description);
   }
 
-  protected insert({ oid, buffer, newTuple }: RowChange): void {
+  protected insert({ oid, buffer, newTuple, end }: RowChange): void {
     this.#k += 1;
     if (this.#k <= this.#mine) return;
     const table = this.#tables.route(oid);
@@ -121,6 +121,6 @@ export class CopyReader extends InsertsOnly {
     this.origin.ordinal = this.#k;
     this.origin.op = this.#wasRestored.get(oid)?.(buffer, newTuple) === true ? 'restore' : 'copy';
     this.#batch().row(table, rowDay(table, buffer, newTuple), buffer, newTuple, this.origin);
-    this.#large.version(table, buffer, newTuple, newTuple);
+    this.#large.version(table, buffer, newTuple, newTuple, end - newTuple);
   }
 }

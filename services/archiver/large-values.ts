@@ -4,6 +4,7 @@
  * earlier version of the same row, in stream order.
  */
 import { COLUMN } from '../../src/change/pgoutput.js';
+import { viewOf } from '../../src/segment/byte-view.js';
 import type { ArchivedTable } from './tables.js';
 
 const MOST_BYTES = 64 * 1024 * 1024;
@@ -40,12 +41,12 @@ export class LargeValues {
 
   /**
    * A new version of a row: TupleData at `at`, the key it had before at `before` (the same offset when the key did not change). Returns the values of its unchanged
-   * columns that are known, undefined when it has none to find; remembers its large values for the next version.
+   * columns that are known, undefined when it has none to find; remembers its large values for the next version. `length`: bytes of the TupleData of an insert, which leaves nothing out.
    */
-  version(table: ArchivedTable, buffer: Buffer, at: number, before: number): Large | undefined {
+  version(table: ArchivedTable, buffer: Buffer, at: number, before: number, length = Number.POSITIVE_INFINITY): Large | undefined {
     if (table.key.length === 0) return before === at ? undefined : wholeOldRow(buffer, before, unchangedOf(buffer, at));
     const rows = this.#tables.get(table);
-    const narrow = isNarrow(table, buffer, at);
+    const narrow = isShort(table, length) || isNarrow(table, buffer, at);
     if (rows === undefined && narrow) return undefined;
     const key = keyText(table, buffer, before);
     const old = rows === undefined ? undefined : this.#take(rows, key);
@@ -179,9 +180,14 @@ function leastMoved(typeOid: number): number {
   return typeOid === NUMERIC ? NUMERIC_TEXT_BYTES : 0;
 }
 
-/** True when no value of the TupleData at `at` can have been moved out of line. Asked for every row. */
+/** True when a whole row of so many bytes is narrow, whatever is in them: what can be said without a look at each value. */
+const isShort = (table: ArchivedTable, length: number): boolean =>
+  HEADER_BYTES * (1 + table.relation.columns.length) + length * STORED_PER_TEXT_BYTE < WIDE_TUPLE_BYTES;
+
+/** True when no value of the TupleData at `at` can have been moved out of line. Asked for every row that may be wide. */
 export function isNarrow(table: ArchivedTable, buffer: Buffer, at: number): boolean {
   const { fixed, perByte, least } = widthsOf(table);
+  const view = viewOf(buffer);
   let next = at + 2;
   let stored = HEADER_BYTES;
   let movable = false;
@@ -192,7 +198,7 @@ export function isNarrow(table: ArchivedTable, buffer: Buffer, at: number): bool
       next += 1;
       continue;
     }
-    const length = buffer.readUInt32BE(next + 1);
+    const length = view.getUint32(next + 1);
     next += 5 + length;
     const width = fixed[i] as number;
     stored += width > 0 ? width : length * (perByte[i] as number) + HEADER_BYTES;

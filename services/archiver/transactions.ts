@@ -7,6 +7,7 @@ import { type Begin, type ChangeVisitor, COLUMN, type Commit, type LogicalMessag
 import type { Relation, TableDescription } from '../../src/change/relation.js';
 import { formatLsn, type Lsn } from '../../src/position/lsn.js';
 import { boundary, comparePositions, formatPosition, type Position } from '../../src/position/position.js';
+import { viewOf } from '../../src/segment/byte-view.js';
 import { dayOfBytes } from '../../src/segment/day.js';
 import type { ChangeOrigin } from '../../src/segment/system-columns.js';
 import { tupleDigest } from '../../src/segment/tuple-digest.js';
@@ -133,8 +134,10 @@ export class TransactionReader implements ChangeVisitor {
     const { buffer, newTuple } = change;
     origin.op = this.#opOf(change);
     const keyTuple = change.oldTuple >= 0 ? change.oldTuple : newTuple;
-    if (newTuple >= 0) batch.row(table, rowDay(table, buffer, newTuple), buffer, newTuple, origin, this.#large.version(table, buffer, newTuple, keyTuple));
-    else this.#large.gone(table, buffer, keyTuple);
+    if (newTuple >= 0) {
+      const length = change.op === 'insert' ? change.end - newTuple : undefined;
+      batch.row(table, rowDay(table, buffer, newTuple), buffer, newTuple, origin, this.#large.version(table, buffer, newTuple, keyTuple, length));
+    } else this.#large.gone(table, buffer, keyTuple);
     if (change.op !== 'insert') batch.key(table, buffer, keyTuple, origin);
   }
 
@@ -187,8 +190,9 @@ export class TransactionReader implements ChangeVisitor {
 /** The day a row version belongs to: that of its own timestamp. */
 export function rowDay(table: ArchivedTable, buffer: Buffer, tuple: number): string | null {
   if (table.timestampIndex < 0) return null;
+  const view = viewOf(buffer);
   let at = tuple + 2;
-  for (let i = 0; i < table.timestampIndex; i += 1) at = buffer[at] === COLUMN.text ? at + 5 + buffer.readUInt32BE(at + 1) : at + 1;
+  for (let i = 0; i < table.timestampIndex; i += 1) at = buffer[at] === COLUMN.text ? at + 5 + view.getUint32(at + 1) : at + 1;
   if (buffer[at] !== COLUMN.text) return null;
-  return dayOfBytes(buffer, at + 5, at + 5 + buffer.readUInt32BE(at + 1));
+  return dayOfBytes(buffer, at + 5, at + 5 + view.getUint32(at + 1));
 }

@@ -40,6 +40,8 @@ export type RowChange = {
   oldTuple: number;
   /** What the old tuple holds: the key columns only (others NULL), or the whole old row (FULL). */
   oldKind: 'key' | 'row' | 'none';
+  /** Offset behind the message. */
+  end: number;
 };
 
 export interface ChangeVisitor {
@@ -55,7 +57,7 @@ export interface ChangeVisitor {
 }
 
 const POSTGRES_EPOCH_MICROS = 946_684_800_000_000n; // 2000-01-01 UTC
-const change: RowChange = { op: 'insert', oid: 0, buffer: Buffer.alloc(0), newTuple: -1, oldTuple: -1, oldKind: 'none' };
+const change: RowChange = { op: 'insert', oid: 0, buffer: Buffer.alloc(0), newTuple: -1, oldTuple: -1, oldKind: 'none', end: 0 };
 
 /** Walks the frames of a chunk payload. Throws RangeError or SyntaxError on bytes that are not frames of pgoutput. */
 export function visitFrames(payload: Buffer, visitor: ChangeVisitor): void {
@@ -155,6 +157,7 @@ function visitInsert(buffer: Buffer, start: number, end: number, visitor: Change
   change.newTuple = start + 6;
   change.oldTuple = -1;
   change.oldKind = 'none';
+  change.end = end;
   visitor.row(change);
 }
 
@@ -174,6 +177,7 @@ function visitUpdate(buffer: Buffer, start: number, end: number, visitor: Change
     change.oldTuple = -1;
     change.newTuple = start + 6;
   } else throw new SyntaxError(`update message with tuple kind 0x${(kind ?? 0).toString(16)}`);
+  change.end = end;
   visitor.row(change);
 }
 
@@ -185,6 +189,7 @@ function visitDelete(buffer: Buffer, start: number, end: number, visitor: Change
   change.oldKind = buffer[start + 5] === 0x4b ? 'key' : 'row';
   change.oldTuple = start + 6;
   change.newTuple = -1;
+  change.end = end;
   visitor.row(change);
 }
 

@@ -7,10 +7,11 @@ import { COLUMN } from '../change/pgoutput.js';
 import type { Relation, TableDescription } from '../change/relation.js';
 import { nameCollision, systemName } from '../change/system-columns.js';
 import { TidemarkError } from '../runtime/errors.js';
+import { viewOf } from './byte-view.js';
 import { holdsAll, type SegmentColumn, segmentColumn } from './columns.js';
 import { DigestSum, RowDigest } from './digest.js';
 import { timestampText } from './postgres-text.js';
-import { SpoolWriter } from './spool.js';
+import { SpoolText, SpoolWriter } from './spool.js';
 import { boundaryText, type ChangeOrigin } from './system-columns.js';
 import { TextRange } from './text-range.js';
 
@@ -76,7 +77,7 @@ function mannerOf({ encode, quoted, fits }: SegmentColumn): number {
   return quoted ? MANNER.quoted : MANNER.raw;
 }
 
-const NOTHING = Buffer.alloc(0);
+const NO_TEXT = new SpoolText('');
 
 export class SegmentBuilder {
   readonly shape: SegmentShape;
@@ -96,10 +97,10 @@ export class SegmentBuilder {
   #maxLsn = -1n;
   /** Text of what a transaction's rows share, made once per transaction. */
   #originOf: ChangeOrigin | undefined;
-  #lsnText = NOTHING;
-  #originText = NOTHING;
+  #lsnText = NO_TEXT;
+  #originText = NO_TEXT;
   #op = '';
-  #opText = NOTHING;
+  #opText = NO_TEXT;
   /** When the first row came, monotonic milliseconds. */
   readonly since = performance.now();
 
@@ -130,13 +131,14 @@ export class SegmentBuilder {
     this.#digest.reset();
     let unresolved: string[] | undefined;
     let misfits: Record<string, string> | undefined;
+    const view = viewOf(buffer);
     let next = at + 2;
     for (let i = 0; i < count; i += 1) {
       const kind = buffer[next];
       next += 1;
       if (kind === COLUMN.text) {
         const start = next + 4;
-        next = start + buffer.readUInt32BE(start - 4);
+        next = start + view.getUint32(next);
         if (next > buffer.length) throw new RangeError('tuple leaves its message');
         if (!this.#value(i, buffer, start, next)) misfits = this.#misfit(misfits, i, buffer, start, next);
       } else if (kind === COLUMN.null) {
@@ -153,10 +155,12 @@ export class SegmentBuilder {
       this.#spool.tab();
     }
     this.#system(origin);
-    this.#spool.integer(this.#digest.high);
+    const { high } = this.#digest;
+    const low = this.#digest.low(high);
+    this.#spool.integer(high);
     this.#spool.tab();
-    this.#spool.integer(this.#digest.low);
-    this.#sum.add(this.#digest.high, this.#digest.low);
+    this.#spool.integer(low);
+    this.#sum.add(high, low);
     this.#spool.tab();
     if (unresolved) this.#text(unresolved.join(','));
     this.#spool.tab();
@@ -210,7 +214,7 @@ export class SegmentBuilder {
       this.#spool.tab();
     }
     this.#digest.text(boundaryText(origin));
-    this.#sum.add(this.#digest.high, this.#digest.low);
+    this.#sum.addRow(this.#digest);
     this.#system(origin);
     this.#spool.endLine();
   }
@@ -234,19 +238,19 @@ export class SegmentBuilder {
   #system(origin: ChangeOrigin): void {
     if (this.#originOf?.lsn !== origin.lsn || this.#originOf.xid !== origin.xid) {
       this.#originOf = { ...origin };
-      this.#lsnText = Buffer.from(`${origin.lsn}\t`);
-      this.#originText = Buffer.from(`\t${origin.xid}\t${timestampText(origin.committedAtMicros)}+00\t`);
+      this.#lsnText = new SpoolText(`${origin.lsn}\t`);
+      this.#originText = new SpoolText(`\t${origin.xid}\t${timestampText(origin.committedAtMicros)}+00\t`);
       if (this.#minLsn < 0n || origin.lsn < this.#minLsn) this.#minLsn = origin.lsn;
       if (origin.lsn > this.#maxLsn) this.#maxLsn = origin.lsn;
     }
     if (this.#op !== origin.op) {
       this.#op = origin.op;
-      this.#opText = Buffer.from(`${origin.op}\t`);
+      this.#opText = new SpoolText(`${origin.op}\t`);
     }
-    this.#spool.raw(this.#opText);
-    this.#spool.raw(this.#lsnText);
+    this.#spool.text(this.#opText);
+    this.#spool.text(this.#lsnText);
     this.#spool.integer(origin.ordinal);
-    this.#spool.raw(this.#originText);
+    this.#spool.text(this.#originText);
     this.#rows += 1;
   }
 

@@ -43,7 +43,7 @@ function readIndexes(page: PageBytes, count: number, entries: number): Uint32Arr
     if (width > 32) throw new RangeError(`indexes of ${width} bits`);
     page.hybrid(width, indexes);
   }
-  for (const index of indexes) if (index >= entries) throw new RangeError(`entry ${index} of a dictionary of ${entries}`);
+  for (let i = 0; i < count; i += 1) if ((indexes[i] as number) >= entries) throw new RangeError(`entry ${indexes[i]} of a dictionary of ${entries}`);
   return indexes;
 }
 
@@ -77,7 +77,10 @@ class NumberSink implements Sink {
     const from = new Int32Array(entries.buffer);
     const to = new Int32Array(this.#all.buffer);
     let at = this.#count * each;
-    for (const index of indexes) for (let word = index * each; word < (index + 1) * each; word += 1) to[at++] = from[word] as number;
+    for (let i = 0; i < count; i += 1) {
+      const first = (indexes[i] as number) * each;
+      for (let word = first; word < first + each; word += 1) to[at++] = from[word] as number;
+    }
     this.#count += count;
   }
 
@@ -125,21 +128,24 @@ class BytesSink implements Sink {
   indexes(page: PageBytes, count: number): void {
     const entries = this.#entries;
     if (entries === undefined) throw new RangeError('a page goes by a dictionary that is not there');
-    for (const index of readIndexes(page, count, entries.starts.length)) {
-      this.#starts[this.#count] = entries.starts[index] as number;
-      this.#ends[this.#count] = entries.ends[index] as number;
-      this.#count += 1;
+    const indexes = readIndexes(page, count, entries.starts.length);
+    for (let i = 0; i < count; i += 1) {
+      const index = indexes[i] as number;
+      this.#starts[this.#count + i] = entries.starts[index] as number;
+      this.#ends[this.#count + i] = entries.ends[index] as number;
     }
+    this.#count += count;
   }
 
   #places(page: PageBytes, count: number, starts: Uint32Array, ends: Uint32Array): void {
     const { bytes } = page;
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     let { at } = page;
     for (let i = 0; i < count; i += 1) {
       let length = this.#width;
       if (length === undefined) {
         if (at + 4 > bytes.length) throw new RangeError('a page ends in the middle of a value');
-        length = bytes.readUInt32LE(at);
+        length = view.getUint32(at, true);
         at += 4;
       }
       if (at + length > bytes.length) throw new RangeError('a page ends in the middle of a value');

@@ -110,6 +110,7 @@ const hexText = (raw: RawValue): string => `\\x${(raw as Buffer).toString('hex')
 const hex = (buffer: Uint8Array, start: number, end: number): boolean => end - start >= 2 && buffer[start] === BACKSLASH && buffer[start + 1] === LETTER_X;
 
 const utcText = (raw: RawValue): string => `${timestampText(BigInt(raw as bigint))}+00`;
+const timeOfDay = (raw: RawValue): string => timeText(Number(raw));
 const localText = (raw: RawValue): string => timestampText(BigInt(raw as bigint));
 
 const FORMS: Readonly<Record<number, Form>> = {
@@ -120,7 +121,7 @@ const FORMS: Readonly<Record<number, Form>> = {
   [OID.float4]: plain('FLOAT', (raw) => float4Text(raw as number), PLACES.singles, notMinusZero, '−0'),
   [OID.float8]: plain('DOUBLE', (raw) => float8Text(raw as number), PLACES.doubles, notMinusZero, '−0'),
   [OID.date]: plain('DATE', (raw) => dateText(Number(raw)), PLACES.dates, (buffer, start, end) => end - start === 10 && commonEra(buffer, start, end), '±infinity, BC, years above 9999'),
-  [OID.time]: plain('TIME', (raw) => timeText(Number(raw)), PLACES.times, (buffer, start) => !(buffer[start] === DIGIT_2 && buffer[start + 1] === DIGIT_4), '24:00:00'),
+  [OID.time]: plain('TIME', timeOfDay, PLACES.times(timeOfDay), (buffer, start) => !(buffer[start] === DIGIT_2 && buffer[start + 1] === DIGIT_4), '24:00:00'),
   [OID.timestamp]: plain('TIMESTAMP', localText, PLACES.moments('', localText), moment, '±infinity, BC, years above 9999'),
   [OID.timestamptz]: plain('TIMESTAMPTZ', utcText, PLACES.moments('+00', utcText), momentUtc, '±infinity, BC, years above 9999'),
   [OID.bytea]: { csvType: 'VARCHAR', fileType: 'BLOB', select: (c) => `unhex(substr(${c}, 3))`, quoted: true, depth: 0, fits: hex, beyond: '', text: hexText },

@@ -185,9 +185,7 @@ export class DailyReader {
     for (const [group, { start, end }] of groups.entries()) {
       const digests = await this.#digests(group, start, end, giveWay);
       for (let row = 0; row < end - start; row += 1) {
-        if (except.has(start + row)) continue;
-        const { high, low } = digests.of(row);
-        sum.add(high, low);
+        if (!except.has(start + row)) sum.addRow(digests.of(row));
       }
     }
     return { rows: groups.at(-1)?.end ?? 0, digestSum: sum.toString() };

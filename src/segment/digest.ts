@@ -174,14 +174,15 @@ export class RowDigest {
     return avalanche((this.#high + avalanche(this.#low)) | 0);
   }
 
-  /** Lower half, unsigned. */
-  get low(): number {
-    return avalanche(this.#low ^ this.high ^ SEED_LOW) >>> 0;
+  /** Lower half, unsigned; `high`: the upper one. */
+  low(high: number): number {
+    return avalanche(this.#low ^ high ^ SEED_LOW) >>> 0;
   }
 
   /** The 64 bits as a signed number, as stored in `_digest`. */
   get value(): bigint {
-    return (BigInt(this.high) << 32n) | BigInt(this.low);
+    const { high } = this;
+    return (BigInt(high) << 32n) | BigInt(this.low(high));
   }
 }
 
@@ -244,13 +245,14 @@ export class DigestSum {
   #low = 0;
 
   add(high: number, low: number): void {
-    this.#low += low;
-    let carry = 0;
-    if (this.#low >= 0x1_0000_0000) {
-      this.#low -= 0x1_0000_0000;
-      carry = 1;
-    }
-    this.#high = (this.#high + (high >>> 0) + carry) % 0x1_0000_0000;
+    const sum = this.#low + low;
+    this.#low = sum >>> 0;
+    this.#high = (this.#high + high + (sum >= 0x1_0000_0000 ? 1 : 0)) >>> 0;
+  }
+
+  addRow(digest: RowDigest): void {
+    const { high } = digest;
+    this.add(high, digest.low(high));
   }
 
   addValue(digest: bigint): void {

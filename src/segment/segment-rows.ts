@@ -34,6 +34,8 @@ export interface SegmentRows {
   committedAtMicros(row: number): bigint;
   /** Signed 64-bit. */
   digest(row: number): bigint;
+  /** The same of all rows, or their `lsn`, without a BigInt for each: two words a row, the lower one first. Throws RangeError when a row has none. */
+  words(column: 'digest' | 'lsn'): Int32Array;
   /** True when a column's value was not in the stream (unchanged TOAST) and not found. */
   unresolved(row: number): boolean;
   /** Names of those columns, joined by commas; null when the row is whole. */
@@ -134,6 +136,14 @@ export class DecodedRows implements SegmentRows {
 
   digest(row: number): bigint {
     return this.#system('digest', row) as bigint;
+  }
+
+  words(column: 'digest' | 'lsn'): Int32Array {
+    const found = this.#systems.get(column);
+    if (found === undefined || found.at !== undefined) throw new RangeError(`column ${this.#prefix}${column} is not there for every row`);
+    const { values } = found;
+    const all = values instanceof BigInt64Array ? values : BigInt64Array.from({ length: values.length }, (_, row) => values.at(row) as bigint);
+    return new Int32Array(all.buffer, all.byteOffset, all.length * 2); // little-endian, like every machine that this runs on
   }
 
   unresolved(row: number): boolean {

@@ -3,7 +3,7 @@
  * other. Owns the digits. What is packed in another way, or beyond what a double counts exactly, goes through `text`.
  */
 
-import { putAscii, putDigits, putInteger } from './digits.js';
+import { putAscii, putDigits, putInteger, putTwo } from './digits.js';
 import { PackedBooleans, PackedBytes, type Values } from './packed-values.js';
 import { dateText, float4Text, float8Text } from './postgres-text.js';
 import type { RawValue } from './raw-value.js';
@@ -99,31 +99,28 @@ const ZERO = 0x30;
 const DASH = 0x2d;
 const DOT = 0x2e;
 
-/** Microseconds of a day: `10:11:12.5`. */
+/** Microseconds, less than a day: `10:11:12.5`. */
 function putTime(out: Uint8Array, at: number, micros: number): number {
-  const seconds = Math.floor(micros / 1_000_000);
-  let end = putDigits(out, at, (seconds / 3600) | 0, 2);
+  const all = Math.floor(micros / 1_000_000);
+  const fraction = (micros - all * 1_000_000) | 0;
+  const minutes = (all / 60) | 0;
+  const hours = (minutes / 60) | 0;
+  let end = putTwo(out, at, hours);
   out[end] = 0x3a;
-  end = putDigits(out, end + 1, ((seconds / 60) | 0) % 60, 2);
+  end = putTwo(out, end + 1, minutes - hours * 60);
   out[end] = 0x3a;
-  end = putDigits(out, end + 1, seconds % 60, 2);
-  const fraction = micros - seconds * 1_000_000;
+  end = putTwo(out, end + 1, (all | 0) - minutes * 60);
   if (fraction === 0) return end;
   out[end] = DOT;
-  end = putDigits(out, end + 1, fraction, 6);
+  const upper = (fraction / 10_000) | 0;
+  const lower = fraction - upper * 10_000;
+  const middle = (lower / 100) | 0;
+  end = putTwo(out, putTwo(out, putTwo(out, end + 1, upper), middle), lower - middle * 100);
   while (out[end - 1] === ZERO) end -= 1;
   return end;
 }
 
 const DAY_MICROS = 86_400_000_000;
-
-/** Microseconds since 1970-01-01: `2026-01-12 10:11:12.5`. */
-function putMoment(out: Uint8Array, micros: number): number {
-  const day = Math.floor(micros / DAY_MICROS);
-  const end = putAscii(out, 0, dateText(day));
-  out[end] = 0x20;
-  return putTime(out, end + 1, micros - day * DAY_MICROS);
-}
 
 /** The number at an index where a double holds it, else NaN. */
 function exactAt(values: BigInt64Array): (index: number) => number {
@@ -151,18 +148,32 @@ const moments =
   (values) => {
     if (!(values instanceof BigInt64Array)) return undefined;
     const exact = exactAt(values);
+    let day = Number.NaN; // whose date stands at the beginning of `scratch`: that of the moment before, most times
+    let behindDate = 0;
     return (index, texts) => {
-      const value = exact(index);
+      const micros = exact(index);
       const { scratch } = texts;
-      texts.made(Number.isNaN(value) ? putAscii(scratch, 0, text(values[index] as bigint)) : putAscii(scratch, putMoment(scratch, value), behind));
+      const its = Math.floor(micros / DAY_MICROS);
+      if (its !== day) {
+        day = its;
+        if (Number.isNaN(micros)) return texts.made(putAscii(scratch, 0, text(values[index] as bigint)));
+        behindDate = putAscii(scratch, 0, `${dateText(its)} `);
+      }
+      texts.made(putAscii(scratch, putTime(scratch, behindDate, micros - its * DAY_MICROS), behind));
     };
   };
 
-const times: PlaceOf = (values) => {
-  if (!(values instanceof BigInt64Array)) return undefined;
-  const exact = exactAt(values);
-  return (index, texts) => texts.made(putTime(texts.scratch, 0, exact(index)));
-};
+const times =
+  (text: (raw: RawValue) => string): PlaceOf =>
+  (values) => {
+    if (!(values instanceof BigInt64Array)) return undefined;
+    const exact = exactAt(values);
+    return (index, texts) => {
+      const micros = exact(index);
+      const { scratch } = texts;
+      texts.made(micros >= 0 && micros < DAY_MICROS ? putTime(scratch, 0, micros) : putAscii(scratch, 0, text(values[index] as bigint)));
+    };
+  };
 
 const dates: PlaceOf = (values) =>
   values instanceof Int32Array ? (index, texts) => texts.made(putAscii(texts.scratch, 0, dateText(values[index] as number))) : undefined;
@@ -197,8 +208,11 @@ const decimals =
       let end = 0;
       if (value < 0) scratch[end++] = DASH;
       const size = Math.abs(value);
-      const fraction = size % unit;
-      end = putDigits(scratch, end, (size - fraction) / unit, 1);
+      // Both exact, and faster than the remainder of doubles: a quotient that was rounded up is one too many.
+      let whole = Math.floor(size / unit);
+      if (whole * unit > size) whole -= 1;
+      const fraction = size - whole * unit;
+      end = putDigits(scratch, end, whole, 1);
       if (scale > 0) {
         scratch[end] = DOT;
         end = putDigits(scratch, end + 1, fraction, scale);
@@ -213,18 +227,19 @@ function unscaledAt(values: Values): ((index: number) => number) | undefined {
   if (values instanceof BigInt64Array) return exactAt(values);
   if (!(values instanceof PackedBytes)) return undefined;
   const { bytes, starts, ends } = values;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return (index) => {
     const at = starts[index] as number;
-    return (ends[index] as number) - at === 16 ? exactInteger(bytes, at) : Number.NaN;
+    return (ends[index] as number) - at === 16 ? exactInteger(view, at) : Number.NaN;
   };
 }
 
 /** 16 bytes as a number, NaN when a double cannot hold it. */
-function exactInteger(bytes: Buffer, at: number): number {
-  const sign = bytes.readInt32BE(at);
-  if ((sign !== 0 && sign !== -1) || bytes.readInt32BE(at + 4) !== sign) return Number.NaN;
-  const high = bytes.readUInt32BE(at + 8) - (sign === 0 ? 0 : 0x1_0000_0000);
-  return high < 0x20_0000 && high >= -0x20_0000 ? high * 0x1_0000_0000 + bytes.readUInt32BE(at + 12) : Number.NaN;
+function exactInteger(bytes: DataView, at: number): number {
+  const sign = bytes.getInt32(at);
+  if ((sign !== 0 && sign !== -1) || bytes.getInt32(at + 4) !== sign) return Number.NaN;
+  const high = bytes.getUint32(at + 8) - (sign === 0 ? 0 : 0x1_0000_0000);
+  return high < 0x20_0000 && high >= -0x20_0000 ? high * 0x1_0000_0000 + bytes.getUint32(at + 12) : Number.NaN;
 }
 
 /** Bytes that are the text. */

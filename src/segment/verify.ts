@@ -95,17 +95,23 @@ class Tally {
     const system = await this.#reader.readRowGroup(group, []);
     const digests = await digestsOf(this.#reader, group, system, this.#giveWay);
     const keys = this.#reader.metadata.kind === 'keys';
+    const written = keys ? undefined : system.words('digest');
+    const lsns = system.words('lsn');
     for (let row = 0; row < system.rowCount; row += 1) {
       this.#rows += 1;
       if (keys) digests.fold(row, boundaryText({ op: system.op(row), lsn: system.lsn(row), ordinal: system.ordinal(row) }));
       const decoded = digests.of(row);
-      const { high, low } = keys ? decoded : halves(system.digest(row));
-      if (high !== decoded.high || low !== decoded.low) this.#requireUnresolved(system, row);
-      this.#sum.add(high, low);
-      const at = system.lsn(row);
-      if (this.#least === undefined || at < this.#least) this.#least = at;
-      if (this.#most === undefined || at > this.#most) this.#most = at;
+      const { high } = decoded;
+      const low = decoded.low(high);
+      if (written !== undefined && (written[row * 2 + 1] !== high || written[row * 2] !== (low | 0))) this.#requireUnresolved(system, row);
+      this.#sum.add(written?.[row * 2 + 1] ?? high, (written?.[row * 2] ?? low) >>> 0);
+      if (row === 0 || lsns[row * 2] !== lsns[row * 2 - 2] || lsns[row * 2 + 1] !== lsns[row * 2 - 1]) this.#seeLsn(system.lsn(row));
     }
+  }
+
+  #seeLsn(at: bigint): void {
+    if (this.#least === undefined || at < this.#least) this.#least = at;
+    if (this.#most === undefined || at > this.#most) this.#most = at;
   }
 
   #requireUnresolved(system: SegmentRows, row: number): void {
@@ -136,13 +142,6 @@ async function digestsOf(reader: SegmentReader, group: number, system: SegmentRo
 function absentValue(system: SegmentRows, name: string, row: number): string | null | undefined {
   if (system.unresolved(row) && system.unresolvedColumns(row)?.split(',').includes(name)) return undefined;
   return system.keptText(name, row);
-}
-
-const word = new DataView(new ArrayBuffer(8));
-
-function halves(digest: bigint): { high: number; low: number } {
-  word.setBigInt64(0, digest);
-  return { high: word.getInt32(0), low: word.getUint32(4) };
 }
 
 function differs(seen: bigint | undefined, expected: string | undefined): boolean {
