@@ -99,3 +99,12 @@ test('a row is a text only byte for byte, and NULL only when it has none', () =>
     }
   }
 });
+
+test('a damaged time of day, or one beyond what a double counts, is not taken for another one', () => {
+  const { places, text } = form(1083);
+  const texts = new ValueTexts(BigInt64Array.from([-1n, 2n ** 53n, 2n ** 63n - 1n, -(2n ** 63n)]), places, text);
+  for (let i = 0; i < 4; i += 1) {
+    texts.at(i);
+    assert.doesNotMatch(texts.text(), /^\d\d:\d\d:\d\d(\.\d+)?$/);
+  }
+});
