@@ -66,7 +66,7 @@ export const configSchema = z.strictObject({
       batch: whole.max(5000, 'at most 5000 rows a batch').default(5000),
       maxRowsPerSecond: whole.default(20_000),
       /** Share of the time until the next run over which a run by schedule spreads its rows; 0: none. */
-      spread: z.number().min(0, SHARE).max(1, SHARE).default(0.5),
+      spread: z.number().min(0, SHARE).max(1, SHARE).default(0.9),
       /** A standby whose replay lags by more than this pauses pruning. */
       maxStandbyLag: size.default(256 * SIZE_BYTES.MB),
     })

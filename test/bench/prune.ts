@@ -8,14 +8,22 @@ import { ArchiveFollower } from '../../src/archive/manifest.js';
 import { runPrune } from '../../src/prune/run.js';
 import { loadConfig } from '../../src/runtime/config.js';
 import { findClientTool } from '../pipeline/client-tools.js';
+import type { Pipeline } from '../pipeline/pipeline.js';
 import { CpuWatch } from './cpu-watch.js';
 import { alternate, type Benchmark, type Measured } from './frame.js';
+import { walsenderOf } from './recvlogical.js';
 import { MadeRows, TRADES } from './trades.js';
 
 const ROWS = 1_000_000;
 const BATCH = 5000;
 const ROUNDS = 3;
 const PATIENCE_MS = 600_000;
+
+/** Process that serves the pruner's connection. */
+async function backendOf(pipeline: Pipeline): Promise<number | undefined> {
+  const [found] = await pipeline.query<{ pid: string }>(`SELECT pid::text FROM pg_stat_activity WHERE application_name LIKE 'tidemark_%pruner'`);
+  return found === undefined ? undefined : Number(found.pid);
+}
 
 export const prune: Benchmark = {
   name: 'prune',
@@ -25,8 +33,7 @@ export const prune: Benchmark = {
     const { pipeline } = made;
     const psql = await findClientTool('psql', pipeline);
     if (psql === undefined) return { skipped: 'there is no psql on this machine' };
-    pipeline.service('archiver');
-    pipeline.service('capture');
+    const services = (['archiver', 'capture'] as const).map((name) => pipeline.service(name));
     await pipeline.archived(PATIENCE_MS);
     await pipeline.query(`CREATE TABLE bare (LIKE ${TRADES.table} INCLUDING ALL)`);
     await made.age();
@@ -59,7 +66,8 @@ export const prune: Benchmark = {
       await pipeline.query(made.insert(1, ROWS));
       await pipeline.query(`VACUUM ANALYZE ${TRADES.table}`);
       await pipeline.archived(PATIENCE_MS);
-      const watch = new CpuWatch(async () => ({ pruner: process.pid }));
+      const fixed = { ...Object.fromEntries(services.map(({ name, process: { pid } }) => [name, pid])), nats: pipeline.nats.pid, pruner: process.pid };
+      const watch = new CpuWatch(async () => ({ ...fixed, walsender: await walsenderOf(pipeline, 'tidemark_test'), 'its backend': await backendOf(pipeline) }));
       const began = performance.now();
       const signal = new AbortController().signal;
       await runPrune({

@@ -39,7 +39,7 @@ test('the least configuration has the defaults of the design', () => {
   assert.equal(parsed.prune.retention, 86_400_000);
   assert.equal(parsed.prune.schedule, '0 * * * *');
   assert.equal(parsed.prune.batch, 5000);
-  assert.equal(parsed.prune.spread, 0.5);
+  assert.equal(parsed.prune.spread, 0.9);
   const { key: _, ...table } = parsed.tables[0] as Config['tables'][number];
   assert.deepEqual(table, {
     schema: 'public',
