@@ -5,7 +5,7 @@
 import { connect, type JetStreamClient, type JetStreamManager, type NatsConnection, NatsError, StorageType, type StreamInfo } from 'nats';
 import type { Check } from '../runtime/check.js';
 import type { Config } from '../runtime/config.js';
-import { configError, describeError, type TidemarkError } from '../runtime/errors.js';
+import { configError, describeError, messageOf, type TidemarkError } from '../runtime/errors.js';
 import { watchConnected } from './connected.js';
 import { type Denied, deniedError, watchDenied } from './denied.js';
 import { addressOf, connectError, connectionOptions, encryptionCheck } from './login.js';
@@ -219,7 +219,7 @@ async function storageCheck({ manager, name: stream }: StreamConnection, config:
     const why = spaceError(config, error);
     const { message, remedy } = why as TidemarkError;
     if (why !== error && remedy !== undefined && deniedError(error) === undefined) return { name, status: 'failed', seen: message, remedy };
-    return { name, status: 'warning', seen: `not known whether there is room for ${seen}: ${describeError(why)}`, remedy: remedy ?? 'run doctor again' };
+    return { name, status: 'warning', seen: `not known whether there is room for ${seen}: ${messageOf(why)}`, remedy: remedy ?? 'run doctor again' };
   }
 }
 

@@ -382,6 +382,23 @@ test('doctor foresees that NATS will not promise what the stream is to hold, by 
   }
 });
 
+test('doctor makes no stream to try with where its login could not take it away again, and says what it lacks', async () => {
+  const permissions = 'publish: [ "$JS.API.STREAM.*.TIDEMARK_s", "$JS.API.STREAM.CREATE.TIDEMARK_s_PROBE" ], subscribe: [ "_INBOX.>" ]';
+  await using nats = await startNats({
+    conf: `no_auth_user: all\nauthorization { users: [ { user: all, password: x }, { user: few, password: x, permissions: { ${permissions} } } ] }`,
+  });
+  const storage = (await streamPreflight(configOf(nats.url.replace('//', '//few:x@')))).find(({ name }) => name === 'NATS storage');
+  assert.deepEqual(storage, {
+    name: 'NATS storage',
+    status: 'warning',
+    seen: 'not known whether there is room for 1.0 GB (stream.replay.bytes): stream.url: this login may not publish to $JS.API.STREAM.DELETE.TIDEMARK_s_PROBE',
+    remedy: 'give its user the permissions of docs/security.md',
+  });
+  const stream = await connectStream(configOf(nats.url), 'test');
+  assert.deepEqual(await stream.manager.streams.names().next(), []);
+  await stream.connection.close();
+});
+
 test('a login is taken from the address, a wrong one is a mistake of the configuration and is not printed', async () => {
   const dir = await mkdtemp(path.join(tmpdir(), 'tidemark-stream-'));
   await using nats = await startNats({ dir, conf: 'authorization { user: me, password: "se:cret" }' });
