@@ -26,7 +26,7 @@ type Asked = { readonly state: ArchiveState; readonly table: TableConfig; readon
 /** One line without the table's name. */
 export async function whyNotSealed(client: pg.Client, config: Config, asked: Asked): Promise<string> {
   const { state, table, day } = asked;
-  const files = filesOfName(state, table).filter((file) => (file.day ?? UNDATED) === day);
+  const files = filesOfName(state, table).filter(({ kind, day: of }) => kind !== 'keys' && (of ?? UNDATED) === day); // keys are of no day
   const sealed = files.some(({ kind }) => kind === 'daily' || kind === 'history' || kind === 'changes');
   const { rows, restored } = await hotRows(client, config, asked);
   const more = rows >= COUNTED ? ' or more' : '';

@@ -148,8 +148,11 @@ test('seal works on an idle server, and says when there is nothing to seal', asy
   const [{ day: first } = { day: '' }] = await pipeline.query<{ day: string }>(
     `SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day FROM notes WHERE a = 1`,
   );
-  const unknown = `notes 2001-01-01 is not in the archive: it has days from ${first} to ${later}\n`;
-  assert.equal((await cli('seal', 'notes', '--day', '2001-01-01')).stdout, `${NOTHING}${unknown}`);
+  for (const unknown of ['2001-01-01', 'undated'])
+    assert.equal(
+      (await cli('seal', 'notes', '--day', unknown)).stdout,
+      `${NOTHING}notes ${unknown} is not in the archive: it has days from ${first} to ${later}\n`,
+    );
   assert.equal((await cli('seal', '--day', 'yesterday')).code, 2);
 });
 
