@@ -126,6 +126,7 @@ function room({ slot, forecast, archive }: PipelineStatus, paint: Paint): Line[]
       cell('volume', paint.dim),
       cell(`${own}${bytesText(volume.freeBytes)} of ${bytesText(volume.sizeBytes)} free, ${growth(volume)}`, soon(volume.fullInSeconds, paint)),
     ]);
+    if (volume.alarm !== null) rows.push([cell('ALARM', paint.red), cell(`${volume.alarm.seen} → ${volume.alarm.remedy}`, paint.red)]);
   }
   if (stream !== null) {
     const text = `${bytesText(stream.bytes)} of ${bytesText(stream.limitBytes)}, ${growth(stream)}${stream.fullInSeconds === null ? '' : ' if nothing is taken out'}`;

@@ -1,4 +1,4 @@
-/** Why there is nothing to seal of a day: sealed already, not over, or rows of it are in Postgres, restored ones among them. Reads only. */
+/** Why there is nothing to seal of a day: sealed already, not over, not in the archive, or rows of it are in Postgres, restored ones among them. Reads only. */
 import type pg from 'pg';
 import { filesOfName } from '../../src/archive/groups.js';
 import type { ArchiveState } from '../../src/archive/manifest.js';
@@ -7,6 +7,7 @@ import { UNDATED } from '../../src/archive/seal.js';
 import { tableSql } from '../../src/prune/eligible.js';
 import { isOver, ofDay } from '../../src/prune/empty-days.js';
 import type { Target } from '../../src/prune/target.js';
+import { daysText, tableFilesByName } from '../../src/restore/files.js';
 import type { Config, TableConfig } from '../../src/runtime/config.js';
 import { quoteIdentifier } from '../../src/wal/identifier.js';
 import { readServerIdentity } from '../../src/wal/identity.js';
@@ -22,20 +23,20 @@ export function restoredDays(state: ArchiveState, table: TableConfig): string[] 
 
 type Asked = { readonly state: ArchiveState; readonly table: TableConfig; readonly target: Target; readonly day: string };
 
-/** One line without the table's name; undefined when neither archive nor Postgres has anything of the day. */
-export async function whyNotSealed(client: pg.Client, config: Config, asked: Asked): Promise<string | undefined> {
+/** One line without the table's name. */
+export async function whyNotSealed(client: pg.Client, config: Config, asked: Asked): Promise<string> {
   const { state, table, day } = asked;
-  const files = filesOfName(state, table).filter((file) => (file.day ?? UNDATED) === day);
+  const files = filesOfName(state, table).filter(({ kind, day: of }) => kind !== 'keys' && (of ?? UNDATED) === day); // keys are of no day
   const sealed = files.some(({ kind }) => kind === 'daily' || kind === 'history' || kind === 'changes');
   const { rows, restored } = await hotRows(client, config, asked);
-  if (files.length === 0 && rows === 0) return undefined;
   const more = rows >= COUNTED ? ' or more' : '';
   const held =
     restored === rows
       ? `${rows}${more} of its rows are restored in Postgres, until they are pruned again`
       : `Postgres holds ${rows}${more} rows of it${restored > 0 ? `, ${restored} of them restored` : ''}`;
   if (sealed) return `is sealed already; ${rows === 0 ? 'Postgres holds no row of it' : held}`;
-  if (!(await isOver(client, day))) return 'is not over';
+  if (!(await isOver(client, day))) return 'is not over yet (days are those of UTC)';
+  if (files.length === 0 && rows === 0) return `is not in the archive: it has ${daysText(tableFilesByName(state, table)) || 'no row of the table'}`;
   return rows === 0 ? 'has no open segment' : `is not empty: ${held}`;
 }
 

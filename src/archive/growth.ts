@@ -12,9 +12,27 @@ import type { Manifest } from './manifest-format.js';
 const WINDOW_MS = 24 * 3_600_000;
 /** The beginning of the window is looked for anew this often. */
 const BASE_MS = 300_000;
+const GB = 1024 ** 3;
+/** Less room than this is an alarm, and so is a volume that is full within a day. */
+const LOW_BYTES = 5 * GB;
+const SOON_SECONDS = 86_400;
 
 /** The room of the archive's volume, as this user may use it, and when it is used up. */
 export type VolumeForecast = { readonly freeBytes: number; readonly sizeBytes: number; readonly growth: Growth | null; readonly fullInSeconds: number | null };
+
+/** What is the matter with the room of the archive's volume, and what to do: one judgement for doctor and status. */
+export type VolumeAlarm = { readonly seen: string; readonly remedy: string };
+
+/** Null while there is room. Pure. */
+export function volumeAlarm({ freeBytes, sizeBytes, fullInSeconds }: Omit<VolumeForecast, 'growth'>): VolumeAlarm | null {
+  const low = freeBytes < LOW_BYTES;
+  if (!low && (fullInSeconds === null || fullInSeconds > SOON_SECONDS)) return null;
+  const gigabytes = (bytes: number): string => `${(bytes / GB).toFixed(bytes < GB / 10 ? 3 : 1)} GB`;
+  return {
+    seen: `${gigabytes(freeBytes)} of ${gigabytes(sizeBytes)} free${low ? '' : ', which lasts less than a day as the archive grows'}`,
+    remedy: 'make room: a full volume stops archiving, and the slot then holds WAL in Postgres; when there is room it goes on by itself',
+  };
+}
 
 /** Bytes of all live files. */
 export function archiveBytes(state: Pick<ArchiveState, 'files'>): number {

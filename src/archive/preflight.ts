@@ -3,10 +3,9 @@ import { access, constants, mkdtemp, rm, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import type { Check } from '../runtime/check.js';
 import { describeError } from '../runtime/errors.js';
+import { volumeAlarm } from './growth.js';
 import { findParquet, folderProblem, openIdentity, requireHardLinks } from './identity.js';
 import { archiveOwner } from './owner.js';
-
-const LOW_BYTES = 5 * 1024 ** 3;
 
 /** `dir`: archive.dir. */
 export async function archivePreflight(dir: string): Promise<Check[]> {
@@ -44,11 +43,10 @@ async function linkCheck(folder: string): Promise<Check> {
 }
 
 async function spaceCheck(folder: string): Promise<Check> {
-  const { bavail, bsize } = await statfs(folder);
-  const free = bavail * bsize;
-  const seen = `${(free / 1024 ** 3).toFixed(1)} GB free`;
-  if (free >= LOW_BYTES) return { name: 'archive space', status: 'ok', seen };
-  return { name: 'archive space', status: 'warning', seen, remedy: 'make room: a full volume stops archiving, and the slot then holds WAL in Postgres' };
+  const name = 'archive space';
+  const { bavail, blocks, bsize } = await statfs(folder);
+  const alarm = volumeAlarm({ freeBytes: bavail * bsize, sizeBytes: blocks * bsize, fullInSeconds: null });
+  return alarm === null ? { name, status: 'ok', seen: `${((bavail * bsize) / 1024 ** 3).toFixed(1)} GB free` } : { name, status: 'warning', ...alarm };
 }
 
 async function contentCheck(dir: string): Promise<Check> {

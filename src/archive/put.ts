@@ -8,7 +8,7 @@ import { type FileHandle, link, open, rename, rm, unlink } from 'node:fs/promise
 import path from 'node:path';
 import { messageOf, TidemarkError } from '../runtime/errors.js';
 
-/** Makes the entries of a folder durable. Throws what fsync says; never try it again for the same change. */
+/** Makes the entries of a folder durable, by an fsync of the caller's own. Throws what it says; never try it again for the same change. */
 export async function syncFolder(dir: string): Promise<void> {
   const handle = await open(dir, constants.O_RDONLY);
   try {

@@ -13,7 +13,7 @@ import { digestOfTexts } from '../segment/digest.js';
 import { quoteIdentifier } from '../wal/identifier.js';
 import type { ForeignKeys, Orphans } from './foreign-keys.js';
 import type { Stage, StagedRow } from './stage.js';
-import { quoted, type RestoreTarget, readTarget, textOf } from './target.js';
+import { quoted, type RestoreTarget, readTarget, type TableName, textOf } from './target.js';
 
 export type ConflictPolicy = 'skip' | 'replace' | 'fail';
 
@@ -36,8 +36,10 @@ export type BatchInput = { readonly batch: string; readonly rows: readonly Stage
 
 /** restored: inserted, or would be · present: the very row is there · conflict: another row has its place. */
 export type BatchCounts = { readonly restored: number; readonly present: number; readonly conflict: number; readonly replaced: number };
-/** `orphans`: numbers of rows that were left because they refer to nothing, and why. */
-export type BatchResult = BatchCounts & { readonly orphans: Orphans };
+/** By column that is NOT NULL: rows that have no value for it. */
+export type Missing = ReadonlyMap<string, number>;
+/** `orphans`: numbers of rows that were left because they refer to nothing, and why. `missing`: what a dry run found. */
+export type BatchResult = BatchCounts & { readonly orphans: Orphans; readonly missing: Missing };
 
 /** Thrown under `fail` when a place is taken: nothing of the batch was restored. */
 export class PlaceTaken extends TidemarkError {
@@ -60,13 +62,25 @@ function refersToNothing(target: RestoreTarget, rows: number, reason: string): T
 const FOREIGN_KEY = '23503';
 const NOT_NULL = '23502';
 
-/** What the archived rows do not have: the table's column is newer than they are, or was renamed. */
-function isMissing(target: RestoreTarget, column: string, cause: unknown): TidemarkError {
+/** What the archived rows do not have: the table's column is newer than they are, was renamed, or was made NOT NULL since. `rows`: as it stands in the text. */
+function isMissing(table: TableName, column: string, rows: string, more: { readonly end: string; readonly cause?: unknown }): TidemarkError {
   return new TidemarkError(
     'failed',
-    `column ${column} of ${textOf(target)} is NOT NULL, and archived rows have no value for it (a column that was renamed has another name there): nothing of this batch was restored`,
-    { remedy: `ALTER TABLE ${quoted(target)} ALTER COLUMN ${quoteIdentifier(column)} DROP NOT NULL, or SET DEFAULT, for the time of the restore`, cause },
+    `column ${column} of ${textOf(table)} is NOT NULL, and ${rows} have no value for it (a column that was renamed has another name there): ${more.end}`,
+    {
+      remedy: `ALTER TABLE ${quoted(table)} ALTER COLUMN ${quoteIdentifier(column)} DROP NOT NULL for the time of the restore; SET DEFAULT will do for a column that the archive does not have`,
+      cause: more.cause,
+    },
   );
+}
+
+/** What a restore would stop with, by what its dry run found; undefined when it would not. `table`: as a person knows it. */
+export function wouldStop(table: TableName, missing: Missing, triggers: readonly string[]): TidemarkError | undefined {
+  const [[column, rows] = [], ...others] = missing;
+  if (column === undefined) return undefined;
+  const also = others.length === 0 ? '' : `; the same holds for ${others.map(([name, count]) => `${name} (${count} rows)`).join(', ')}`;
+  const unless = triggers.length === 0 ? '' : `, unless a trigger gives one (${triggers.join(', ')})`;
+  return isMissing(table, column, `${rows} of the archived rows`, { end: `a restore would stop there${unless}${also}` });
 }
 
 /** Restores a batch. Throws PlaceTaken, or what the database or the archive volume says; then nothing of it is restored, or, when COMMIT got no answer, it is not known: run it again. */
@@ -78,7 +92,8 @@ export async function restoreBatch(context: BatchContext, input: BatchInput): Pr
   } catch (error) {
     await client.query('ROLLBACK').catch(() => undefined);
     const { code, constraint, column } = error as { code?: string; constraint?: string; column?: string };
-    if (code === NOT_NULL && column !== undefined) throw isMissing(context.stage.target, column, error);
+    if (code === NOT_NULL && column !== undefined)
+      throw isMissing(context.stage.target, column, 'archived rows', { end: 'nothing of this batch was restored', cause: error });
     if (code !== FOREIGN_KEY) throw error;
     throw new TidemarkError(
       'failed',
@@ -117,7 +132,8 @@ async function insideTransaction(context: BatchContext, input: BatchInput): Prom
   const left = [...taken, ...orphans.keys()];
   const wanted = input.rows.length - left.length;
   const conflict = policy === 'replace' ? 0 : places.others.length;
-  const counts = { restored: wanted, present: places.same.length, conflict, replaced: replaced.length, orphans };
+  const missing = dryRun ? withoutValue(target, input, left) : new Map<string, number>();
+  const counts = { restored: wanted, present: places.same.length, conflict, replaced: replaced.length, orphans, missing };
   if (dryRun || wanted === 0) {
     if (dryRun) await context.foreignKeys.foretell(stage, left);
     await client.query(dryRun ? 'COMMIT' : 'ROLLBACK');
@@ -140,6 +156,19 @@ async function insideTransaction(context: BatchContext, input: BatchInput): Prom
   if (record !== undefined && input.known) await requireAlone(client, target, before, inserted.digests.length);
   await commit(context, input, inserted);
   return { ...counts, restored: inserted.digests.length, conflict: counts.conflict + refused };
+}
+
+/** Of the rows that go in, those for which a column that is NOT NULL has no value: none is archived, and no default fills it. */
+function withoutValue(target: RestoreTarget, { rows, columns }: BatchInput, left: readonly number[]): Missing {
+  const out = new Set(left);
+  const going = rows.filter((_, number) => !out.has(number));
+  const found = new Map<string, number>();
+  for (const [at, { name, notNull, filled }] of target.columns.entries()) {
+    if (!notNull || (filled && !columns.includes(name))) continue;
+    const count = going.filter(({ texts }) => texts[at] === null).length;
+    if (count > 0) found.set(name, count);
+  }
+  return found;
 }
 
 /** Under the lock: is it still the table that was read? */

@@ -7,10 +7,10 @@ import { type FlushWish, holds, reach } from '../archive/reach.js';
 import type { RestoreRunReceipt } from '../archive/restores.js';
 import { parseLsn } from '../position/lsn.js';
 import type { Config } from '../runtime/config.js';
-import { configError } from '../runtime/errors.js';
+import { configError, describeError } from '../runtime/errors.js';
 import { parseTableKey } from '../runtime/table-key.js';
 import { closeClient } from '../wal/session.js';
-import type { BatchContext, ConflictPolicy } from './batch.js';
+import { type BatchContext, type ConflictPolicy, wouldStop } from './batch.js';
 import { ChosenRows } from './chosen-rows.js';
 import { Feed } from './feed.js';
 import { daysText, newestForm, tableFilesByName } from './files.js';
@@ -94,7 +94,8 @@ export async function restoreTable(options: RestoreOptions): Promise<RestoreResu
       }
       tally.leaveOrphans(feed.waiting);
       if (dryRun && own && tally.living > 0) await sayBehind(options, state, client);
-      return null;
+      const stop = wouldStop(into, tally.missing, target.triggers);
+      return stop === undefined ? null : describeError(stop);
     });
     const { restored, batches, left, orphans } = tally;
     const receipt = await run.finish([{ ...name, into: textOf(into), restored, batches, left, ...(Object.keys(orphans).length > 0 ? { orphans } : {}) }], end);

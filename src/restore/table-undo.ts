@@ -11,7 +11,7 @@ import { DailyReader } from '../segment/daily-reader.js';
 import { digestOfTexts } from '../segment/digest.js';
 import type { SegmentMetadata } from '../segment/metadata.js';
 import { SegmentReader } from '../segment/reader.js';
-import type { BatchContext } from './batch.js';
+import { type BatchContext, wouldStop } from './batch.js';
 import { Feed } from './feed.js';
 import { newestForm, requireWhole, tableFilesByName } from './files.js';
 import { ForeignKeys, type ForetoldRows } from './foreign-keys.js';
@@ -95,6 +95,8 @@ export class TableUndo {
       told();
     }
     this.tally.leave('missing', wanted.size);
+    const stop = wouldStop({ schema, table }, this.tally.missing, target.triggers);
+    if (stop !== undefined) throw stop;
   }
 
   async #open(form: SegmentMetadata): Promise<{ target: RestoreTarget; foreignKeys: ForeignKeys }> {

@@ -1,5 +1,5 @@
 /** What a restore did with one table: counts, the words for rows that were left, and the rows that wait for others. */
-import type { BatchCounts } from './batch.js';
+import type { BatchResult } from './batch.js';
 
 const REASONS = {
   living: 'still in Postgres, as far as is archived',
@@ -24,11 +24,15 @@ export class Tally {
   /** By reason: the keys of the first that were left because they refer to nothing. */
   readonly orphans: Record<string, readonly (readonly string[])[]> = {};
 
+  /** By column that is NOT NULL: rows that have no value for it, as a dry run found. */
+  readonly missing = new Map<string, number>();
+
   leave(reason: keyof typeof REASONS, rows: number): void {
     if (rows > 0) this.left[REASONS[reason]] = (this.left[REASONS[reason]] ?? 0) + rows;
   }
 
-  add(counts: BatchCounts, known: boolean): void {
+  add(counts: BatchResult, known: boolean): void {
+    for (const [column, rows] of counts.missing) this.missing.set(column, (this.missing.get(column) ?? 0) + rows);
     this.restored += counts.restored;
     this.replaced += counts.replaced;
     if (counts.restored > 0) this.batches += 1;

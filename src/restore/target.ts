@@ -10,7 +10,8 @@ import { quoteIdentifier, quoteTable } from '../wal/identifier.js';
 
 export type TableName = { readonly schema: string; readonly table: string };
 
-export type TargetColumn = { readonly name: string; readonly typeOid: number; readonly typmod: number; readonly notNull: boolean };
+/** `filled`: it gets a value where none is given: by a default, its own or its type's, or as an identity. */
+export type TargetColumn = { readonly name: string; readonly typeOid: number; readonly typmod: number; readonly notNull: boolean; readonly filled: boolean };
 
 export type RestoreTarget = TableName & {
   readonly oid: number;
@@ -35,7 +36,8 @@ SELECT c.oid::text AS oid, c.relkind, (c.relrowsecurity OR c.relforcerowsecurity
   (SELECT string_agg(r.rulename, ', ') FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '3' AND r.ev_enabled <> 'D') AS rules,
   coalesce((SELECT jsonb_agg(g.tgname ORDER BY g.tgname) FROM pg_catalog.pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND (g.tgtype & 4) <> 0 AND g.tgenabled <> 'D'), '[]')::text AS triggers,
   coalesce((SELECT jsonb_agg(jsonb_build_array(n.nspname, p.relname)) FROM up JOIN pg_catalog.pg_class p ON p.oid = up.oid JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace), '[]')::text AS ancestors,
-  (SELECT jsonb_agg(jsonb_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attnotnull, a.attndims) ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+  (SELECT jsonb_agg(jsonb_build_array(a.attname, a.atttypid::int8, a.atttypmod, a.attnotnull, a.attndims,
+     a.atthasdef OR a.attidentity <> '' OR (SELECT y.typdefault IS NOT NULL FROM pg_catalog.pg_type y WHERE y.oid = a.atttypid)) ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')::text AS columns,
   coalesce((SELECT jsonb_agg(jsonb_build_array(a.attname, ons.nspname, op.oprname) ORDER BY k.n) FROM pg_catalog.pg_index x, LATERAL unnest(x.indkey::int2[], x.indclass::oid[]) WITH ORDINALITY k(attnum, class, n)
      JOIN pg_catalog.pg_attribute a ON a.attrelid = $1::oid AND a.attnum = k.attnum JOIN pg_catalog.pg_opclass o ON o.oid = k.class
@@ -65,8 +67,8 @@ export async function readTarget(client: pg.Client, config: Config, name: TableN
   const row = rows[0];
   if (row === undefined) throw new TidemarkError('failed', `${textOf(name)} was dropped meanwhile`);
   refuse(row, config, name);
-  const columns = JSON.parse(row.columns ?? '[]') as [name: string, typeOid: number, typmod: number, notNull: boolean, dimensions: number][];
-  const listed = columns.map(([column, typeOid, typmod, notNull]) => ({ name: column, typeOid, typmod, notNull }));
+  const columns = JSON.parse(row.columns ?? '[]') as [name: string, typeOid: number, typmod: number, notNull: boolean, dimensions: number, filled: boolean][];
+  const listed = columns.map(([column, typeOid, typmod, notNull, , filled]) => ({ name: column, typeOid, typmod, notNull, filled }));
   const key = JSON.parse(row.key) as [name: string, schema: string, operator: string][];
   return {
     ...name,

@@ -77,7 +77,7 @@ export class DurableFile {
       await makeFolder(folder, path.dirname(this.temporary), this.#files);
       await this.#files.link(this.temporary, final);
       faultPoint('A6');
-      await syncFolder(folder, this.#files);
+      await syncFolderTogether(folder, this.#files);
       faultPoint('A7');
       return { bytes: Number(proved.size), sha256 };
     } finally {
@@ -133,8 +133,11 @@ type Syncing = { readonly now: Promise<void>; next: Promise<void> | undefined };
 /** Folders that are being fsynced, and who comes meanwhile. */
 const syncing = new Map<string, Syncing>();
 
-/** Makes the entries of a folder durable. Whoever comes while it is done waits for the next time, together with all others: an fsync says nothing of a name that came behind its beginning. */
-export async function syncFolder(folder: string, files: FileSystem = REAL): Promise<void> {
+/**
+ * Makes the entries of a folder durable, for many at once: whoever comes while it is done waits for the next time, together with all others, as an fsync says nothing of a name that came behind its
+ * beginning. Who waited hears of that fsync only, not of one before it that failed; where that counts it is syncFolder (archive/put), an fsync of the caller's own.
+ */
+export async function syncFolderTogether(folder: string, files: FileSystem = REAL): Promise<void> {
   const going = syncing.get(folder);
   if (going === undefined) return await beginSync(folder, files);
   going.next ??= going.now.then(
@@ -177,7 +180,7 @@ export async function makeFolder(folder: string, beside: string, files: FileSyst
   if (!created && durable.has(whole)) return;
   durable.delete(whole);
   const top = commonFolder(whole, path.resolve(beside));
-  for (let below = whole; below !== top; below = path.dirname(below)) await syncFolder(path.dirname(below), files);
+  for (let below = whole; below !== top; below = path.dirname(below)) await syncFolderTogether(path.dirname(below), files);
   durable.add(whole);
 }
 

@@ -1,5 +1,5 @@
 /** When the volume of the archive and the stream are full, as status shows it. Pure. */
-import type { VolumeForecast } from '../archive/growth.js';
+import { type VolumeAlarm, type VolumeForecast, volumeAlarm } from '../archive/growth.js';
 import { perDay } from '../runtime/forecast.js';
 import type { StreamForecast } from '../stream/forecast.js';
 
@@ -10,6 +10,8 @@ export type Forecast = {
     readonly sizeBytes: number;
     readonly bytesPerDay: number | null;
     readonly fullInSeconds: number | null;
+    /** It is full, or soon will be: what was seen and what to do. Null while there is room. */
+    readonly alarm: VolumeAlarm | null;
   } | null;
   /** If nothing is taken out of it, as while archiving stands still. */
   readonly stream: { readonly bytes: number; readonly limitBytes: number; readonly bytesPerDay: number | null; readonly fullInSeconds: number | null } | null;
@@ -22,6 +24,7 @@ export function forecastOf(volume: VolumeForecast | null, stream: StreamForecast
       sizeBytes: volume.sizeBytes,
       bytesPerDay: rounded(perDay(volume.growth)),
       fullInSeconds: rounded(volume.fullInSeconds),
+      alarm: volumeAlarm(volume),
     },
     stream: stream && {
       bytes: stream.bytes,

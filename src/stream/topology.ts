@@ -2,10 +2,10 @@
  * The JetStream side of a source: one stream, one ordered subject, and the two request subjects. Owns their names and the settings they must have.
  * Must never loosen a setting of a stream it finds: a stream that may drop unarchived chunks by itself is refused, not repaired in silence.
  */
-import { connect, type JetStreamClient, type JetStreamManager, type NatsConnection, NatsError, type StreamInfo } from 'nats';
+import { connect, type JetStreamClient, type JetStreamManager, type NatsConnection, NatsError, StorageType, type StreamInfo } from 'nats';
 import type { Check } from '../runtime/check.js';
 import type { Config } from '../runtime/config.js';
-import { configError, describeError, type TidemarkError } from '../runtime/errors.js';
+import { configError, describeError, messageOf, type TidemarkError } from '../runtime/errors.js';
 import { watchConnected } from './connected.js';
 import { type Denied, deniedError, watchDenied } from './denied.js';
 import { addressOf, connectError, connectionOptions, encryptionCheck } from './login.js';
@@ -104,7 +104,7 @@ function spaceError(config: Config, error: unknown): unknown {
   const gigabytes = (config.stream.replay.bytes / 1024 ** 3).toFixed(1);
   return configError(
     `stream.replay.bytes: NATS cannot promise ${gigabytes} GB (${text})`,
-    'lower stream.replay.bytes, or raise max_file_store of the NATS server',
+    'lower stream.replay.bytes, or raise max_file_store of the NATS server (max_file of its account)',
   );
 }
 
@@ -126,7 +126,7 @@ export async function streamPreflight(config: Config): Promise<Check[]> {
     const server = serverChecks(stream);
     if (server.some((check) => check.status === 'failed')) return server;
     const encrypted = stream.connection.info?.tls_required === true || stream.connection.info?.tls_available === true;
-    return [...server, encryptionCheck(config, encrypted), await fsyncCheck(config), await settingsCheck(stream, config)];
+    return [...server, encryptionCheck(config, encrypted), await fsyncCheck(config), await settingsCheck(stream, config), await storageCheck(stream, config)];
   } finally {
     await stream.connection.close();
   }
@@ -193,4 +193,38 @@ async function settingsCheck(stream: StreamConnection, config: Config): Promise<
   } catch (error) {
     return { name, status: 'failed', seen: describeError(error), remedy: 'see that this login may use JetStream' };
   }
+}
+
+/**
+ * Whether NATS would promise what the stream still lacks of stream.replay.bytes. Only trying tells: an account's limits say nothing of the server's max_file_store. What is tried with is
+ * an empty stream, which is gone again at once; its name, in capitals, cannot be that of another source.
+ */
+async function storageCheck({ manager, name: stream }: StreamConnection, config: Config): Promise<Check> {
+  const name = 'NATS storage';
+  const probe = `${stream}_PROBE`;
+  const { bytes } = config.stream.replay;
+  const seen = `${(bytes / 1024 ** 3).toFixed(1)} GB (stream.replay.bytes)`;
+  try {
+    const found = await findStream(manager, config.source.name);
+    const more = bytes - Math.max(0, found?.config.max_bytes ?? 0);
+    if (more <= 0) return { name, status: 'ok', seen: `${seen} promised` };
+    await removeProbe(manager, probe); // before it is made: a login that may not remove it must not make it
+    try {
+      await manager.streams.add({ name: probe, storage: StorageType.File, max_bytes: more });
+    } finally {
+      await removeProbe(manager, probe);
+    }
+    return { name, status: 'ok', seen: `${seen} can be promised` };
+  } catch (error) {
+    const why = spaceError(config, error);
+    const { message, remedy } = why as TidemarkError;
+    if (why !== error && remedy !== undefined && deniedError(error) === undefined) return { name, status: 'failed', seen: message, remedy };
+    return { name, status: 'warning', seen: `not known whether there is room for ${seen}: ${messageOf(why)}`, remedy: remedy ?? 'run doctor again' };
+  }
+}
+
+async function removeProbe(manager: JetStreamManager, probe: string): Promise<void> {
+  await manager.streams.delete(probe).catch((error: unknown) => {
+    if (!isNotFound(error)) throw error;
+  });
 }

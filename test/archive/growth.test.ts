@@ -1,7 +1,7 @@
 /** How fast an archive grows, read from manifests on a real file system: of the last day, without the first copy, by what is live. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ArchiveGrowth } from '../../src/archive/growth.js';
+import { ArchiveGrowth, volumeAlarm } from '../../src/archive/growth.js';
 import { ManifestWriter } from '../../src/archive/manifest.js';
 import { fileEntry, temporaryArchive } from './folder.js';
 
@@ -34,4 +34,13 @@ test('of the last day only: what is older is where it begins, and nothing new is
   const { freeBytes, sizeBytes, fullInSeconds } = await new ArchiveGrowth(archive.dir).forecast(writer.state);
   assert.ok(freeBytes > 0 && sizeBytes > freeBytes);
   assert.equal(fullInSeconds, null);
+});
+
+test('a volume with little room, or that is full within a day, is an alarm; one that lasts is none', () => {
+  const GB = 1024 ** 3;
+  const volume = { freeBytes: 10 * GB, sizeBytes: 100 * GB, fullInSeconds: 864_000 };
+  assert.equal(volumeAlarm(volume), null);
+  assert.equal(volumeAlarm({ ...volume, fullInSeconds: null }), null);
+  assert.equal(volumeAlarm({ ...volume, fullInSeconds: 80_000 })?.seen, '10.0 GB of 100.0 GB free, which lasts less than a day as the archive grows');
+  assert.equal(volumeAlarm({ ...volume, freeBytes: 0 })?.seen, '0.000 GB of 100.0 GB free');
 });

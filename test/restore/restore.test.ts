@@ -23,6 +23,7 @@ const TABLES = `  typed: { timestamp: at }
   ticks: { timestamp: at, keepWhile: "v = 'wait'" }
   lines: { timestamp: at, prune: false, deletes: keep }
   forms: { timestamp: at }
+  strict: { timestamp: at }
   wider: { timestamp: at }
   gone: { timestamp: at }
   named: { timestamp: at }`;
@@ -36,9 +37,9 @@ before(async () => {
   typed = await TypesTable.create(pipeline);
   await pipeline.query(`CREATE TABLE ticks (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text, code text UNIQUE);
     CREATE TABLE lines (at timestamptz, v text); ALTER TABLE lines REPLICA IDENTITY FULL; CREATE TABLE plays (id bigint, at timestamptz, v text, code text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF plays DEFAULT;
-    CREATE TABLE forms (id bigint PRIMARY KEY, at timestamptz NOT NULL, n int, old text); CREATE TABLE wider (id bigint PRIMARY KEY, at timestamptz NOT NULL); CREATE TABLE gone (a int, b text, at timestamptz NOT NULL, PRIMARY KEY (b, a));
+    CREATE TABLE forms (id bigint PRIMARY KEY, at timestamptz NOT NULL, n int, old text); CREATE TABLE strict (id bigint PRIMARY KEY, at timestamptz NOT NULL, a text); CREATE TABLE wider (id bigint PRIMARY KEY, at timestamptz NOT NULL); CREATE TABLE gone (a int, b text, at timestamptz NOT NULL, PRIMARY KEY (b, a));
     CREATE TABLE named (id bigint PRIMARY KEY, at timestamptz NOT NULL, file_row_number text, filename text, tidemark_key int, "Tidemark_Row" int);
-    ALTER PUBLICATION tidemark_test ADD TABLE ticks, lines, forms, wider, gone, named`);
+    ALTER PUBLICATION tidemark_test ADD TABLE ticks, lines, forms, strict, wider, gone, named`);
   pipeline.service('archiver');
   capture = pipeline.service('capture');
   await pipeline.archived();
@@ -271,6 +272,32 @@ test('columns that have changed since: what prints the same is known, what does 
   await pipeline.query('DROP TRIGGER late ON ticks');
   await pipeline.archived();
   assert.deepEqual(await view('SELECT id, n, made FROM forms ORDER BY id, made NULLS FIRST'), ['1|1.00|∅', '2|2.00|∅', '3|3.00|∅', '3|3.00|x', '4|4.00|∅']);
+});
+
+test('a dry run foresees columns that are NOT NULL by now and for which archived rows have no value', async () => {
+  await pipeline.query(`INSERT INTO strict SELECT i, '2026-01-12', CASE WHEN i > 2 THEN 'a' END FROM generate_series(1, 6) i`);
+  const { run, deleted } = await prune('strict');
+  assert.equal(deleted, 6);
+  await pipeline.query('ALTER TABLE strict ALTER a SET NOT NULL, ADD b int NOT NULL, ADD c int NOT NULL DEFAULT 7, ADD d int GENERATED ALWAYS AS IDENTITY');
+  const stop =
+    'column a of strict is NOT NULL, and 2 of the archived rows have no value for it (a column that was renamed has another name there): a restore would stop there; the same holds for b (6 rows)';
+  const dry = await cli('restore', 'strict', '--dry-run');
+  assert.equal(dry.code, 1);
+  assert.ok(
+    dry.stdout.startsWith(`strict: 6 rows would be restored\n`) &&
+      dry.stdout.includes(`\n${stop} → ALTER TABLE "public"."strict" ALTER COLUMN "a" DROP NOT NULL`),
+    dry.stdout,
+  );
+  const undo = await cli('undo-prune', run, '--dry-run');
+  assert.equal(undo.code, 1);
+  assert.ok(undo.stdout.includes(`\n  stopped: ${stop} → `), undo.stdout);
+  await assert.rejects(restore('strict'), /column [ab] of strict is NOT NULL, and archived rows have no value for it .*: nothing of this batch was restored/);
+  assert.equal(
+    (await restore('strict', { where: "a = 'a'", dryRun: true })).problem?.includes('column b of strict is NOT NULL, and 4 of the archived rows'),
+    true,
+  );
+  await pipeline.query('ALTER TABLE strict ALTER a DROP NOT NULL, ALTER b SET DEFAULT 1');
+  assert.deepEqual([(await restore('strict', { dryRun: true })).problem, (await restore('strict')).restored], [null, 6]);
 });
 
 test('a column added behind restored rows: NULL in them, they are the same rows; with a default, versions of their own', async () => {

@@ -5,7 +5,7 @@ import { appendFile, link, mkdir, mkdtemp, open, readdir, readFile, rename, rm, 
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { DurableFile, type FileSystem, hashFile, makeFolder, type OpenFile, syncFolder } from '../../src/segment/durable-file.js';
+import { DurableFile, type FileSystem, hashFile, makeFolder, type OpenFile, syncFolderTogether } from '../../src/segment/durable-file.js';
 
 let root: string;
 before(async () => {
@@ -190,7 +190,7 @@ test('names that come while their folder is made durable are made so together, b
     },
   };
   const ended: number[] = [];
-  const come = (n: number): Promise<void> => syncFolder(dir, slow).then(() => void ended.push(n));
+  const come = (n: number): Promise<void> => syncFolderTogether(dir, slow).then(() => void ended.push(n));
   const all = [come(1)];
   while (waiting.length < 1) await new Promise(setImmediate);
   all.push(come(2), come(3), come(4));
@@ -215,7 +215,7 @@ test('names that come while their folder is made durable are made so together, b
       return { ...handle, sync: () => (fails-- > 0 ? Promise.reject(new Error('EIO')) : handle.sync()) };
     },
   };
-  const found = await Promise.allSettled([syncFolder(dir, failing), syncFolder(dir, failing), syncFolder(dir, failing)]);
+  const found = await Promise.allSettled([syncFolderTogether(dir, failing), syncFolderTogether(dir, failing), syncFolderTogether(dir, failing)]);
   assert.deepEqual(
     found.map(({ status }) => status),
     ['rejected', 'fulfilled', 'fulfilled'],

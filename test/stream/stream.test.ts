@@ -356,6 +356,49 @@ test('doctor says what is wrong with NATS in one line', async () => {
   await assert.rejects(connectStream(configOf('nats://127.0.0.1:1'), 'x'), { kind: 'transient' });
 });
 
+test('doctor foresees that NATS will not promise what the stream is to hold, by the server or by the account, and leaves nothing there', async () => {
+  const limits = (dir: string): string[] => [
+    `jetstream { store_dir: "${dir}/jetstream", max_file_store: 100MB }`,
+    'accounts { A: { jetstream: { max_file: 100MB }, users: [{ user: a, password: x }] } }\nno_auth_user: a',
+  ];
+  for (const limit of [0, 1]) {
+    const dir = await mkdtemp(path.join(tmpdir(), 'tidemark-stream-'));
+    const conf = limits(dir)[limit] as string;
+    await using nats = await startNats({ dir, conf });
+    const storage = async (bytes: string) => (await streamPreflight(configOf(nats.url, bytes))).find(({ name }) => name === 'NATS storage');
+    const refused = await storage('1GB');
+    assert.equal(refused?.status, 'failed', conf);
+    assert.match(refused?.seen ?? '', /^stream\.replay\.bytes: NATS cannot promise 1\.0 GB \(insufficient storage resources available\)$/);
+    assert.match(refused?.remedy ?? '', /^lower stream\.replay\.bytes, or raise max_file_store/);
+    assert.equal((await storage('80MB'))?.status, 'ok');
+    const stream = await connectStream(configOf(nats.url), 'test');
+    assert.deepEqual(await stream.manager.streams.names().next(), []);
+    // Of a stream that is there only what it lacks is tried: twice 80 MB would not fit.
+    await ensureStream(stream.manager, configOf(nats.url, '80MB'));
+    assert.equal((await storage('90MB'))?.status, 'ok');
+    assert.equal((await storage('1GB'))?.status, 'failed');
+    await stream.connection.close();
+    await rm(dir, { recursive: true, force: true });
+  }
+});
+
+test('doctor makes no stream to try with where its login could not take it away again, and says what it lacks', async () => {
+  const permissions = 'publish: [ "$JS.API.STREAM.*.TIDEMARK_s", "$JS.API.STREAM.CREATE.TIDEMARK_s_PROBE" ], subscribe: [ "_INBOX.>" ]';
+  await using nats = await startNats({
+    conf: `no_auth_user: all\nauthorization { users: [ { user: all, password: x }, { user: few, password: x, permissions: { ${permissions} } } ] }`,
+  });
+  const storage = (await streamPreflight(configOf(nats.url.replace('//', '//few:x@')))).find(({ name }) => name === 'NATS storage');
+  assert.deepEqual(storage, {
+    name: 'NATS storage',
+    status: 'warning',
+    seen: 'not known whether there is room for 1.0 GB (stream.replay.bytes): stream.url: this login may not publish to $JS.API.STREAM.DELETE.TIDEMARK_s_PROBE',
+    remedy: 'give its user the permissions of docs/security.md',
+  });
+  const stream = await connectStream(configOf(nats.url), 'test');
+  assert.deepEqual(await stream.manager.streams.names().next(), []);
+  await stream.connection.close();
+});
+
 test('a login is taken from the address, a wrong one is a mistake of the configuration and is not printed', async () => {
   const dir = await mkdtemp(path.join(tmpdir(), 'tidemark-stream-'));
   await using nats = await startNats({ dir, conf: 'authorization { user: me, password: "se:cret" }' });

@@ -53,7 +53,7 @@ export async function run(_: readonly (string | undefined)[], options: Record<st
 }
 
 /** The command as it was started: who has a clone has no `tidemark`. */
-function howStarted(): string {
+export function howStarted(): string {
   const { npm_lifecycle_event: script, npm_package_json: manifest } = process.env;
   if (script !== 'tidemark' || manifest === undefined) return 'tidemark';
   const clone = path.dirname(manifest);

@@ -38,8 +38,7 @@ export async function run([name]: readonly (string | undefined)[], options: Reco
       const empty = await emptyDays(client, state, table, target, day);
       for (const other of day === undefined ? restoredDays(state, table) : [day]) {
         if (empty.some((one) => one.day === other)) continue;
-        const why = await whyNotSealed(client, config, { state, table, target, day: other });
-        if (why !== undefined) unsealed.push(`${table.key} ${other} ${why}`);
+        unsealed.push(`${table.key} ${other} ${await whyNotSealed(client, config, { state, table, target, day: other })}`);
       }
       for (const request of await sealRequests(client, empty)) {
         bar.update(done, Math.max(done, all));

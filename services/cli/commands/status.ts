@@ -111,6 +111,7 @@ export function render(status: PipelineStatus, rates: Rates | null = null, halts
 function forecastLines({ forecast: { archive, stream } }: PipelineStatus): string[] {
   const lines: string[] = [];
   if (archive !== null) lines.push(`volume     ${bytesText(archive.freeBytes)} of ${bytesText(archive.sizeBytes)} free; the archive: ${growth(archive)}`);
+  if (archive?.alarm) lines.push(`ALARM      volume: ${archive.alarm.seen} → ${archive.alarm.remedy}`);
   if (stream !== null)
     lines.push(
       `room       ${bytesText(stream.limitBytes - stream.bytes)} of ${bytesText(stream.limitBytes)} left in the stream; ${growth(stream)}${stream.fullInSeconds === null ? '' : ' if nothing is taken out'}`,

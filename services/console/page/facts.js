@@ -74,8 +74,9 @@ function forecastText(slot, walRate, lostInSeconds) {
 /** How long the volume of the archive and the stream last, as they fill now. */
 export function showRoom({ status: { forecast } }) {
   const { archive, stream } = forecast;
+  const alarm = archive?.alarm ? `. Alarm: ${archive.alarm.remedy}` : '';
   facts(byId('room-facts'), [
-    ['Archive', archive === null ? 'not known' : `${bytes(archive.freeBytes)} of ${bytes(archive.sizeBytes)} free${filling(archive)}`],
+    ['Archive', archive === null ? 'not known' : `${bytes(archive.freeBytes)} of ${bytes(archive.sizeBytes)} free${filling(archive)}${alarm}`],
     ['Stream', stream === null ? 'not known' : `${bytes(stream.limitBytes - stream.bytes)} of ${bytes(stream.limitBytes)} left${filling(stream)}`],
   ]);
 }

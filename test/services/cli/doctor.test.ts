@@ -80,6 +80,7 @@ test('doctor names what is missing with its remedy, --fix mends what is safe, an
   assert.equal(first.code, 1);
   assert.match(first.stdout, /publication tidemark_t\d+ +does not exist/);
   assert.match(first.stdout, /CREATE PUBLICATION "tidemark_t\d+" FOR TABLE ONLY "public"\."prices"/);
+  assert.ok(first.stdout.endsWith(` 1 failed\nNext: tidemark doctor --fix -c ${file}, as the owner of the tables: it mends 1 of these\n`), first.stdout);
   assert.equal((await run('SELECT FROM pg_publication')).length, 0, 'without --fix nothing is changed');
   const fixed = await tidemark(['doctor', '--fix', '-c', file]);
   assert.equal(fixed.code, 0, fixed.stdout + fixed.stderr);
@@ -100,6 +101,7 @@ test('--fix adds a listed table to the publication and has it publish everything
   assert.match(stdout, new RegExp(`^fix +ALTER PUBLICATION "${name}" SET \\(publish = 'insert, update, delete, truncate'\\)$`, 'm'));
   assert.match(stdout, new RegExp(`^fix +ALTER PUBLICATION "${name}" ADD TABLE ONLY "public"\\."trades"$`, 'm'));
   assert.equal(code, 1, 'the table that is not listed is left to a person');
+  assert.doesNotMatch(`${stdout}${(await tidemark(['doctor', '-c', file])).stdout}`, /^Next: /m, 'what is left --fix does not mend');
   assert.match(stdout, /1 failed/);
   const expected = ['other', name, name, name].map((pubname, i) => ({ pubname, tablename: ['stays', 'prices', 'stays', 'trades'][i] }));
   assert.equal(await members(), JSON.stringify(expected));

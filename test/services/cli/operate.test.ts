@@ -143,8 +143,16 @@ test('seal works on an idle server, and says when there is nothing to seal', asy
   await pipeline.query('DELETE FROM notes WHERE a = 3');
   await pipeline.archived();
   assert.equal((await cli('seal', 'notes')).stdout, NOTHING);
-  assert.equal((await cli('seal', 'notes', '--day', later)).stdout, `${NOTHING}notes ${later} is not over\n`);
-  assert.equal((await cli('seal', 'notes', '--day', '2001-01-01')).stdout, NOTHING);
+  assert.equal((await cli('seal', 'notes', '--day', later)).stdout, `${NOTHING}notes ${later} is not over yet (days are those of UTC)\n`);
+  assert.equal((await cli('seal', 'notes', '--day', '9998-01-01')).stdout, `${NOTHING}notes 9998-01-01 is not over yet (days are those of UTC)\n`);
+  const [{ day: first } = { day: '' }] = await pipeline.query<{ day: string }>(
+    `SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day FROM notes WHERE a = 1`,
+  );
+  for (const unknown of ['2001-01-01', 'undated'])
+    assert.equal(
+      (await cli('seal', 'notes', '--day', unknown)).stdout,
+      `${NOTHING}notes ${unknown} is not in the archive: it has days from ${first} to ${later}\n`,
+    );
   assert.equal((await cli('seal', '--day', 'yesterday')).code, 2);
 });
 

@@ -1,11 +1,15 @@
 /** The screen of `status --watch`, and what is computed for it: it fits every window, says what matters first, and moves nothing but itself. Rates and forecasts by the numbers. */
 import assert from 'node:assert/strict';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { test } from 'node:test';
 import pc from 'picocolors';
 import { cut, widthOf } from '../../../services/cli/grid.js';
 import { Looks, ratesBetween } from '../../../services/cli/rates.js';
 import { statusScreen } from '../../../services/cli/status-screen.js';
 import type { PipelineStatus, TableStatus } from '../../../src/status/pipeline-state.js';
+import { smallVolume } from '../../archive/small-volume.js';
+import { tidemark } from './command.js';
 
 const PLAIN = pc.createColors(false);
 const table = (name: string, change: Partial<TableStatus> = {}): TableStatus => ({
@@ -45,7 +49,7 @@ function look(change: Partial<PipelineStatus> = {}): PipelineStatus {
     lastRun: null,
     paused: null,
     forecast: {
-      archive: { freeBytes: 10 * 1024 ** 3, sizeBytes: 100 * 1024 ** 3, bytesPerDay: 1024 ** 3, fullInSeconds: 864_000 },
+      archive: { freeBytes: 10 * 1024 ** 3, sizeBytes: 100 * 1024 ** 3, bytesPerDay: 1024 ** 3, fullInSeconds: 864_000, alarm: null },
       stream: { bytes: 5000, limitBytes: 20 * 1024 ** 3, bytesPerDay: null, fullInSeconds: null },
     },
     ...change,
@@ -107,6 +111,40 @@ test('all tables where there is room; else those that need a look come first, an
   assert.equal(low.length, 16);
   assert.match(low.join('\n'), /^sick .*no: it has no primary key[\s\S]*… and \d+ more/m);
   assert.doesNotMatch(low.join('\n'), /^quiet /m);
+});
+
+test('the alarm of the volume stands below its line, with what to do', () => {
+  const archive = { ...look().forecast.archive, alarm: { seen: '0.2 GB of 9.0 GB free', remedy: 'make room' } } as PipelineStatus['forecast']['archive'];
+  const lines = statusScreen(look({ forecast: { archive, stream: null } }), null, { width: 200, height: 40 }, PLAIN);
+  const at = lines.findIndex((line) => line.startsWith('volume '));
+  assert.match(lines[at + 1] ?? '', /^ALARM +0\.2 GB of 9\.0 GB free → make room$/);
+});
+
+test('status and doctor on a volume that is nearly full: an alarm with what happens and what to do', async (t) => {
+  const volume = smallVolume(1024 ** 2);
+  if (typeof volume === 'string') return t.skip(volume);
+  try {
+    const archive = path.join(volume.dir, 'archive');
+    const file = path.join(volume.dir, 't.yaml');
+    mkdirSync(archive);
+    writeFileSync(
+      file,
+      `source: { url: "postgres://x@127.0.0.1:1/x", name: s }\nstream: { url: "nats://127.0.0.1:1" }\narchive: { dir: "${archive}" }\ntables: { t: { timestamp: at } }`,
+    );
+    const remedy = 'make room: a full volume stops archiving, and the slot then holds WAL in Postgres; when there is room it goes on by itself';
+    const { stdout } = await tidemark(['status', '-c', file]);
+    assert.match(stdout, /^volume .*\nALARM {6}volume: 0\.001 GB of 0\.001 GB free → /m);
+    assert.ok(stdout.includes(remedy), stdout);
+    const json = JSON.parse((await tidemark(['status', '--json', '-c', file])).stdout);
+    assert.equal(json.forecast.archive.alarm.remedy, remedy);
+    const { checks } = JSON.parse((await tidemark(['doctor', '--json', '-c', file])).stdout);
+    assert.deepEqual(
+      checks.filter(({ name }: { name: string }) => name === 'archive space'),
+      [{ name: 'archive space', status: 'warning', seen: '0.001 GB of 0.001 GB free', remedy }],
+    );
+  } finally {
+    volume.unmount();
+  }
 });
 
 test('rates come from two looks; what one of them does not know, or what went back, has none', () => {
