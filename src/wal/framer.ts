@@ -9,8 +9,10 @@ import type { Lsn } from '../position/lsn.js';
 import { boundary, comparePositions, type Position } from '../position/position.js';
 import { descriptionFrame } from './describe.js';
 
-/** A chunk is cut when it has reached this size. */
+/** A chunk is cut at the end of a transaction when it has reached this size. */
 export const CHUNK_BYTES = 256 * 1024;
+/** And inside one when it has reached this one: a chunk that ends with a transaction lets the archiver's batch end there, and most transactions are shorter than what lies between. */
+export const LONG_CHUNK_BYTES = 2 * CHUNK_BYTES;
 
 /** Prefix of our own logical messages; other people's are dropped. */
 const OUR_PREFIX = Buffer.from('tidemark.');
@@ -136,7 +138,7 @@ export class Framer {
     this.#rows += 1;
     this.#newestXid = begin.xid;
     this.#end = at;
-    if (this.#bytes >= CHUNK_BYTES) this.#cut();
+    if (this.#bytes >= LONG_CHUNK_BYTES) this.#cut();
   }
 
   /** Ours, transactional, and not in the stream yet: those behind the k-th row were not in a chunk that ended with it. */

@@ -6,7 +6,7 @@ import type { Relation, TableDescription } from '../../src/change/relation.js';
 import { type Lsn, lsn } from '../../src/position/lsn.js';
 import { boundary, formatPosition, type Position } from '../../src/position/position.js';
 import { relationFrame } from '../../src/wal/describe.js';
-import { CHUNK_BYTES, type FramedChunk, Framer } from '../../src/wal/framer.js';
+import { CHUNK_BYTES, type FramedChunk, Framer, LONG_CHUNK_BYTES } from '../../src/wal/framer.js';
 
 const RELATION: Relation = { oid: 77, schema: 'public', table: 't', identity: 'd', columns: [{ name: 'id', typeOid: 20, typmod: -1, key: true }] };
 const DESCRIPTION: TableDescription = { oid: 77, schema: 'public', table: 't', primaryKey: ['id'], columnTypes: { id: 'bigint NOT NULL' }, ddl: '', types: {} };
@@ -155,12 +155,12 @@ test('a large transaction is cut at about the chunk size, inside it by (commit L
   const run = framerAt(boundary(at(0n)));
   run.push(begin(1000n), R);
   const row = insert('x'.repeat(1000));
-  for (let i = 0; i < 700; i += 1) run.push(row);
+  for (let i = 0; i < 1400; i += 1) run.push(row);
   run.push(commit(1000n, 1040n));
   run.framer.flush();
   assert.equal(run.chunks.length, 3);
   for (const chunk of run.chunks.slice(0, 2)) {
-    assert.ok(chunk.payload.length < CHUNK_BYTES + 2000);
+    assert.ok(chunk.payload.length < LONG_CHUNK_BYTES + 2000);
     assert.match(shape(chunk), /^B d R x/);
     assert.equal(chunk.end.lsn, 1000n);
   }
@@ -170,8 +170,26 @@ test('a large transaction is cut at about the chunk size, inside it by (commit L
   );
   assert.equal(
     run.chunks.reduce((sum, chunk) => sum + chunk.rows, 0),
-    700,
+    1400,
   );
+});
+
+test('a transaction that is shorter than a chunk is never cut: the batch of the archiver can end behind each chunk', () => {
+  const run = framerAt(boundary(at(0n)));
+  run.push(R);
+  const row = insert('x'.repeat(1000));
+  let position = 1000n;
+  for (let t = 0; t < 40; t += 1) {
+    run.push(begin(position));
+    for (let i = 0; i < 37 * (1 + (t % 6)); i += 1) run.push(row);
+    run.push(commit(position, position + 40n));
+    position += 100n;
+  }
+  assert.ok(run.chunks.length > 10);
+  for (const chunk of run.chunks) {
+    assert.equal(chunk.end.k, 0);
+    assert.ok(chunk.payload.length >= CHUNK_BYTES && chunk.payload.length < LONG_CHUNK_BYTES);
+  }
 });
 
 test('random streams, cut and resumed anywhere: no row is lost, double or out of order', () => {
