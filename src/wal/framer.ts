@@ -168,7 +168,7 @@ export class Framer {
 
   #relation(message: Buffer): Wanted {
     const relation = readRelation(message, 0);
-    this.#relations.set(relation.oid, { frame: Buffer.from(message), description: undefined }); // kept: a copy of its own
+    this.#relations.set(relation.oid, { frame: message, description: undefined });
     this.#inChunk.delete(relation.oid);
     return relation;
   }

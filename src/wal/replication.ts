@@ -29,7 +29,7 @@ export type ReplicationOptions = {
   readonly publication: string;
   /** The server that must answer here too: the name may resolve to another one by now. */
   readonly server: { readonly systemId: string; readonly timeline: number };
-  /** One pgoutput message; nobody writes to the bytes, but who keeps them for long keeps the many around them. */
+  /** One pgoutput message; the bytes are the callee's to keep. */
   readonly onMessage: (message: Buffer) => void;
   /** All that committed below `walEnd` has been sent. */
   readonly onKeepalive: (walEnd: Lsn) => void;
@@ -50,16 +50,9 @@ export function statusPacket(status: { written: Lsn; flushed: Lsn; now: number; 
 
 type Handshake = { readonly sql: (slot: string) => string; readonly prepare: (client: pg.Client) => Promise<void> };
 
-/** Messages are copied into pieces of so many bytes: Node's own are of 8 KB, so that every fiftieth message would have one to be collected. */
-const PIECE_BYTES = 256 * 1024;
-/** A larger one has memory of its own. */
-const MOST_SHARED_BYTES = PIECE_BYTES / 16;
-
-/** Hands the bytes through, copied at once: the parser reuses its buffer for the next read. Many messages share a piece of memory, so whoever keeps one for long copies it. */
+/** Hands the bytes through, copied at once: the parser reuses its buffer for the next read. */
 class RawPgoutput extends PgoutputPlugin {
   readonly #handshake: Handshake;
-  #piece = Buffer.alloc(0);
-  #used = 0;
 
   constructor(handshake: Handshake) {
     super({ protoVersion: 1, publicationNames: [] });
@@ -68,16 +61,7 @@ class RawPgoutput extends PgoutputPlugin {
 
   // The library types the result as a parsed message; nothing of it but our own listener ever looks at it.
   override parse(buffer: Buffer): never {
-    const { length } = buffer;
-    if (length > MOST_SHARED_BYTES) return Buffer.from(buffer) as never;
-    if (this.#used + length > this.#piece.length) {
-      this.#piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
-      this.#used = 0;
-    }
-    const message = this.#piece.subarray(this.#used, this.#used + length);
-    message.set(buffer);
-    this.#used += length;
-    return message as never;
+    return Buffer.from(buffer) as never;
   }
 
   override async start(client: pg.Client, slotName: string): Promise<unknown> {
